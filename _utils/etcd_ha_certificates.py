@@ -1,0 +1,115 @@
+"""Which certificates a cluster needs, and the signing policies that pin each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from etcd_ha_topology import Balancer, Cluster, Member
+
+# A member's server certificate is also a client's: etcd's HTTP gateway dials its own client port
+# with it (https://github.com/etcd-io/etcd/issues/9785).
+BOTH_USES = "serverAuth, clientAuth"
+CLIENT_USE = "clientAuth"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One leaf: who may have it, what it says, where it lies on its host."""
+
+    purpose: str
+    minion: str
+    policy: str
+    common_name: str
+    uses: str
+    names: tuple[str, ...]
+
+
+def authority_dir(cluster: Cluster) -> str:
+    """The directory of the cluster's CA on the CA minion."""
+    return f"{cluster.settings['tls']['ca']['dir']}/{cluster.name}"
+
+
+def authority_name(cluster: Cluster) -> str:
+    """The CA's common name."""
+    return str(cluster.settings["tls"]["ca"]["common_name"] or f"etcd {cluster.name} CA")
+
+
+def policy_name(cluster: Cluster, purpose: str, minion: str) -> str:
+    """The signing policy of one certificate: a policy serves one minion and one purpose."""
+    return f"etcd_ha_{cluster.name}_{purpose}_{minion}"
+
+
+def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
+    """The server, peer and admin certificates of a member."""
+    balancers = [f"IP:{balancer.address}" for balancer in cluster.balancers]
+    balancers += [f"DNS:{balancer.minion}" for balancer in cluster.balancers]
+    own = [f"IP:{member.address}", f"DNS:{member.minion}"]
+    own += [f"DNS:{member.name}"] if member.name != member.minion else []
+    local = ["IP:127.0.0.1", "IP:::1", "DNS:localhost"]
+    return (
+        _certificate(cluster, "server", member.minion, member.name, BOTH_USES, own + local + balancers),
+        _certificate(cluster, "peer", member.minion, member.name, BOTH_USES, own),
+        _certificate(cluster, "admin", member.minion, "root", CLIENT_USE, []),
+    )
+
+
+def of_balancer(cluster: Cluster, balancer: Balancer) -> tuple[Certificate, ...]:
+    """The balancer's certificate for health checks; it is nobody's data user."""
+    name = f"balancer-{balancer.minion}"
+    return (_certificate(cluster, "check", balancer.minion, name, CLIENT_USE, []),)
+
+
+def of_minion(cluster: Cluster, minion: str) -> tuple[Certificate, ...]:
+    """Every certificate that this minion may have from this cluster's CA."""
+    member, balancer = cluster.member(minion), cluster.balancer(minion)
+    result = of_member(cluster, member) if member else ()
+    return result + (of_balancer(cluster, balancer) if balancer else ())
+
+
+def policies(clusters: Iterable[Cluster], ca_minion: str) -> dict[str, dict[str, Any]]:
+    """``x509_signing_policies`` of one CA minion.
+
+    All that a requester could choose is pinned here, since a policy overrides only what it names
+    (Salt's documentation of ``x509_v2``, "Signing policies").
+    """
+    result: dict[str, dict[str, Any]] = {}
+    for cluster in clusters:
+        if cluster.ca_minion != ca_minion:
+            continue
+        for minion in cluster.hosts:
+            for certificate in of_minion(cluster, minion):
+                result[certificate.policy] = _policy(cluster, certificate)
+    return result
+
+
+def _certificate(
+    cluster: Cluster, purpose: str, minion: str, common_name: str, uses: str, names: list[str]
+) -> Certificate:
+    policy = policy_name(cluster, purpose, minion)
+    return Certificate(purpose, minion, policy, common_name, uses, tuple(dict.fromkeys(names)))
+
+
+def _policy(cluster: Cluster, certificate: Certificate) -> dict[str, Any]:
+    tls, folder = cluster.settings["tls"], authority_dir(cluster)
+    policy: dict[str, Any] = {
+        "minions": certificate.minion,
+        "signing_private_key": f"{folder}/ca.key",
+        "signing_cert": f"{folder}/ca.crt",
+        "CN": certificate.common_name,
+        "basicConstraints": "critical, CA:false",
+        "keyUsage": "critical, digitalSignature, keyEncipherment",
+        "extendedKeyUsage": certificate.uses,
+        "subjectKeyIdentifier": "hash",
+        "authorityKeyIdentifier": "keyid",
+        "days_valid": tls["days_valid"],
+        "digest": "sha256",
+        "copypath": f"{folder}/issued",
+    }
+    if tls["ca"]["organization"]:
+        policy["O"] = tls["ca"]["organization"]
+    policy["subjectAltName"] = (
+        list(certificate.names) if certificate.names else [f"DNS:{certificate.common_name}"]
+    )
+    return policy

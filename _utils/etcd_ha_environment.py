@@ -1,0 +1,144 @@
+"""What stands in a member's environment file, and in that of root's etcdctl."""
+
+from __future__ import annotations
+
+import etcd_ha_options
+import etcd_ha_release
+from etcd_ha_topology import Cluster, Member
+
+# Read only while a data directory is empty: a difference here needs no restart.
+# https://etcd.io/docs/v3.6/op-guide/configuration/#clustering ("ignored if already bootstrapped")
+BOOTSTRAP_ONLY = frozenset(
+    {"ETCD_INITIAL_CLUSTER", "ETCD_INITIAL_CLUSTER_STATE", "ETCD_INITIAL_CLUSTER_TOKEN"}
+)
+
+
+def pki_dir(member: Member) -> str:
+    """The directory of the certificates on a member."""
+    return f"{member.settings['config_dir']}/pki"
+
+
+def initial_cluster(cluster: Cluster) -> str:
+    """All members as ``name=peer URL``, in the pillar's order."""
+    return ",".join(f"{member.name}={cluster.peer_url(member)}" for member in cluster.members)
+
+
+def variables(cluster: Cluster, member: Member) -> dict[str, str]:
+    """Every ``ETCD_*`` variable of a member, for ``initial-cluster-state: existing``.
+
+    ``new`` never stands in the file: a wiped majority that starts with ``new`` forms an empty
+    cluster under the old cluster id. A bootstrap hands ``new`` to its first start only.
+    """
+    ports = member.settings["ports"]
+    local = f"{cluster.scheme}://127.0.0.1:{ports['client']}"
+    result = {
+        "ETCD_NAME": member.name,
+        "ETCD_DATA_DIR": member.settings["data_dir"],
+        "ETCD_INITIAL_CLUSTER": initial_cluster(cluster),
+        "ETCD_INITIAL_CLUSTER_STATE": "existing",
+        "ETCD_INITIAL_CLUSTER_TOKEN": cluster.token,
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS": cluster.peer_url(member),
+        "ETCD_LISTEN_PEER_URLS": cluster.peer_url(member),
+        "ETCD_ADVERTISE_CLIENT_URLS": cluster.client_url(member),
+        "ETCD_LISTEN_CLIENT_URLS": f"{cluster.client_url(member)},{local}",
+        "ETCD_LISTEN_METRICS_URLS": f"http://127.0.0.1:{ports['metrics']}",
+    }
+    if member.settings["wal_dir"]:
+        result["ETCD_WAL_DIR"] = member.settings["wal_dir"]
+    if cluster.tls:
+        result.update(_tls(cluster, member))
+    result.update(_of_version(cluster.version))
+    for flag, value in member.settings["options"].items():
+        result[etcd_ha_options.variable(flag)] = etcd_ha_options.text(value)
+    return result
+
+
+def _tls(cluster: Cluster, member: Member) -> dict[str, str]:
+    pki = pki_dir(member)
+    result = {
+        "ETCD_CERT_FILE": f"{pki}/server.crt",
+        "ETCD_KEY_FILE": f"{pki}/server.key",
+        "ETCD_TRUSTED_CA_FILE": f"{pki}/ca.crt",
+        "ETCD_CLIENT_CERT_AUTH": "true",
+        "ETCD_PEER_CERT_FILE": f"{pki}/peer.crt",
+        "ETCD_PEER_KEY_FILE": f"{pki}/peer.key",
+        "ETCD_PEER_TRUSTED_CA_FILE": f"{pki}/ca.crt",
+        "ETCD_PEER_CLIENT_CERT_AUTH": "true",
+    }
+    # tls-min-version came with 3.5.9 and 3.4.26 (CHANGELOG-3.5.md, CHANGELOG-3.4.md).
+    version = etcd_ha_release.parse(cluster.version)
+    if version >= etcd_ha_release.Version(3, 5, 9):
+        result["ETCD_TLS_MIN_VERSION"] = cluster.settings["tls"]["minimum_version"]
+    return result
+
+
+def _of_version(text: str) -> dict[str, str]:
+    """The safe choices that a release line does not make by itself.
+
+    Corruption checks: https://etcd.io/docs/v3.6/op-guide/data_corruption/
+    """
+    line = etcd_ha_release.parse(text).line
+    if line == "3.4":
+        return {"ETCD_LOGGER": "zap", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
+    if line == "3.5":
+        return {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
+    return {"ETCD_FEATURE_GATES": "InitialCorruptCheck=true,CompactHashCheck=true"}
+
+
+def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Which variables the running process has otherwise: name -> {old, new}, '' where unset."""
+    ours = {k: v for k, v in running.items() if k.startswith("ETCD_") and not k.startswith("ETCDCTL")}
+    names = (ours.keys() | wanted.keys()) - BOOTSTRAP_ONLY
+    return {
+        name: {"old": ours.get(name, ""), "new": wanted.get(name, "")}
+        for name in sorted(names)
+        if ours.get(name) != wanted.get(name)
+    }
+
+
+def client_variables(cluster: Cluster, member: Member) -> dict[str, str]:
+    """What makes root's plain ``etcdctl`` on a member speak to the whole cluster."""
+    result = {
+        "ETCDCTL_API": "3",
+        "ETCDCTL_ENDPOINTS": ",".join(cluster.client_url(m) for m in cluster.members),
+    }
+    if cluster.tls:
+        pki = pki_dir(member)
+        result["ETCDCTL_CACERT"] = f"{pki}/ca.crt"
+        result["ETCDCTL_CERT"] = f"{pki}/admin.crt"
+        result["ETCDCTL_KEY"] = f"{pki}/admin.key"
+    return result
+
+
+def file_text(values: dict[str, str]) -> str:
+    """An environment file as systemd and a shell read it; values are double-quoted."""
+    return "".join(f'{name}="{_escaped(value)}"\n' for name, value in values.items())
+
+
+def parse_file(text: str) -> dict[str, str]:
+    """Read back what ``file_text`` wrote; comments and blank lines are passed over."""
+    result = {}
+    for line in text.splitlines():
+        name, found, value = line.strip().partition("=")
+        if found and not name.startswith("#"):
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = _unescaped(value[1:-1])
+            result[name.strip()] = value
+    return result
+
+
+def _escaped(value: str) -> str:
+    for character in ("\\", '"', "$", "`"):
+        value = value.replace(character, "\\" + character)
+    return value
+
+
+def _unescaped(value: str) -> str:
+    result, escaped = "", False
+    for character in value:
+        if character == "\\" and not escaped:
+            escaped = True
+            continue
+        result, escaped = result + character, False
+    return result

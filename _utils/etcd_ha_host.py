@@ -1,0 +1,265 @@
+"""What one minion has to be: the one mapping that every state of the formula renders from.
+
+Pure: clusters in, plain data out. Jinja prints it and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import etcd_ha_certificates
+import etcd_ha_environment
+import etcd_ha_release
+from etcd_ha_certificates import Certificate
+from etcd_ha_topology import Balancer, Cluster, Member
+
+ACTIONS = ("none", "bootstrap", "restart")
+UNIT = "etcd.service"
+ENVIRONMENT_FILE = "/etc/default/etcd"
+BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
+RECORD_DIR = "/var/lib/etcd_ha"
+BALANCER_CONFIG_DIR = "/etc/etcd"
+
+
+def describe(
+    minion: str, clusters: Iterable[Cluster], arch: str, action: str = "none"
+) -> dict[str, Any]:
+    """Everything that this minion is in these clusters.
+
+    Returns ``{minion, action, clusters, entries, member, balancer, authorities, firewall}``;
+    ``member`` and ``balancer`` are None where the minion is none.
+    """
+    clusters = [cluster for cluster in clusters if minion in cluster.hosts]
+    member = balancer = None
+    firewall: dict[str, Any] | None = None
+    serving = None
+    for cluster in clusters:
+        the_member, the_balancer = cluster.member(minion), cluster.balancer(minion)
+        if the_member:
+            member = _member(cluster, the_member, arch)
+        if the_balancer:
+            balancer = _balancer(cluster, the_balancer)
+        if the_member or the_balancer:
+            serving = cluster
+            firewall = _firewall(cluster, the_member, the_balancer)
+    return {
+        "minion": minion,
+        "action": action if action in ACTIONS else "none",
+        "clusters": [cluster.name for cluster in clusters],
+        "entries": _entries(serving) if serving else [],
+        "hostname": _hostname(serving, minion),
+        "member": member,
+        "balancer": balancer,
+        "authorities": [_authority(c) for c in clusters if c.ca_minion == minion],
+        "firewall": firewall,
+    }
+
+
+def record_file(cluster: str) -> str:
+    """The mark, outside the data directory, that this cluster was bootstrapped once."""
+    return f"{RECORD_DIR}/{cluster}.json"
+
+
+def _hostname(cluster: Cluster | None, minion: str) -> str | None:
+    return minion if cluster is not None and cluster.settings["host"]["hostname"] else None
+
+
+def _entries(cluster: Cluster) -> list[dict[str, Any]]:
+    """/etc/hosts: every member and balancer, by minion id and by member name."""
+    if not cluster.settings["host"]["hosts_file"]:
+        return []
+    names: dict[str, list[str]] = {}
+    for member in cluster.members:
+        names.setdefault(member.address, []).extend([member.minion, member.name])
+    for balancer in cluster.balancers:
+        names.setdefault(balancer.address, []).append(balancer.minion)
+    return [{"address": a, "names": list(dict.fromkeys(n))} for a, n in names.items()]
+
+
+def _certificate(
+    cluster: Cluster, leaf: Certificate, pki: str, owner: str, group: str
+) -> dict[str, Any]:
+    tls = cluster.settings["tls"]
+    return {
+        "purpose": leaf.purpose,
+        "policy": leaf.policy,
+        "ca_server": cluster.ca_minion,
+        "certificate": f"{pki}/{leaf.purpose}.crt",
+        "key": f"{pki}/{leaf.purpose}.key",
+        "owner": owner,
+        "group": group,
+        "algo": tls["algo"],
+        "keysize": tls["keysize"],
+        "days_remaining": tls["days_remaining"],
+        "common_name": leaf.common_name,
+    }
+
+
+def _pki(
+    cluster: Cluster, leaves: tuple[Certificate, ...], folder: str, user: str, group: str
+) -> dict[str, Any] | None:
+    """The certificates of a host, or None without TLS; the admin's belong to root alone."""
+    if not cluster.tls:
+        return None
+    tls = cluster.settings["tls"]
+    owners = {
+        leaf.purpose: ("root", "root") if leaf.purpose in ("admin", "check") else (user, group)
+        for leaf in leaves
+    }
+    return {
+        "dir": folder,
+        "source": tls["source"],
+        "ca_server": cluster.ca_minion,
+        "ca_policy": leaves[0].policy,
+        "ca_certificate": f"{folder}/ca.crt",
+        "owner": user,
+        "group": group,
+        "trust_store": tls["trust_store"],
+        "trust_name": f"etcd_ha_{cluster.name}",
+        "leaves": [_certificate(cluster, leaf, folder, *owners[leaf.purpose]) for leaf in leaves],
+        # The user's own: admin and check both are the "client" pair.
+        "files": {
+            leaf.purpose: tls["files"].get(
+                "client" if leaf.purpose in ("admin", "check") else leaf.purpose, {}
+            )
+            for leaf in leaves
+        }
+        | {"ca": tls["files"].get("ca", {})},
+    }
+
+
+def _member(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
+    settings = member.settings
+    user, group = settings["user"], settings["group"]
+    return {
+        "cluster": cluster.name,
+        "name": member.name,
+        "version": cluster.version,
+        "user": user,
+        "group": group,
+        "data_dir": settings["data_dir"],
+        "wal_dir": settings["wal_dir"],
+        "config_dir": settings["config_dir"],
+        "install": _install(cluster, member, arch),
+        "environment": etcd_ha_environment.variables(cluster, member),
+        "environment_text": etcd_ha_environment.file_text(
+            etcd_ha_environment.variables(cluster, member)
+        ),
+        "client_text": etcd_ha_environment.file_text(
+            etcd_ha_environment.client_variables(cluster, member)
+        ),
+        "unit": UNIT,
+        "start_timeout": settings["start_timeout"],
+        "record": record_file(cluster.name),
+        "pki": _pki(
+            cluster,
+            etcd_ha_certificates.of_member(cluster, member),
+            etcd_ha_environment.pki_dir(member),
+            user,
+            group,
+        ),
+    }
+
+
+def _install(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
+    install = member.settings["install"]
+    version = etcd_ha_release.parse(cluster.version)
+    # etcdutl came with 3.5 (CHANGELOG-3.5.md); older releases do without it.
+    programs = ["etcd", "etcdctl"]
+    programs += ["etcdutl"] if version >= etcd_ha_release.Version(3, 5, 0) else []
+    result = {
+        "method": install["method"],
+        "packages": install["packages"],
+        "programs": programs,
+        "bin_dir": install["bin_dir"],
+        "dir": f"{install['dir']}/{cluster.version}",
+        "current": f"{install['dir']}/current",
+    }
+    if install["method"] == "archive":
+        name = etcd_ha_release.architecture(arch)
+        folder = etcd_ha_release.folder(cluster.version, name)
+        result |= {
+            "folder": folder,
+            "archive": f"{folder}.tar.gz",
+            "url": etcd_ha_release.archive_url(install["url"], cluster.version, name),
+            "sums_url": etcd_ha_release.checksums_url(install["url"], cluster.version),
+            "checksum": etcd_ha_release.pinned(install["checksum"], name),
+        }
+    return result
+
+
+def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
+    settings = cluster.settings["balancer"]
+    leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
+    pki = _pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "root", "root")
+    return {
+        "cluster": cluster.name,
+        "kind": settings["kind"],
+        "package": settings["package"],
+        "bind": settings["bind"],
+        "port": settings["port"],
+        "url": cluster.balancer_url(balancer),
+        "tls": cluster.tls,
+        "check_interval": settings["check_interval"],
+        "check_timeout": settings["check_timeout"],
+        "idle_timeout": settings["idle_timeout"],
+        "stats": settings["stats"],
+        "backends": [
+            {
+                "name": member.name,
+                "minion": member.minion,
+                "address": member.address,
+                "port": member.settings["ports"]["client"],
+            }
+            for member in cluster.members
+        ],
+        "pki": pki,
+        "record": record_file(cluster.name),
+    }
+
+
+def _authority(cluster: Cluster) -> dict[str, Any]:
+    tls = cluster.settings["tls"]
+    return {
+        "cluster": cluster.name,
+        "dir": etcd_ha_certificates.authority_dir(cluster),
+        "common_name": etcd_ha_certificates.authority_name(cluster),
+        "organization": tls["ca"]["organization"],
+        "algo": tls["algo"],
+        "keysize": tls["keysize"],
+        "days_valid": tls["ca"]["days_valid"],
+        "days_remaining": tls["ca"]["days_remaining"],
+    }
+
+
+def _firewall(
+    cluster: Cluster, member: Member | None, balancer: Balancer | None
+) -> dict[str, Any] | None:
+    """Who may reach which port: ``{kind, rules: [{port, sources, why}]}``, or None when off."""
+    settings: Mapping[str, Any] = cluster.settings["firewall"]
+    if not settings["enabled"]:
+        return None
+    networks = list(settings["client_networks"])
+    peers = [other.address for other in cluster.members]
+    proxies = [other.address for other in cluster.balancers]
+    rules = []
+    if member:
+        ports = member.settings["ports"]
+        rules.append({"port": ports["peer"], "sources": peers, "why": "etcd peers"})
+        rules.append(
+            {
+                "port": ports["client"],
+                "sources": list(dict.fromkeys(peers + proxies + networks)),
+                "why": "etcd clients",
+            }
+        )
+    if balancer:
+        rules.append(
+            {
+                "port": cluster.settings["balancer"]["port"],
+                "sources": list(dict.fromkeys(peers + networks)),
+                "why": "etcd clients of the balancer",
+            }
+        )
+    return {"kind": settings["kind"], "rules": rules}

@@ -1,0 +1,590 @@
+"""The pillar's ``etcd_ha`` key as typed clusters: merging of settings and every fault at once.
+
+Settings merge in this order, later wins: defaults.yaml, the operating system's file, ``etcd_ha``,
+the cluster, the member. The result is complete: whoever reads a Member or a Cluster needs no
+default of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import etcd_ha_options
+import etcd_ha_release
+
+Settings = dict[str, Any]
+
+_HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+_PATH = re.compile(r"^/[A-Za-z0-9_.@+/-]*$")
+_USER = re.compile(r"^[a-z_][a-z0-9_-]{0,31}$")
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "install:method": ("archive", "package"),
+    "tls:source": ("salt", "files", "pillar"),
+    "tls:algo": ("ec", "rsa"),
+    "tls:minimum_version": ("TLS1.2", "TLS1.3"),
+    "balancer:kind": ("haproxy", "nginx"),
+    "firewall:kind": ("auto", "nftables", "firewalld", "ufw"),
+}
+_PORTS = ("ports:client", "ports:peer", "ports:metrics", "balancer:port", "balancer:stats:port")
+_POSITIVE = (
+    "tls:days_valid",
+    "tls:days_remaining",
+    "tls:keysize",
+    "tls:ca:days_valid",
+    "tls:ca:days_remaining",
+    "balancer:check_interval",
+    "balancer:check_timeout",
+    "balancer:idle_timeout",
+    "start_timeout",
+)
+_BOOLEANS = (
+    "tls:enabled",
+    "tls:trust_store",
+    "balancer:stats:enabled",
+    "firewall:enabled",
+    "host:hosts_file",
+    "host:hostname",
+)
+_PATHS = ("data_dir", "wal_dir", "config_dir", "install:dir", "install:bin_dir", "tls:ca:dir")
+_USERS = ("user", "group")
+_FREE = frozenset({"options", "install:checksum", "tls:files"})
+_OPTIONAL = frozenset(
+    {
+        "wal_dir",
+        "install:checksum",
+        "tls:ca:minion",
+        "tls:ca:common_name",
+        "tls:ca:organization",
+        "balancer:package",
+    }
+)
+_CERTIFICATES = ("ca", "server", "peer", "client")
+_PARTS = ("certificate", "key")
+_MEMBER_ONLY = ("address", "name")
+_CLUSTER_ONLY = ("members", "load_balancers", "token")
+# Where one cluster's hosts must agree: these may not be set for a single member.
+_CLUSTER_WIDE = ("version", "tls", "balancer", "firewall", "start_timeout")
+
+
+class PillarError(ValueError):
+    """The pillar is wrong; ``faults`` holds one sentence a fault, each with its key."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = list(faults)
+        super().__init__(
+            "The pillar under etcd_ha is not right, so nothing was changed:\n"
+            + "\n".join(f"  - {fault}" for fault in self.faults)
+        )
+
+
+@dataclass(frozen=True)
+class Member:
+    """One etcd member: where it runs, and every setting that holds there."""
+
+    minion: str
+    name: str
+    address: str
+    settings: Settings = field(compare=False, repr=False, default_factory=dict)
+
+    def url(self, scheme: str, port: int) -> str:
+        """An URL on this member's address; IPv6 addresses are bracketed."""
+        return f"{scheme}://{bracketed(self.address)}:{port}"
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """One load balancer of a cluster."""
+
+    minion: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster as the pillar wants it."""
+
+    name: str
+    version: str
+    token: str
+    members: tuple[Member, ...]
+    balancers: tuple[Balancer, ...]
+    settings: Settings = field(compare=False, repr=False, default_factory=dict)
+
+    @property
+    def tls(self) -> bool:
+        """Whether peers and clients speak TLS."""
+        return bool(self.settings["tls"]["enabled"])
+
+    @property
+    def scheme(self) -> str:
+        """``https``, or ``http`` where TLS is off."""
+        return "https" if self.tls else "http"
+
+    @property
+    def ca_minion(self) -> str | None:
+        """The minion that signs certificates, or None where the user brings them."""
+        if self.tls and self.settings["tls"]["source"] == "salt":
+            return str(self.settings["tls"]["ca"]["minion"])
+        return None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every minion that has a part in this cluster, members first, each once."""
+        names = [member.minion for member in self.members]
+        names += [balancer.minion for balancer in self.balancers]
+        names += [self.ca_minion] if self.ca_minion else []
+        return tuple(dict.fromkeys(names))
+
+    def member(self, minion: str) -> Member | None:
+        """The member that runs on this minion, if any."""
+        return next((m for m in self.members if m.minion == minion), None)
+
+    def balancer(self, minion: str) -> Balancer | None:
+        """The balancer that runs on this minion, if any."""
+        return next((b for b in self.balancers if b.minion == minion), None)
+
+    def peer_url(self, member: Member) -> str:
+        """What the member advertises to its peers."""
+        return member.url(self.scheme, member.settings["ports"]["peer"])
+
+    def client_url(self, member: Member) -> str:
+        """What the member advertises to clients."""
+        return member.url(self.scheme, member.settings["ports"]["client"])
+
+    def balancer_url(self, balancer: Balancer) -> str:
+        """Where clients reach the cluster through this balancer."""
+        port = self.settings["balancer"]["port"]
+        return f"{self.scheme}://{bracketed(balancer.address)}:{port}"
+
+
+def bracketed(address: str) -> str:
+    """The address as it stands in an URL."""
+    return f"[{address}]" if ":" in address else address
+
+
+def merge(*layers: Mapping[str, Any] | None) -> Settings:
+    """Merge settings, later wins; mappings merge key by key, all else is replaced."""
+    result: Settings = {}
+    for layer in layers:
+        for key, value in (layer or {}).items():
+            below = result.get(key)
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                result[key] = merge(below, value)
+            else:
+                result[key] = copy.deepcopy(value)
+    return result
+
+
+def read(
+    pillar: object, defaults: Mapping[str, Any], os_settings: Mapping[str, Any] | None = None
+) -> dict[str, Cluster]:
+    """All clusters of the pillar's ``etcd_ha`` key, by name; raises PillarError with all faults."""
+    faults: list[str] = []
+    if not isinstance(pillar, Mapping) or not pillar:
+        raise PillarError(
+            [
+                "etcd_ha is missing or empty; copy pillar.example into your pillar and assign it "
+                "to the hosts and to the master's own id (<master id>_master)"
+            ]
+        )
+    clusters_pillar = pillar.get("clusters")
+    if not isinstance(clusters_pillar, Mapping) or not clusters_pillar:
+        raise PillarError(
+            [f"etcd_ha:clusters is {clusters_pillar!r}; it must name at least one cluster"]
+        )
+    common = {key: value for key, value in pillar.items() if key != "clusters"}
+    faults += _shape(common, defaults, "etcd_ha", extra=())
+    clusters: dict[str, Cluster] = {}
+    base = merge(defaults, os_settings, common if not faults else None)
+    for name, wanted in clusters_pillar.items():
+        cluster, wrong = _cluster(name, wanted, base, defaults)
+        faults += wrong
+        if cluster is not None:
+            clusters[cluster.name] = cluster
+    faults += _shared_hosts(clusters.values())
+    if faults:
+        raise PillarError(faults)
+    return clusters
+
+
+def warnings(cluster: Cluster) -> list[str]:
+    """What is allowed but rarely meant, one sentence each."""
+    found = []
+    count = len(cluster.members)
+    key = f"etcd_ha:clusters:{cluster.name}"
+    if count % 2 == 0:
+        found.append(
+            f"{key}:members has {count} members: an even number survives no more failures "
+            f"than {count - 1}; prefer {count + 1} or {count - 1}"
+        )
+    if not cluster.tls:
+        found.append(f"{key}:tls:enabled is false: anyone who reaches a port reads and writes all")
+    for member in cluster.members:
+        found += etcd_ha_options.warnings(
+            cluster.version, member.settings["options"], f"{key}:options"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _cluster(
+    name: object, wanted: object, base: Settings, defaults: Mapping[str, Any]
+) -> tuple[Cluster | None, list[str]]:
+    key = f"etcd_ha:clusters:{name}"
+    if not isinstance(name, str) or not _NAME.match(name):
+        return None, [f"{key}: {name!r} is not a name; use letters, digits, '.', '_' and '-'"]
+    if not isinstance(wanted, Mapping):
+        return None, [f"{key} is {wanted!r}; it must be a mapping with members"]
+    own = {k: v for k, v in wanted.items() if k not in _CLUSTER_ONLY}
+    faults = _shape(own, defaults, key, extra=_CLUSTER_ONLY)
+    if faults:
+        return None, faults + _hosts_faults(wanted, key)
+    settings = merge(base, own)
+    faults += _values(settings, key)
+    token = wanted.get("token", name)
+    if not isinstance(token, str) or not _NAME.match(token):
+        faults.append(f"{key}:token is {token!r}; use letters, digits, '.', '_' and '-'")
+    faults += _hosts_faults(wanted, key)
+    if faults:
+        return None, faults
+    members, wrong = _members(wanted["members"], settings, defaults, key)
+    faults += wrong
+    balancers = tuple(
+        Balancer(minion, _address(data))
+        for minion, data in (wanted.get("load_balancers") or {}).items()
+    )
+    cluster = Cluster(name, str(settings["version"]), token, members, balancers, settings)
+    if not faults:
+        faults += _relations(cluster, key)
+    return (None if faults else cluster), faults
+
+
+def _members(
+    wanted: Mapping[str, Any], settings: Settings, defaults: Mapping[str, Any], key: str
+) -> tuple[tuple[Member, ...], list[str]]:
+    faults: list[str] = []
+    members = []
+    short = [minion.split(".")[0] for minion in wanted]
+    for minion, data in wanted.items():
+        data = data if isinstance(data, Mapping) else {"address": data}
+        own = {k: v for k, v in data.items() if k not in _MEMBER_ONLY}
+        where = f"{key}:members:{minion}"
+        wrong = [
+            f"{where}:{k} cannot be set for one member; set it at {key}:{k} for the whole cluster"
+            for k in own
+            if k in _CLUSTER_WIDE
+        ]
+        wrong += _shape(
+            {k: v for k, v in own.items() if k not in _CLUSTER_WIDE}, defaults, where, _MEMBER_ONLY
+        )
+        if not wrong:
+            merged = merge(settings, own)
+            wrong += _values(merged, where) if own else []
+            first = minion.split(".")[0]
+            name = data.get("name", first if short.count(first) == 1 else minion)
+            if not isinstance(name, str) or not _NAME.match(name):
+                wrong.append(f"{where}:name is {name!r}; use letters, digits, '.', '_' and '-'")
+            else:
+                members.append(Member(minion, name, _address(data), merged))
+        faults += wrong
+    return tuple(members), faults
+
+
+def _address(data: object) -> str:
+    return str(data["address"]) if isinstance(data, Mapping) else str(data)
+
+
+def _shape(
+    wanted: Mapping[str, Any], known: Mapping[str, Any], key: str, extra: Iterable[str], path: str = ""
+) -> list[str]:
+    """Unknown keys and mappings that are none (or the other way round), against the defaults."""
+    faults = []
+    for name, value in wanted.items():
+        here, inner = f"{key}:{name}", f"{path}:{name}".lstrip(":")
+        if name not in known:
+            names = [*known, *(extra if not path else ())]
+            near = difflib.get_close_matches(str(name), names, n=1)
+            cure = f"did you mean {near[0]!r}?" if near else f"allowed are: {', '.join(sorted(names))}"
+            faults.append(f"{here} is not a setting of etcd_ha; {cure}")
+        elif isinstance(known[name], Mapping):
+            if not isinstance(value, Mapping):
+                faults.append(f"{here} is {value!r}; it must be a mapping")
+            elif inner not in _FREE:
+                faults += _shape(value, known[name], here, extra, inner)
+        elif isinstance(value, Mapping) and inner not in _FREE:
+            faults.append(f"{here} is a mapping; it must be a single value")
+        elif value is None and inner not in _OPTIONAL:
+            faults.append(f"{here} is empty; give a value or leave the key out")
+    return faults
+
+
+def _at(settings: Mapping[str, Any], path: str) -> Any:
+    value: Any = settings
+    for part in path.split(":"):
+        value = value[part]
+    return value
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _values(settings: Settings, key: str) -> list[str]:
+    """Faults of the values of complete settings, each with its key."""
+    faults = []
+    wrong_version = etcd_ha_release.fault(settings["version"])
+    if wrong_version:
+        faults.append(f"{key}:version: {wrong_version}")
+    for path, choices in _CHOICES.items():
+        if _at(settings, path) not in choices:
+            faults.append(f"{key}:{path} is {_at(settings, path)!r}; use {' or '.join(choices)}")
+    for path in _PORTS:
+        value = _at(settings, path)
+        if not _is_int(value) or not 1 <= value <= 65535:
+            faults.append(f"{key}:{path} is {value!r}; a port is a number from 1 to 65535")
+    for path in _POSITIVE:
+        value = _at(settings, path)
+        if not _is_int(value) or value < 1:
+            faults.append(f"{key}:{path} is {value!r}; give a whole number above 0")
+    for path in _BOOLEANS:
+        if not isinstance(_at(settings, path), bool):
+            faults.append(f"{key}:{path} is {_at(settings, path)!r}; use true or false")
+    for path in _PATHS:
+        value = _at(settings, path)
+        if value is None and path in _OPTIONAL:
+            continue
+        if not isinstance(value, str) or not _PATH.match(value) or ".." in value.split("/"):
+            faults.append(f"{key}:{path} is {value!r}; give an absolute path without blanks")
+    for path in _USERS:
+        value = settings[path]
+        if not isinstance(value, str) or not _USER.match(value):
+            faults.append(f"{key}:{path} is {value!r}; give the name of a system user or group")
+    faults += _port_clashes(settings, key)
+    faults += _install_faults(settings["install"], key)
+    faults += _tls_faults(settings["tls"], key)
+    faults += _network_faults(settings, key)
+    if not wrong_version:
+        faults += etcd_ha_options.check(
+            str(settings["version"]), settings["options"], f"{key}:options"
+        )
+    return faults
+
+
+def _port_clashes(settings: Settings, key: str) -> list[str]:
+    ports = settings["ports"]
+    faults = []
+    names = list(ports)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            if ports[first] == ports[second]:
+                faults.append(
+                    f"{key}:ports:{second} is {ports[second]!r}, as is {first}; give each its own"
+                )
+    return faults
+
+
+def _install_faults(install: Settings, key: str) -> list[str]:
+    faults = []
+    url = install["url"]
+    if not isinstance(url, str) or not re.match(r"^(https?|file|salt)://[^\s\"']+$", url):
+        faults.append(f"{key}:install:url is {url!r}; give an URL with upstream's layout below it")
+    checksum = install["checksum"]
+    hashes = list(checksum.values()) if isinstance(checksum, Mapping) else [checksum]
+    if isinstance(checksum, Mapping):
+        arches = set(etcd_ha_release.ARCHITECTURES.values())
+        faults += [
+            f"{key}:install:checksum:{arch}: no such architecture; use {', '.join(sorted(arches))}"
+            for arch in checksum
+            if arch not in arches
+        ]
+    if any(value is not None and not etcd_ha_release.is_sha256(value) for value in hashes):
+        faults.append(
+            f"{key}:install:checksum is {checksum!r}; "
+            "give a sha256 (64 hex digits), or one per architecture"
+        )
+    packages = install["packages"]
+    if not isinstance(packages, list) or not all(
+        isinstance(p, str) and _NAME.match(p) for p in packages
+    ):
+        faults.append(f"{key}:install:packages is {packages!r}; give a list of package names")
+    return faults
+
+
+def _tls_faults(tls: Settings, key: str) -> list[str]:
+    faults = []
+    ca = tls["ca"]
+    if not tls["enabled"]:
+        return faults
+    if tls["source"] == "salt" and not (isinstance(ca["minion"], str) and _HOST.match(ca["minion"])):
+        faults.append(
+            f"{key}:tls:ca:minion is {ca['minion']!r}; name the minion that shall be the CA, "
+            "or bring your own certificates (tls:source: files or pillar)"
+        )
+    for owner, values in (("tls", tls), ("tls:ca", ca)):
+        valid, remaining = values["days_valid"], values["days_remaining"]
+        if _is_int(valid) and _is_int(remaining) and remaining >= valid:
+            faults.append(
+                f"{key}:{owner}:days_remaining is {remaining}; it must be below days_valid "
+                f"({valid}), else every run renews"
+            )
+    for name in ("common_name", "organization"):
+        if ca[name] is not None and not isinstance(ca[name], str):
+            faults.append(f"{key}:tls:ca:{name} is {ca[name]!r}; give text")
+    sizes = {"ec": (256, 384, 521), "rsa": (2048, 3072, 4096)}.get(tls["algo"], ())
+    if sizes and tls["keysize"] not in sizes:
+        allowed = " or ".join(map(str, sizes))
+        faults.append(f"{key}:tls:keysize is {tls['keysize']!r}; {tls['algo']} takes {allowed}")
+    if tls["source"] != "salt":
+        faults += _own_certificates(tls["files"], tls["source"], key)
+    return faults
+
+
+def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[str]:
+    faults = []
+    for name in _CERTIFICATES:
+        parts = ("certificate",) if name == "ca" else _PARTS
+        given = files.get(name)
+        for part in parts:
+            value = given.get(part) if isinstance(given, Mapping) else None
+            where = f"{key}:tls:files:{name}:{part}"
+            if not isinstance(value, str) or not value:
+                faults.append(f"{where} is missing; tls:source: {source} needs it")
+            elif source == "files" and not _PATH.match(value):
+                faults.append(f"{where} is {value!r}; give the absolute path of a PEM file")
+            elif source == "pillar" and "-----BEGIN " not in value:
+                faults.append(f"{where} is no PEM text; put the PEM itself there")
+    faults += [
+        f"{key}:tls:files:{name} is not a certificate of etcd_ha; use {', '.join(_CERTIFICATES)}"
+        for name in files
+        if name not in _CERTIFICATES
+    ]
+    return faults
+
+
+def _network_faults(settings: Settings, key: str) -> list[str]:
+    faults = []
+    networks = settings["firewall"]["client_networks"]
+    if not isinstance(networks, list):
+        networks, faults = [], [f"{key}:firewall:client_networks is no list; write [10.1.0.0/16]"]
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except (ValueError, TypeError):
+            faults.append(
+                f"{key}:firewall:client_networks has {network!r}; "
+                "write a network such as 10.1.0.0/16"
+            )
+    for path in ("balancer:bind", "balancer:stats:address"):
+        value = _at(settings, path)
+        if value != "*" and not _is_address(value):
+            faults.append(f"{key}:{path} is {value!r}; give an IP address")
+    stats = settings["balancer"]["stats"]
+    if stats["enabled"] and not _is_loopback(stats["address"]):
+        faults.append(
+            f"{key}:balancer:stats:address is {stats['address']!r}; the statistics page has no "
+            "password and stays on loopback (reach it by ssh -L)"
+        )
+    return faults
+
+
+def _is_address(value: object) -> bool:
+    try:
+        ipaddress.ip_address(str(value) if isinstance(value, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(value: object) -> bool:
+    return _is_address(value) and ipaddress.ip_address(str(value)).is_loopback
+
+
+def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
+    """Faults of the member and balancer lists themselves."""
+    faults = []
+    members = wanted.get("members")
+    balancers = wanted.get("load_balancers")
+    if not isinstance(members, Mapping) or not members:
+        faults.append(f"{key}:members is {members!r}; name at least one minion with its address")
+    if balancers is not None and not isinstance(balancers, Mapping):
+        faults.append(f"{key}:load_balancers is {balancers!r}; it maps minion ids to addresses")
+    seen: dict[str, str] = {}
+    for group, hosts in (("members", members), ("load_balancers", balancers)):
+        for minion, data in hosts.items() if isinstance(hosts, Mapping) else ():
+            where = f"{key}:{group}:{minion}"
+            if not isinstance(minion, str) or not _HOST.match(minion):
+                faults.append(f"{where}: {minion!r} is not a minion id")
+                continue
+            if group == "load_balancers" and isinstance(data, Mapping):
+                faults += [
+                    f"{where}:{name} is not a setting of a load balancer; only address is"
+                    for name in data
+                    if name != "address"
+                ]
+            address = data.get("address") if isinstance(data, Mapping) else data
+            faults += _address_faults(where, minion, address, seen)
+    return faults
+
+
+def _address_faults(where: str, minion: str, address: object, seen: dict[str, str]) -> list[str]:
+    if not _is_address(address):
+        return [f"{where}:address is {address!r}; give the IP address at which others reach it"]
+    parsed = ipaddress.ip_address(str(address))
+    if parsed.is_unspecified or parsed.is_multicast:
+        return [f"{where}:address is {address!r}; that is no host's own address"]
+    if parsed.is_loopback:
+        return [f"{where}:address is {address!r}; a loopback address reaches no other host"]
+    other = seen.setdefault(str(parsed), minion)
+    if other != minion:
+        return [f"{where}:address is {address!r}, which is {other}'s; give each host its own"]
+    return []
+
+
+def _relations(cluster: Cluster, key: str) -> list[str]:
+    """Faults that show only when all of a cluster is known."""
+    faults = []
+    names: dict[str, str] = {}
+    for member in cluster.members:
+        other = names.setdefault(member.name, member.minion)
+        if other != member.minion:
+            faults.append(
+                f"{key}:members:{member.minion}:name is {member.name!r}, which is {other}'s"
+            )
+    port = cluster.settings["balancer"]["port"]
+    for balancer in cluster.balancers:
+        both = cluster.member(balancer.minion)
+        if both is None:
+            continue
+        for name, taken in both.settings["ports"].items():
+            if taken == port:
+                faults.append(
+                    f"{key}:balancer:port is {port}, but {balancer.minion} is also a member whose "
+                    f"{name} port that is; set another balancer:port"
+                )
+        if both.address != balancer.address:
+            faults.append(
+                f"{key}:load_balancers:{balancer.minion}:address is {balancer.address!r}, but as a "
+                f"member it is {both.address!r}"
+            )
+    return faults
+
+
+def _shared_hosts(clusters: Iterable[Cluster]) -> list[str]:
+    faults = []
+    owner: dict[str, str] = {}
+    for cluster in clusters:
+        for minion in {m.minion for m in cluster.members} | {b.minion for b in cluster.balancers}:
+            other = owner.setdefault(minion, cluster.name)
+            if other != cluster.name:
+                faults.append(
+                    f"etcd_ha:clusters:{cluster.name}: {minion} belongs to {other} already; "
+                    "a minion serves one cluster"
+                )
+    return faults
