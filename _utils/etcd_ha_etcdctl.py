@@ -1,0 +1,148 @@
+"""Calling etcdctl: its arguments, its time limit, and its JSON as plain data.
+
+Member ids are decimal uint64 in etcd's JSON and hex on its command line; here they are always the
+hex text that a person sees in ``etcdctl member list``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# NOSPACE and CORRUPT of etcdserverpb.AlarmType (rpc.proto).
+ALARMS: Mapping[int, str] = {1: "NOSPACE", 2: "CORRUPT"}
+
+
+class EtcdctlError(RuntimeError):
+    """etcdctl could not be run, failed, or said something that is not JSON."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call of etcdctl gave."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """The answer as data; raises EtcdctlError where it is none."""
+        try:
+            return json.loads(self.out)
+        except ValueError:
+            said = (self.err or self.out).strip().splitlines()
+            raise EtcdctlError(
+                f"etcdctl gave no JSON (exit code {self.code}): {said[-1] if said else 'nothing'}"
+            ) from None
+
+
+def call(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    program: str = "etcdctl",
+    timeout: float = 10.0,
+    stdin: str | None = None,
+) -> Answer:
+    """Run etcdctl with certificates and endpoints from ``environment``; nothing secret in argv.
+
+    ``timeout`` is in seconds and bounds the whole process, since etcdctl itself can hang while it
+    dials (its own --dial-timeout bounds one attempt only).
+    """
+    clean = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    clean.update(environment)
+    clean["ETCDCTL_API"] = "3"
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            env=clean,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise EtcdctlError(
+            f"{program} is not installed here; run salt-run state.orchestrate etcd_ha.orch"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise EtcdctlError(f"etcdctl {arguments[0]} gave no answer within {timeout:g} s") from None
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def hex_id(number: object) -> str:
+    """A member or cluster id as etcdctl takes it on its command line."""
+    return f"{int(str(number)):x}" if number not in (None, "") else ""
+
+
+def members(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``member list``: id, name, peer_urls, client_urls, learner, started; by name."""
+    found = [
+        {
+            "id": hex_id(member.get("ID")),
+            "name": member.get("name", ""),
+            "peer_urls": list(member.get("peerURLs", [])),
+            "client_urls": list(member.get("clientURLs", [])),
+            "learner": bool(member.get("isLearner", False)),
+            # A member that was added and never started has no name yet.
+            "started": bool(member.get("name")),
+        }
+        for member in document.get("members", [])
+    ]
+    return sorted(found, key=lambda member: (member["name"], member["id"]))
+
+
+def status(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``endpoint status``: one row an endpoint that answered."""
+    rows = []
+    for row in document:
+        inner = row.get("Status", {})
+        header = inner.get("header", {})
+        rows.append(
+            {
+                "endpoint": row.get("Endpoint", ""),
+                "member_id": hex_id(header.get("member_id")),
+                "cluster_id": hex_id(header.get("cluster_id")),
+                "leader_id": hex_id(inner.get("leader")),
+                "leader": header.get("member_id") == inner.get("leader"),
+                "learner": bool(inner.get("isLearner", False)),
+                "version": inner.get("version", ""),
+                "revision": int(header.get("revision", 0)),
+                "raft_term": int(header.get("raft_term", inner.get("raftTerm", 0))),
+                "raft_index": int(inner.get("raftIndex", 0)),
+                "applied_index": int(inner.get("raftAppliedIndex", 0)),
+                "db_size": int(inner.get("dbSize", 0)),
+                "db_in_use": int(inner.get("dbSizeInUse", 0)),
+                "errors": [str(error) for error in inner.get("errors") or []],
+            }
+        )
+    return rows
+
+
+def health(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``endpoint health``: endpoint, healthy, took (text), error."""
+    return [
+        {
+            "endpoint": row.get("endpoint", ""),
+            "healthy": bool(row.get("health", False)),
+            "took": row.get("took", ""),
+            "error": row.get("error", ""),
+        }
+        for row in document
+    ]
+
+
+def read_environment(path: str) -> dict[str, str]:
+    """The ``ETCDCTL_*`` variables that the formula left for root, empty where there are none."""
+    import etcd_ha_environment
+
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return etcd_ha_environment.parse_file(file.read())
