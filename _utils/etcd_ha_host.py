@@ -5,6 +5,8 @@ Pure: clusters in, plain data out. Jinja prints it and decides nothing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -59,6 +61,56 @@ def describe(
 def record_file(cluster: str) -> str:
     """The mark, outside the data directory, that this cluster was bootstrapped once."""
     return f"{RECORD_DIR}/{cluster}.json"
+
+
+OS_FILES = ("Debian", "Ubuntu", "RedHat", "Fedora", "Suse")
+
+
+def os_file(os: str, os_family: str) -> str:
+    """The file of the operating system's data, from the ``os`` and ``os_family`` grains."""
+    for name in (os, os_family):
+        if name in OS_FILES:
+            return f"etcd_ha/os/{name}.yaml"
+    raise ValueError(
+        f"the operating system {os} (family {os_family}) is not supported; "
+        f"use one of {', '.join(OS_FILES)}"
+    )
+
+
+def digest(host: Mapping[str, Any], source: str) -> str:
+    """One hash of all that a host should be; ``source`` is the hash of the formula's states."""
+    wanted = {key: value for key, value in host.items() if key != "action"}
+    text = json.dumps([wanted, source], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def policies_digest(policies: Mapping[str, Any]) -> str:
+    """One hash of the formula's signing policies, whatever else the minion signs."""
+    ours = {name: value for name, value in policies.items() if name.startswith("etcd_ha_")}
+    if not ours:
+        return ""
+    return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
+
+
+def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """What is written down on a host once its states have all passed; holds no secret."""
+    member, balancer = host["member"], host["balancer"]
+    result: dict[str, Any] = {"digest": digest, "files": dict(files)}
+    if member:
+        result["member"] = {
+            key: member[key] for key in ("cluster", "name", "unit", "data_dir", "config_dir")
+        }
+    if balancer:
+        pki = balancer["pki"]
+        result["balancer"] = {
+            "cluster": balancer["cluster"],
+            "kind": balancer["kind"],
+            "url": balancer["url"],
+            "ca": pki["ca_certificate"] if pki else None,
+            "certificate": f"{pki['dir']}/check.crt" if pki else None,
+            "key": f"{pki['dir']}/check.key" if pki else None,
+        }
+    return result
 
 
 def _hostname(cluster: Cluster | None, minion: str) -> str | None:

@@ -1,0 +1,561 @@
+"""
+etcd on this minion: its health, its place in the cluster, and what the formula wants here.
+
+:depends: etcdctl, which the formula installs on members
+"""
+
+import hashlib
+import os
+import secrets
+import time
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "etcd_ha"
+
+ENVIRONMENT_FILE = "/etc/default/etcd"
+FORMULA_MODULES = ("modules", "states", "utils")
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def health(timeout=5):
+    """
+    Whether etcd can be used here: on a member its own etcd, on a balancer the path through it.
+
+    A minion without a part in any cluster says so and counts as healthy. With an unhealthy member
+    or balancer the command line's exit code is not zero.
+
+    timeout : 5
+        Seconds (int or float) to wait for an answer.
+
+    Returns a dict with ``role``, ``cluster``, ``name`` and ``healthy`` (bool), and either ``took``
+    (text, as etcd measured it) or ``error``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.health
+    """
+    import etcd_ha_machine
+
+    mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    if "member" in mark:
+        result = _member_health(mark["member"], _seconds(timeout))
+    elif "balancer" in mark:
+        result = _balancer_health(mark["balancer"], _seconds(timeout))
+    else:
+        return {"role": "none", "healthy": True, "comment": "no etcd cluster has a part here"}
+    if not result["healthy"]:
+        __context__["retcode"] = 1
+    return result
+
+
+def status(timeout=5):
+    """
+    What etcd says of the member on this minion: leader, revision, raft term, size of its database.
+
+    timeout : 5
+        Seconds (int or float) to wait for an answer.
+
+    Returns a dict: ``member_id``, ``cluster_id``, ``leader_id`` (hex text), ``leader``, ``learner``
+    (bool), ``version``, ``revision``, ``raft_term``, ``raft_index``, ``applied_index`` (int),
+    ``db_size``, ``db_in_use`` (bytes) and ``errors`` (list of text). On a minion that is no member:
+    ``{"role": ...}`` alone.
+
+    Raises CommandExecutionError when etcd does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd*' etcd_ha.status
+    """
+    mark = _mark()
+    if "member" not in mark:
+        return {"role": "balancer" if "balancer" in mark else "none"}
+    rows = _status_rows(mark["member"], _seconds(timeout))
+    return rows[0]
+
+
+def members(timeout=5):
+    """
+    The cluster's member list as etcd has it.
+
+    timeout : 5
+        Seconds (int or float) to wait for an answer.
+
+    Returns a list of dicts: ``id`` (hex text), ``name``, ``peer_urls``, ``client_urls``,
+    ``learner``, ``started``. Empty on a minion that is no member.
+
+    Raises CommandExecutionError when etcd does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd1*' etcd_ha.members
+    """
+    import etcd_ha_etcdctl
+
+    mark = _mark()
+    if "member" not in mark:
+        return []
+    try:
+        answer = _etcdctl(mark["member"], ["member", "list", "-w", "json"], _seconds(timeout))
+        return etcd_ha_etcdctl.members(answer.json())
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+
+
+def version():
+    """
+    The version of etcd that is installed here, and of the one that runs.
+
+    Returns a dict: ``installed`` and ``running``, each text such as ``3.6.14``, empty where there
+    is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd*' etcd_ha.version
+    """
+    mark = _mark()
+    running = ""
+    if "member" in mark:
+        try:
+            running = status()["version"]
+        except CommandExecutionError:
+            running = ""
+    return {"installed": _installed_version(), "running": running}
+
+
+def endpoints():
+    """
+    Where clients reach the cluster of this minion.
+
+    Returns a list of URLs: on a balancer its own, on a member those of all members, elsewhere none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'lb*' etcd_ha.endpoints
+    """
+    mark = _mark()
+    if "balancer" in mark:
+        return [mark["balancer"]["url"]]
+    if "member" in mark:
+        listed = _client_environment(mark["member"]).get("ETCDCTL_ENDPOINTS", "")
+        return [url for url in listed.split(",") if url]
+    return []
+
+
+def facts(data_dirs=None, timeout=5):
+    """
+    All that the planner needs to know of this minion; reads only.
+
+    data_dirs : None
+        A list of directories (absolute paths) that may hold a member's data, beside the one that
+        the environment file names.
+
+    timeout : 5
+        Seconds (int or float) to wait for etcd.
+
+    Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
+    here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
+    ``policies`` and ``authority``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd*' etcd_ha.facts
+    """
+    import etcd_ha_machine
+
+    mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    balancer = None
+    if "balancer" in mark:
+        balancer = _balancer_health(mark["balancer"], _seconds(timeout))
+    return {
+        "minion": __grains__["id"],
+        "arch": _arch(),
+        "os_file": os_file(),
+        "modules": modules_digest(),
+        "digest": mark.get("digest", ""),
+        "changed_files": etcd_ha_machine.changed_files(mark.get("files", {})),
+        "etcd": _etcd_facts(mark, data_dirs or [], _seconds(timeout)),
+        "balancer": balancer,
+        "policies": _policies_in_force(),
+    }
+
+
+def verify(endpoints, cluster, timeout=15):
+    """
+    Write a key through each endpoint, read it back through the same, and remove it.
+
+    endpoints
+        A list of client URLs, for example those of the balancers.
+
+    cluster
+        The name of the cluster (text); the key is ``/etcd_ha/verify/<cluster>``.
+
+    timeout : 15
+        Seconds (int or float) for all tries at one endpoint together.
+
+    Returns a dict: endpoint -> seconds (float) that the put and the get took.
+
+    Raises CommandExecutionError that names the endpoint which failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha.verify '["https://192.168.200.56:2379"]' main
+    """
+    mark = _mark()
+    if "member" not in mark:
+        raise CommandExecutionError("etcd_ha.verify needs a member's admin certificate: run it there")
+    if not isinstance(endpoints, list) or not endpoints:
+        raise SaltInvocationError("endpoints must be a list with at least one URL")
+    took = {}
+    for endpoint in endpoints:
+        took[endpoint] = _verify_endpoint(mark["member"], endpoint, cluster, _seconds(timeout))
+    return took
+
+
+def release_available(url, timeout=10):
+    """
+    Whether a mirror has a file, asked from this minion.
+
+    url
+        The file's URL (text), such as that of a release's SHA256SUMS.
+
+    timeout : 10
+        Seconds (int) to wait.
+
+    Returns an empty text where it has it, else the reason.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha.release_available https://mirror/v3.6.14/SHA256SUMS
+    """
+    import salt.utils.http
+
+    answer = salt.utils.http.query(url, method="HEAD", status=True, timeout=_seconds(timeout))
+    if answer.get("status") == 200:
+        return ""
+    return str(answer.get("error") or f"HTTP {answer.get('status')}")
+
+
+def os_file():
+    """
+    The file with the data of this minion's operating system, below the formula's root.
+
+    Returns text such as ``etcd_ha/os/Debian.yaml``. Raises CommandExecutionError on an operating
+    system that the formula does not know.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.os_file
+    """
+    import etcd_ha_host
+
+    try:
+        return etcd_ha_host.os_file(__grains__.get("os", ""), __grains__.get("os_family", ""))
+    except ValueError as err:
+        raise CommandExecutionError(str(err)) from err
+
+
+def host(defaults, settings=None):
+    """
+    What the pillar wants this minion to be; the states render from it.
+
+    defaults
+        The content of ``etcd_ha/defaults.yaml`` (dict).
+
+    settings : None
+        The operating system's overrides of it (dict).
+
+    Returns the dict of ``etcd_ha_host.describe``: ``member``, ``balancer``, ``authorities``, ...
+
+    Raises CommandExecutionError with every fault of the pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local etcd_ha.host '{...}'
+    """
+    import etcd_ha_host
+
+    step = __pillar__.get("etcd_ha_step") or {}
+    described = etcd_ha_host.describe(
+        __grains__["id"],
+        _clusters(__pillar__.get("etcd_ha"), defaults, settings).values(),
+        _arch(),
+        step.get("action", "none"),
+    )
+    return described
+
+
+def signing_policies(pillar, defaults, minion):
+    """
+    The ``x509_signing_policies`` of a CA minion, one for each host and purpose.
+
+    pillar
+        The content of the ``etcd_ha`` pillar key (dict).
+
+    defaults
+        The content of ``etcd_ha/defaults.yaml`` (dict).
+
+    minion
+        The id of the CA minion (text).
+
+    Returns a dict of signing policies. Raises CommandExecutionError with every fault of the pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call etcd_ha.signing_policies '{...}' '{...}' ca.example.com
+    """
+    import etcd_ha_certificates
+
+    return etcd_ha_certificates.policies(_clusters(pillar, defaults, None).values(), minion)
+
+
+def modules_digest():
+    """
+    One hash of the formula's own modules as they are synced here.
+
+    Returns text; ``salt-run etcd_ha.plan`` syncs a minion whose hash differs from the master's.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.modules_digest
+    """
+    import etcd_ha_machine
+
+    found = []
+    for kind in FORMULA_MODULES:
+        folder = os.path.join(__opts__["extension_modules"], kind)
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if name.startswith("etcd_ha") and name.endswith(".py"):
+                found.append(f"_{kind}/{name} {etcd_ha_machine.sha256_file(f'{folder}/{name}')}")
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _clusters(pillar, defaults, settings):
+    import copy
+
+    import etcd_ha_topology
+
+    try:
+        return etcd_ha_topology.read(copy.deepcopy(pillar), defaults, settings)
+    except etcd_ha_topology.PillarError as err:
+        raise CommandExecutionError(str(err)) from err
+
+
+def _arch():
+    return __grains__.get("osarch") or __grains__.get("cpuarch", "")
+
+
+def _mark():
+    import etcd_ha_machine
+
+    return etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+
+
+def _seconds(timeout):
+    try:
+        seconds = float(timeout)
+    except (TypeError, ValueError):
+        seconds = 0
+    if seconds <= 0:
+        raise SaltInvocationError(f"timeout is {timeout!r}; give seconds above 0")
+    return seconds
+
+
+def _client_environment(member):
+    import etcd_ha_etcdctl
+
+    return etcd_ha_etcdctl.read_environment(f"{member['config_dir']}/etcdctl.env")
+
+
+def _local_endpoint(environment):
+    """The member's own client URL on loopback, as its environment file has it."""
+    import etcd_ha_environment
+
+    try:
+        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
+            own = etcd_ha_environment.parse_file(file.read())
+    except OSError:
+        own = {}
+    listed = own.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
+    return listed[-1] or environment.get("ETCDCTL_ENDPOINTS", "").split(",")[0]
+
+
+def _etcdctl(member, arguments, timeout, endpoints=None, stdin=None):
+    import etcd_ha_etcdctl
+
+    environment = _client_environment(member)
+    environment["ETCDCTL_ENDPOINTS"] = endpoints or _local_endpoint(environment)
+    program = next(
+        (path for path in ("/usr/local/bin/etcdctl", "/usr/bin/etcdctl") if os.path.exists(path)),
+        "etcdctl",
+    )
+    return etcd_ha_etcdctl.call(arguments, environment, program, timeout, stdin)
+
+
+def _member_health(member, timeout):
+    import etcd_ha_etcdctl
+
+    result = {"role": "member", "cluster": member["cluster"], "name": member["name"]}
+    try:
+        answer = _etcdctl(member, ["endpoint", "health", "-w", "json"], timeout)
+        row = etcd_ha_etcdctl.health(answer.json())[0]
+    except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
+        return {**result, "healthy": False, "error": f"{err}. Look at: journalctl -u etcd"}
+    result["healthy"] = row["healthy"]
+    result.update({"took": row["took"]} if row["healthy"] else {"error": row["error"]})
+    return result
+
+
+def _balancer_health(balancer, timeout):
+    import etcd_ha_machine
+
+    result = {"role": "balancer", "cluster": balancer["cluster"], "name": balancer["url"]}
+    began = time.monotonic()
+    try:
+        code, body = etcd_ha_machine.get(
+            f"{balancer['url']}/health",
+            balancer["ca"],
+            balancer["certificate"],
+            balancer["key"],
+            timeout,
+        )
+    except OSError as err:
+        return {**result, "healthy": False, "error": f"no answer through {balancer['url']}: {err}"}
+    if code != 200:
+        return {**result, "healthy": False, "error": f"HTTP {code} {body.strip()[:200]}"}
+    return {**result, "healthy": True, "took": f"{(time.monotonic() - began) * 1000:.1f}ms"}
+
+
+def _status_rows(member, timeout):
+    import etcd_ha_etcdctl
+
+    try:
+        answer = _etcdctl(member, ["endpoint", "status", "-w", "json"], timeout)
+        rows = etcd_ha_etcdctl.status(answer.json())
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+    if not rows:
+        raise CommandExecutionError("etcd does not answer here. Look at: journalctl -u etcd")
+    return rows
+
+
+def _installed_version():
+    import subprocess
+
+    for path in ("/usr/local/bin/etcd", "/usr/bin/etcd"):
+        if os.path.exists(path):
+            done = subprocess.run(
+                [path, "--version"], capture_output=True, text=True, timeout=10, check=False
+            )
+            first = done.stdout.partition("\n")[0]
+            return first.rpartition(":")[2].strip()
+    return ""
+
+
+def _etcd_facts(mark, data_dirs, timeout):
+    import etcd_ha_environment
+    import etcd_ha_machine
+
+    unit = etcd_ha_machine.unit("etcd.service")
+    running = etcd_ha_machine.process_environment(unit["pid"]) if unit["pid"] else {}
+    configured = {}
+    if os.path.exists(ENVIRONMENT_FILE):
+        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
+            configured = etcd_ha_environment.parse_file(file.read())
+    dirs = [running.get("ETCD_DATA_DIR"), configured.get("ETCD_DATA_DIR"), *data_dirs]
+    program = next(
+        (path for path in ("/usr/local/bin/etcd", "/usr/bin/etcd") if os.path.exists(path)), ""
+    )
+    result = {
+        "active": unit["active"],
+        "state": unit["state"],
+        "enabled": unit["enabled"],
+        "environment": running,
+        "pending": etcd_ha_machine.pending(unit, program),
+        "has_data": any(os.path.isdir(f"{folder}/member") for folder in dirs if folder),
+        "record": _record(mark),
+        "healthy": False,
+    }
+    if unit["active"] and "member" in mark:
+        result.update(_live_facts(mark["member"], timeout))
+    return result
+
+
+def _record(mark):
+    """The durable mark of a bootstrap: whichever cluster's lies here."""
+    import etcd_ha_machine
+
+    folder = os.path.dirname(etcd_ha_machine.MARK_FILE)
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if name.endswith(".json") and name != os.path.basename(etcd_ha_machine.MARK_FILE):
+            return etcd_ha_machine.read_json(f"{folder}/{name}")
+    return {}
+
+
+def _live_facts(member, timeout):
+    """What the running etcd says; ``member list`` needs a quorum, so it is the proof of health."""
+    try:
+        row = _status_rows(member, timeout)[0]
+        listed = members(timeout)
+    except CommandExecutionError as err:
+        return {"healthy": False, "error": str(err)}
+    return {**row, "members": listed, "healthy": row["leader_id"] not in ("", "0")}
+
+
+def _policies_in_force():
+    """The hash of the signing policies that this minion would sign by now."""
+    import copy
+
+    import etcd_ha_host
+
+    return etcd_ha_host.policies_digest(copy.deepcopy(__pillar__.get("x509_signing_policies") or {}))
+
+
+def _verify_endpoint(member, endpoint, cluster, timeout):
+    import etcd_ha_etcdctl
+
+    key, value = f"/etcd_ha/verify/{cluster}", secrets.token_hex(8)
+    began, reason = time.monotonic(), ""
+    while time.monotonic() - began < timeout:
+        tried = time.monotonic()
+        try:
+            put = _etcdctl(member, ["put", key], 5, endpoint, stdin=value)
+            got = _etcdctl(member, ["get", key, "--print-value-only"], 5, endpoint)
+            if put.code == 0 and got.out.strip() == value:
+                _etcdctl(member, ["del", key], 5, endpoint)
+                return round(time.monotonic() - tried, 3)
+            reason = (put.err or got.err).strip()[-300:]
+        except etcd_ha_etcdctl.EtcdctlError as err:
+            reason = str(err)
+        time.sleep(0.3)
+    raise CommandExecutionError(
+        f"a put and a get through {endpoint} failed for {timeout:g} s: {reason}. "
+        "Look at the balancer's log and at: salt '*' etcd_ha.health"
+    )

@@ -1,0 +1,162 @@
+"""Reading what a machine really has: its unit, its running etcd, its files."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import ssl
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+MARK_FILE = "/var/lib/etcd_ha/host.json"
+SHOWN = (
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "MainPID",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "ExecMainStartTimestamp",
+)
+
+
+def sha256_file(path: str) -> str:
+    """The sha256 of a file, or an empty text where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if _has_file_digest() else _slow(file)
+    except OSError:
+        return ""
+
+
+def _has_file_digest() -> bool:
+    return hasattr(hashlib, "file_digest")
+
+
+def _slow(file: Any) -> str:
+    found = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        found.update(block)
+    return found.hexdigest()
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """A JSON mapping from a file; empty where the file is missing or broken."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: str, value: Mapping[str, Any]) -> None:
+    """Write a JSON file in one step, readable by root alone, so that no half file is ever read."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    temporary = f"{path}.tmp"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(value, file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:
+    """A systemd unit: active, state, enabled, pid, stale, path, started (seconds since 1970)."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "show", name, "--timestamp=unix", f"--property={','.join(SHOWN)}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return parse_unit("")
+    return parse_unit(done.stdout)
+
+
+def parse_unit(text: str) -> dict[str, Any]:
+    """Read the ``Name=value`` lines of ``systemctl show``."""
+    found = dict(line.partition("=")[::2] for line in text.splitlines())
+    started = found.get("ExecMainStartTimestamp", "").lstrip("@")
+    return {
+        "active": found.get("ActiveState") == "active",
+        "state": found.get("ActiveState", "unknown"),
+        "enabled": found.get("UnitFileState") == "enabled",
+        "pid": int(found.get("MainPID") or 0),
+        "stale": found.get("NeedDaemonReload") == "yes",
+        "path": found.get("FragmentPath", ""),
+        "started": int(started) if started.isdigit() else 0,
+    }
+
+
+def process_environment(pid: int) -> dict[str, str]:
+    """The ``ETCD_*`` variables that a process was started with."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return {}
+    pairs = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
+    return {name: value for name, value in pairs.items() if name.startswith("ETCD_")}
+
+
+def process_program(pid: int) -> str:
+    """The path of the program that a process runs."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def pending(unit: Mapping[str, Any], program: str) -> list[str]:
+    """What is on disk but not yet in the running process: ``unit``, ``program``."""
+    if not unit["pid"]:
+        return []
+    reasons = []
+    try:
+        written = int(os.stat(unit["path"]).st_mtime) if unit["path"] else 0
+    except OSError:
+        written = 0
+    if unit["stale"] or written > unit["started"]:
+        reasons.append("unit")
+    if program and os.path.realpath(program) != process_program(unit["pid"]):
+        reasons.append("program")
+    return reasons
+
+
+def changed_files(files: Mapping[str, str]) -> list[str]:
+    """Which files are no longer as the states left them."""
+    return sorted(path for path, known in files.items() if sha256_file(path) != known)
+
+
+def get(
+    url: str, ca: str | None, certificate: str | None, key: str | None, timeout: float = 5.0
+) -> tuple[int, str]:
+    """HTTP GET over mutual TLS: status code and the start of the body; raises OSError."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 443
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(65536).decode("utf-8", "replace")
+    except http.client.HTTPException as err:
+        raise OSError(f"{url} did not speak HTTP: {err!r}") from err
+    finally:
+        connection.close()
