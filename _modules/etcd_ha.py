@@ -54,6 +54,64 @@ def health(timeout=5):
     return result
 
 
+def local_health(timeout=5):
+    """
+    The health of the etcd on this minion, from its configuration on disk alone.
+
+    Unlike ``etcd_ha.health`` it works before the first converge has been completed.
+
+    timeout : 5
+        Seconds (int or float) to wait for an answer.
+
+    Returns a dict with ``healthy`` (bool), and ``took`` or ``error`` (text).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd1*' etcd_ha.local_health
+    """
+    return _member_health(_member_on_disk(), _seconds(timeout))
+
+
+def move_leader(timeout=10):
+    """
+    Hand leadership from this member to the most advanced other voter.
+
+    timeout : 10
+        Seconds (int or float) for each call of etcdctl.
+
+    Returns the new leader's endpoint (text), empty where this member does not lead or is alone.
+
+    Raises CommandExecutionError when etcd refuses or does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha.move_leader
+    """
+    import etcd_ha_etcdctl
+
+    member, seconds = _member_on_disk(), _seconds(timeout)
+    if not _status_rows(member, seconds)[0]["leader"]:
+        return ""
+    everyone = _client_environment(member).get("ETCDCTL_ENDPOINTS", "")
+    try:
+        answer = _etcdctl(member, ["endpoint", "status", "-w", "json"], seconds, everyone)
+        rows = [r for r in etcd_ha_etcdctl.status(answer.json()) if not r["leader"]]
+        voters = [r for r in rows if not r["learner"] and not r["errors"]]
+        if not voters:
+            return ""
+        target = max(voters, key=lambda row: row["raft_index"])
+        done = _etcdctl(member, ["move-leader", target["member_id"]], seconds)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(str(err)) from err
+    if done.code != 0:
+        raise CommandExecutionError(f"etcd did not move leadership: {done.err.strip()[-300:]}")
+    return target["endpoint"]
+
+
 def status(timeout=5):
     """
     What etcd says of the member on this minion: leader, revision, raft term, size of its database.
@@ -376,6 +434,28 @@ def _mark():
     import etcd_ha_machine
 
     return etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+
+
+def _member_on_disk():
+    """The member as its files say, also before the first converge has left its mark."""
+    import etcd_ha_environment
+
+    mark = _mark()
+    if "member" in mark:
+        return mark["member"]
+    try:
+        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
+            own = etcd_ha_environment.parse_file(file.read())
+    except OSError as err:
+        raise CommandExecutionError(
+            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
+        ) from err
+    ca = own.get("ETCD_TRUSTED_CA_FILE", "/etc/etcd/pki/ca.crt")
+    return {
+        "cluster": "",
+        "name": own.get("ETCD_NAME", ""),
+        "config_dir": os.path.dirname(os.path.dirname(ca)),
+    }
 
 
 def _seconds(timeout):

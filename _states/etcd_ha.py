@@ -1,0 +1,454 @@
+"""
+etcd on this minion as states: the release on disk, and the running member.
+
+A highstate never restarts a member that runs and never bootstraps: only the orchestrate, which
+sees the whole cluster, hands a state the ``action`` to do so.
+"""
+
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "etcd_ha"
+
+BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def installed(name, version, url, sums_url, archive, folder, dir, programs, checksum=None):
+    """
+    A release of etcd lies unpacked in a directory of its own, checked against its sha256.
+
+    Nothing else on the host changes: a running etcd stays on the release that it has.
+
+    name
+        A sentence for people.
+
+    version
+        The release (text), such as ``3.6.14``.
+
+    url, sums_url
+        Where the archive and its SHA256SUMS are (text).
+
+    archive, folder
+        The archive's file name, and the folder inside it (text).
+
+    dir
+        The directory to unpack into (absolute path), such as ``/opt/etcd/3.6.14``.
+
+    programs
+        The programs to take from the archive (list of text).
+
+    checksum : None
+        The archive's sha256 (64 hex digits); without it SHA256SUMS is fetched and is binding.
+
+    .. code-block:: yaml
+
+        etcd 3.6.14 lies unpacked beside other releases:
+          etcd_ha.installed:
+            - version: 3.6.14
+            - url: https://mirror/v3.6.14/etcd-v3.6.14-linux-amd64.tar.gz
+            - sums_url: https://mirror/v3.6.14/SHA256SUMS
+            - archive: etcd-v3.6.14-linux-amd64.tar.gz
+            - folder: etcd-v3.6.14-linux-amd64
+            - dir: /opt/etcd/3.6.14
+            - programs: [etcd, etcdctl, etcdutl]
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if all(os.access(f"{dir}/{program}", os.X_OK) for program in programs):
+        ret["comment"] = f"etcd {version} is unpacked in {dir}"
+        return ret
+    if __opts__["test"]:
+        ret["result"] = None
+        ret["changes"] = {dir: {"old": "absent", "new": f"etcd {version}"}}
+        ret["comment"] = f"etcd {version} would be downloaded from {url} and unpacked in {dir}"
+        return ret
+    parent = os.path.dirname(dir)
+    os.makedirs(parent, mode=0o755, exist_ok=True)
+    scratch = tempfile.mkdtemp(prefix=".unpack-", dir=parent)
+    try:
+        wanted = checksum or _listed_checksum(sums_url, archive)
+        _download(url, f"{scratch}/{archive}", wanted)
+        _unpack(f"{scratch}/{archive}", folder, programs, f"{scratch}/release")
+        shutil.rmtree(dir, ignore_errors=True)
+        os.rename(f"{scratch}/release", dir)
+    except (CommandExecutionError, ValueError, OSError, tarfile.TarError) as err:
+        ret["result"] = False
+        ret["comment"] = f"etcd {version} was not installed, nothing was changed: {err}"
+        return ret
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    ret["changes"] = {dir: {"old": "absent", "new": f"etcd {version}"}}
+    ret["comment"] = f"etcd {version} was checked (sha256 {wanted}) and unpacked in {dir}"
+    return ret
+
+
+def switched(name, dir, current, bin_dir, programs):
+    """
+    The programs of one release are the ones in the path.
+
+    A running etcd goes on with the program that it was started from.
+
+    name
+        A sentence for people.
+
+    dir
+        The release's directory (absolute path).
+
+    current
+        The symbolic link that names the release in use (absolute path).
+
+    bin_dir
+        Where the programs are linked (absolute path).
+
+    programs
+        The programs (list of text).
+
+    .. code-block:: yaml
+
+        etcd 3.6.14 is the release in use:
+          etcd_ha.switched:
+            - dir: /opt/etcd/3.6.14
+            - current: /opt/etcd/current
+            - bin_dir: /usr/local/bin
+            - programs: [etcd, etcdctl, etcdutl]
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{dir} is in use"}
+    links = {current: dir}
+    links.update({f"{bin_dir}/{program}": f"{current}/{program}" for program in programs})
+    for link, target in links.items():
+        old = os.readlink(link) if os.path.islink(link) else ""
+        if old != target:
+            ret["changes"][link] = {"old": old, "new": target}
+    if not ret["changes"]:
+        return ret
+    if __opts__["test"]:
+        ret["result"], ret["comment"] = None, f"{dir} would be put in use"
+        return ret
+    missing = [program for program in programs if not os.access(f"{dir}/{program}", os.X_OK)]
+    if missing:
+        ret["result"], ret["changes"] = False, {}
+        ret["comment"] = f"{dir} lacks {', '.join(missing)}; it was not put in use"
+        return ret
+    os.makedirs(bin_dir, mode=0o755, exist_ok=True)
+    for link in reversed(list(ret["changes"])):
+        _link(links[link], link)
+    ret["comment"] = f"{dir} was put in use"
+    return ret
+
+
+def running(
+    name,
+    unit,
+    cluster,
+    environment,
+    program,
+    record,
+    action="none",
+    start_timeout=120,
+    user="etcd",
+):
+    """
+    The member runs with the configuration that is on disk, and is healthy.
+
+    name
+        A sentence for people.
+
+    unit
+        The systemd unit (text).
+
+    cluster
+        The name of the cluster (text).
+
+    environment
+        The ``ETCD_*`` variables that the process should have (dict of text).
+
+    program
+        The program that should run (absolute path).
+
+    record
+        The file that says that this cluster was bootstrapped (absolute path).
+
+    action : none
+        ``none`` starts a stopped member that holds data and never restarts one; ``restart`` also
+        restarts a member whose process differs from what is on disk, after moving leadership
+        away; ``bootstrap`` also starts a member without data as one of a new cluster.
+
+    start_timeout : 120
+        Seconds (int) to wait until the member has joined a quorum.
+
+    .. code-block:: yaml
+
+        etcd1 runs and is healthy:
+          etcd_ha.running:
+            - unit: etcd.service
+            - cluster: main
+            - environment: {ETCD_NAME: etcd1, ETCD_DATA_DIR: /var/lib/etcd}
+            - program: /opt/etcd/current/etcd
+            - record: /var/lib/etcd_ha/main.json
+    """
+    import etcd_ha_environment
+    import etcd_ha_machine
+
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    found = etcd_ha_machine.unit(unit)
+    process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
+    has_data = os.path.isdir(f"{environment['ETCD_DATA_DIR']}/member")
+    differences = {}
+    if found["active"]:
+        differences = etcd_ha_environment.needs_restart(process, environment)
+        for reason in etcd_ha_machine.pending(found, program):
+            differences[reason] = {"old": "as started", "new": "as on disk"}
+    past = etcd_ha_machine.read_json(record)
+    started_before = past.get("state") == "bootstrapped"
+    if not found["active"] and not has_data and (action != "bootstrap" or started_before):
+        ret["result"] = False
+        ret["comment"] = (
+            f"{environment['ETCD_NAME']} holds no data and was not started: a member without data "
+            "starts only by salt-run state.orchestrate etcd_ha.orch, which sees the whole cluster"
+        )
+        return ret
+    if not found["enabled"]:
+        ret["changes"]["enabled"] = {"old": False, "new": True}
+    if not found["active"]:
+        ret["changes"]["unit"] = {"old": found["state"], "new": "active"}
+    if differences and action in ("restart", "bootstrap"):
+        ret["changes"].update(differences)
+    elif differences:
+        ret["comment"] = (
+            f"{', '.join(differences)} will take effect after a restart, which "
+            "salt-run state.orchestrate etcd_ha.orch does when the cluster can bear it. "
+        )
+    if __opts__["test"]:
+        ret["result"] = None if ret["changes"] else True
+        ret["comment"] += "would be started, restarted or enabled" if ret["changes"] else "runs"
+        return ret
+    began = time.monotonic()
+    try:
+        _act(ret["changes"], found, unit, cluster, record, has_data, action, start_timeout)
+        _wait_healthy(unit, start_timeout)
+        _remember(record, cluster)
+    except CommandExecutionError as err:
+        ret["result"], ret["comment"] = False, str(err)
+        return ret
+    finally:
+        if os.path.exists(BOOTSTRAP_FILE):
+            os.unlink(BOOTSTRAP_FILE)
+    ret["comment"] += f"healthy after {time.monotonic() - began:.1f} s"
+    return ret
+
+
+def applied(name, host, source=None, files=()):
+    """
+    All states of this host have passed: write down what they were made from.
+
+    The orchestrate compares this mark with what the master wants, and so knows a host that needs
+    nothing without running a state there.
+
+    name
+        A sentence for people.
+
+    host
+        The mapping of ``etcd_ha.host`` (dict).
+
+    source : None
+        The hash of the formula's states, as the orchestrate hands it over (text).
+
+    files
+        The files (absolute paths) whose content the states own.
+
+    .. code-block:: yaml
+
+        the converge of this host is complete:
+          etcd_ha.applied:
+            - host: {...}
+            - files: [/etc/default/etcd]
+    """
+    import etcd_ha_host
+    import etcd_ha_machine
+
+    ret = {"name": name, "result": True, "changes": {}, "comment": "written down"}
+    old = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    source = source or old.get("source", "")
+    hashes = {path: etcd_ha_machine.sha256_file(path) for path in sorted(set(files))}
+    new = etcd_ha_host.mark(host, etcd_ha_host.digest(host, source), hashes)
+    new["source"] = source
+    if new == old:
+        return ret
+    if __opts__["test"]:
+        ret["comment"] = "would be written down after the other changes"
+        return ret
+    # The mark is this formula's memory, not a change of the host: it is no entry of `changes`.
+    etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, new)
+    return ret
+
+
+def policies_loaded(name):
+    """
+    The CA signs by the pillar's present signing policies.
+
+    A running minion keeps its pillar in memory; this loads it anew, so that a new member's policy
+    is known before the member asks.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        the CA knows the signing policies of all members:
+          etcd_ha.policies_loaded: []
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "loaded"}
+    if not __pillar__.get("x509_signing_policies"):
+        ret["result"] = False
+        ret["comment"] = (
+            f"the pillar of {__grains__['id']} has no x509_signing_policies: assign the pillar file "
+            "etcd_ha_signing_policies to it in the pillar's top file"
+        )
+        return ret
+    if __opts__["test"]:
+        ret["comment"] = "would be loaded"
+        return ret
+    __salt__["saltutil.refresh_pillar"](wait=True, timeout=10)
+    return ret
+
+
+def _listed_checksum(sums_url, archive):
+    import etcd_ha_release
+
+    try:
+        text = __salt__["cp.get_url"](sums_url, dest=None)
+    except Exception as err:  # cp.get_url raises whatever the transport raises
+        raise CommandExecutionError(f"{sums_url} could not be fetched ({err})") from err
+    if not isinstance(text, str) or not text:
+        raise CommandExecutionError(
+            f"{sums_url} could not be fetched; does the mirror have this version? "
+            "Set install:checksum to do without the list"
+        )
+    if os.path.isabs(text) and os.path.exists(text):
+        with open(text, encoding="utf-8") as file:
+            text = file.read()
+    return etcd_ha_release.listed(text, archive)
+
+
+def _download(url, path, wanted):
+    import etcd_ha_machine
+
+    try:
+        got = __salt__["cp.get_url"](url, path)
+    except Exception as err:  # cp.get_url raises whatever the transport raises
+        raise CommandExecutionError(f"{url} could not be fetched ({err})") from err
+    if not got or not os.path.exists(path):
+        raise CommandExecutionError(f"{url} could not be fetched; does the mirror have it?")
+    found = etcd_ha_machine.sha256_file(path)
+    if found != wanted:
+        raise CommandExecutionError(
+            f"{url} has the sha256 {found}, but {wanted} is expected; the download is corrupt or "
+            "was tampered with and has been removed"
+        )
+
+
+def _unpack(archive, folder, programs, target):
+    os.mkdir(target, mode=0o755)
+    wanted = {f"{folder}/{program}": program for program in programs}
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            if entry.name in wanted and entry.isfile():
+                program = wanted.pop(entry.name)
+                with tar.extractfile(entry) as source, open(f"{target}/{program}", "wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                os.chmod(f"{target}/{program}", 0o755)
+            if not wanted:
+                break
+    if wanted:
+        raise CommandExecutionError(f"the archive lacks {', '.join(sorted(wanted))}")
+
+
+def _link(target, link):
+    temporary = f"{link}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.replace(temporary, link)
+
+
+def _systemctl(*arguments, timeout=60):
+    return __salt__["cmd.run_all"](
+        ["systemctl", *arguments], python_shell=False, timeout=timeout, ignore_retcode=True
+    )
+
+
+def _act(changes, found, unit, cluster, record, has_data, action, start_timeout):
+    """Enable, start or restart the unit, as the changes say."""
+    import etcd_ha_machine
+
+    if found["stale"] or not found["active"]:
+        _systemctl("daemon-reload")
+    if "enabled" in changes:
+        _systemctl("enable", unit)
+    if not found["active"]:
+        if action == "bootstrap" and etcd_ha_machine.read_json(record).get("state") is None:
+            etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
+        if action == "bootstrap" and not has_data:
+            os.makedirs(os.path.dirname(BOOTSTRAP_FILE), mode=0o755, exist_ok=True)
+            with open(BOOTSTRAP_FILE, "w", encoding="utf-8") as file:
+                file.write("ETCD_INITIAL_CLUSTER_STATE=new\n")
+        _systemctl("reset-failed", unit)
+        _start("start", unit, start_timeout)
+    elif set(changes) - {"enabled"}:
+        _move_leadership_away()
+        _start("restart", unit, start_timeout)
+
+
+def _start(verb, unit, start_timeout):
+    done = _systemctl(verb, unit, timeout=start_timeout + 10)
+    if done["retcode"] != 0:
+        journal = __salt__["cmd.run_stdout"](
+            ["journalctl", "-u", unit, "-n", "5", "--no-pager", "-o", "cat"], python_shell=False
+        )
+        raise CommandExecutionError(
+            f"systemctl {verb} {unit} failed within {start_timeout} s. The last lines of "
+            f"journalctl -u {unit}:\n{journal}"
+        )
+
+
+def _move_leadership_away():
+    """Hand leadership to the most advanced other voter; a failure only costs an election."""
+    try:
+        __salt__["etcd_ha.move_leader"]()
+    except CommandExecutionError:
+        return
+
+
+def _wait_healthy(unit, start_timeout):
+    import etcd_ha_machine
+
+    deadline, error = time.monotonic() + start_timeout, "no answer"
+    while time.monotonic() < deadline:
+        health = __salt__["etcd_ha.local_health"]()
+        if health["healthy"]:
+            return
+        error = health.get("error", error)
+        if not etcd_ha_machine.unit(unit)["active"]:
+            break
+        time.sleep(0.3)
+    raise CommandExecutionError(
+        f"{unit} did not become healthy within {start_timeout} s ({error}). "
+        f"Look at: journalctl -u {unit}"
+    )
+
+
+def _remember(record, cluster):
+    """A healthy member belongs to a bootstrapped cluster: keep that outside the data directory."""
+    import etcd_ha_machine
+
+    wanted = {"cluster": cluster, "state": "bootstrapped"}
+    if etcd_ha_machine.read_json(record) != wanted:
+        etcd_ha_machine.write_json(record, wanted)
