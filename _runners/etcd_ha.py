@@ -1,0 +1,447 @@
+"""
+The etcd clusters of this master as wholes: what would be done, what is, where clients connect.
+"""
+
+import copy
+import hashlib
+import os
+import sys
+import time
+
+import salt.cache
+import salt.client
+import salt.fileclient
+import salt.pillar
+import salt.utils.minions
+import salt.utils.yaml
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "etcd_ha"
+
+BANK = "etcd_ha/clusters"
+FORMULA_MODULES = ("_modules", "_states", "_utils")
+SYNCS = ("saltutil.sync_utils", "saltutil.sync_states", "saltutil.sync_modules")
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def plan(cluster=None):
+    """
+    What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes nothing.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are planned.
+
+    Returns text. Raises CommandExecutionError when the pillar is wrong or a plan is refused.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.plan
+        salt-run etcd_ha.plan cluster=main
+    """
+    import etcd_ha_planner
+
+    plans = _plans(cluster)
+    told = etcd_ha_planner.text(plans)
+    if any(one.refusal for one in plans):
+        raise CommandExecutionError(told)
+    return told
+
+
+def steps(cluster=None):
+    """
+    The plan as data, for ``etcd_ha/orch/init.sls``; prints it for people first.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are planned.
+
+    Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}]}``. It does
+    not raise for a wrong pillar or a refused plan, so that the orchestrate can show one clear
+    failed state instead of a traceback.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.steps
+    """
+    import etcd_ha_planner
+
+    began = time.monotonic()
+    try:
+        plans = _plans(cluster)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
+    sys.stderr.write(
+        f"{etcd_ha_planner.text(plans)}\n  (planned in {time.monotonic() - began:.1f} s)\n"
+    )
+    sys.stderr.flush()
+    refusals = [
+        {"id": f"{one.cluster}: the plan is refused", "why": one.refusal}
+        for one in plans
+        if one.refusal
+    ]
+    clusters = _clusters(cluster)
+    source = _source_digest()
+    rows = []
+    for one in () if refusals else plans:
+        rows += [_row(clusters[one.cluster], step, source) for step in one.steps]
+        if one.steps:
+            rows.append(
+                {
+                    "id": f"{one.cluster}: remember on the master that it was bootstrapped",
+                    "kind": "remember",
+                    "cluster": one.cluster,
+                }
+            )
+    return {"refusals": refusals, "steps": rows}
+
+
+def status(cluster=None):
+    """
+    What is: every member and balancer with role, version, health, revision, lag and size.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are shown.
+
+    Returns text, a table a cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.status
+    """
+    import etcd_ha_report
+
+    clusters = _clusters(cluster)
+    facts = _facts(clusters.values())
+    return "\n\n".join(etcd_ha_report.status(one, facts) for one in clusters.values())
+
+
+def endpoints(cluster=None, consumer=None):
+    """
+    Where clients connect, also as the settings that a consumer pastes.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters.
+
+    consumer : None
+        ``kube-apiserver`` or ``patroni`` for that program's own settings (text).
+
+    Returns a dict cluster -> list of URLs, or text for a consumer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.endpoints
+        salt-run etcd_ha.endpoints main consumer=kube-apiserver
+    """
+    import etcd_ha_report
+
+    clusters = _clusters(cluster)
+    if consumer is None:
+        return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
+    try:
+        return "\n".join(etcd_ha_report.consumer(one, consumer) for one in clusters.values())
+    except ValueError as err:
+        raise SaltInvocationError(str(err)) from err
+
+
+def remember(cluster):
+    """
+    Keep on the master that a cluster was bootstrapped, so that it never is a second time.
+
+    cluster
+        The name of the cluster (text).
+
+    Returns True.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.remember main
+    """
+    salt.cache.Cache(__opts__).store(BANK, cluster, {"cluster": cluster, "state": "bootstrapped"})
+    return True
+
+
+def forget(cluster):
+    """
+    Drop the master's record of a cluster whose data is gone and not needed.
+
+    The members' own records (``/var/lib/etcd_ha/<cluster>.json``) are theirs to remove.
+
+    cluster
+        The name of the cluster (text).
+
+    Returns True. Raises CommandExecutionError when there is no such record.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.forget main
+    """
+    cache = salt.cache.Cache(__opts__)
+    if not cache.contains(BANK, cluster):
+        raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
+    cache.flush(BANK, cluster)
+    return True
+
+
+def _row(cluster, step, source):
+    """One step as the orchestrate's template takes it."""
+    import etcd_ha_report
+
+    row = {
+        "id": step.title,
+        "kind": step.kind,
+        "targets": list(step.targets),
+        "cluster": cluster.name,
+    }
+    if step.kind == "verify":
+        row["endpoints"] = etcd_ha_report.client_urls(cluster)
+        return row
+    row["sls"] = list(step.sls)
+    row["pillar"] = {"etcd_ha_step": {"action": step.action, "source": source}}
+    return row
+
+
+def _plans(name):
+    import etcd_ha_planner
+    import etcd_ha_topology
+
+    clusters = _clusters(name)
+    _check_peer(clusters.values())
+    facts = _facts(clusters.values())
+    observed = {minion: etcd_ha_planner.Observed.of(found) for minion, found in facts.items()}
+    wanted = _wanted(facts)
+    plans = []
+    for one in clusters.values():
+        recorded = salt.cache.Cache(__opts__).contains(BANK, one.name)
+        known = etcd_ha_planner.Wanted(wanted["digests"], wanted["policies"], recorded)
+        made = etcd_ha_planner.plan(one, observed, known)
+        made = _with_release(one, made, facts)
+        notes = tuple(etcd_ha_topology.warnings(one))
+        plans.append(
+            etcd_ha_planner.Plan(made.cluster, made.summary, made.steps, made.refusal, notes)
+        )
+    return plans
+
+
+def _with_release(cluster, made, facts):
+    """Refuse a version that the mirror does not have, before any host is touched."""
+    import dataclasses
+
+    import etcd_ha_host
+    import etcd_ha_release
+
+    install = cluster.settings["install"]
+    prepares = [step for step in made.steps if step.sls == ("etcd_ha.prepare",)]
+    if not prepares or install["method"] != "archive":
+        return made
+    asked = next((m.minion for m in cluster.members if m.minion in prepares[0].targets), None)
+    if asked is None:
+        return made
+    if facts[asked].get("etcd", {}).get("version") == cluster.version:
+        return made
+    arch = etcd_ha_release.architecture(facts[asked]["arch"])
+    url = etcd_ha_release.archive_url(install["url"], cluster.version, arch)
+    if not etcd_ha_release.pinned(install["checksum"], arch):
+        url = etcd_ha_release.checksums_url(install["url"], cluster.version)
+    if not url.startswith("http"):
+        return made
+    answer = _ask([asked], "etcd_ha.release_available", [url]).get(asked, {})
+    reason = answer.get("ret", "no answer")
+    if reason == "":
+        return made
+    return dataclasses.replace(
+        made,
+        steps=(),
+        refusal=(
+            f"{asked} cannot fetch {url} ({reason}): correct version or install:url of "
+            f"{cluster.name}, or put the release on the mirror"
+        ),
+    )
+
+
+def _wanted(facts):
+    """What every host that answered should have in its mark, and every CA in its memory."""
+    import etcd_ha_certificates
+    import etcd_ha_host
+
+    source = _source_digest()
+    digests, policies = {}, {}
+    for minion, found in facts.items():
+        clusters = _read(_yaml(found["os_file"]).get("settings"))
+        described = etcd_ha_host.describe(minion, clusters.values(), found["arch"])
+        digests[minion] = etcd_ha_host.digest(described, source)
+        if described["authorities"]:
+            signed = etcd_ha_certificates.policies(clusters.values(), minion)
+            policies[minion] = etcd_ha_host.policies_digest(signed)
+    return {"digests": digests, "policies": policies}
+
+
+def _clusters(name=None):
+    clusters = _read(None)
+    if name is None:
+        return clusters
+    if name not in clusters:
+        raise SaltInvocationError(
+            f"the pillar has no cluster {name!r}; it has {', '.join(sorted(clusters))}"
+        )
+    return {name: clusters[name]}
+
+
+def _read(settings):
+    import etcd_ha_topology
+
+    if "etcd_ha_pillar" not in __context__:
+        compiled = salt.pillar.get_pillar(
+            __opts__, __opts__.get("grains") or {}, f"{_master_id()}", __opts__.get("saltenv")
+        ).compile_pillar()
+        __context__["etcd_ha_pillar"] = compiled.get("etcd_ha")
+        if compiled.get("_errors"):
+            raise CommandExecutionError(
+                "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
+            )
+    try:
+        return etcd_ha_topology.read(
+            copy.deepcopy(__context__["etcd_ha_pillar"]), _yaml("etcd_ha/defaults.yaml"), settings
+        )
+    except etcd_ha_topology.PillarError as err:
+        raise CommandExecutionError(str(err)) from err
+
+
+def _master_id():
+    """The id under which the master's own pillar is compiled: ``<master id>_master``."""
+    own = __opts__["id"]
+    return own if own.endswith("_master") else f"{own}_master"
+
+
+def _files():
+    if "etcd_ha_files" not in __context__:
+        __context__["etcd_ha_files"] = salt.fileclient.FSClient(__opts__)
+    return __context__["etcd_ha_files"]
+
+
+def _yaml(path):
+    key = f"etcd_ha_yaml_{path}"
+    if key not in __context__:
+        found = _files().cache_file(f"salt://{path}", saltenv="base")
+        if not found:
+            raise CommandExecutionError(
+                f"{path} is not on the master's file server: add the formula to file_roots"
+            )
+        with open(found, encoding="utf-8") as file:
+            __context__[key] = salt.utils.yaml.safe_load(file) or {}
+    return copy.deepcopy(__context__[key])
+
+
+def _hashes(prefix, wanted):
+    client = _files()
+    lines = []
+    for path in sorted(client.file_list("base", prefix=prefix)):
+        if wanted(path):
+            lines.append(f"{path} {client.hash_file(f'salt://{path}', 'base')['hsum']}")
+    return lines
+
+
+def _source_digest():
+    """One hash of all states and templates, so that a changed formula is applied everywhere."""
+    if "etcd_ha_source" not in __context__:
+        lines = _hashes("etcd_ha", lambda path: not path.startswith("etcd_ha/orch/"))
+        __context__["etcd_ha_source"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return __context__["etcd_ha_source"]
+
+
+def _modules_digest():
+    """The same hash that ``etcd_ha.modules_digest`` makes on a minion."""
+    lines = []
+    for folder in FORMULA_MODULES:
+        lines += _hashes(
+            folder, lambda path: os.path.basename(path).startswith("etcd_ha") and path[-3:] == ".py"
+        )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _check_peer(clusters):
+    """The master must let every host ask its CA; without it each request would only time out."""
+    import re
+
+    peer = __opts__.get("peer") or {}
+    for one in clusters:
+        if one.ca_minion is None:
+            continue
+        for minion in one.hosts:
+            granted = [
+                function
+                for pattern, functions in peer.items()
+                if re.match(pattern, minion)
+                for function in functions
+                if isinstance(function, str)
+            ]
+            if not any(re.match(f, "x509.sign_remote_certificate") for f in granted):
+                raise CommandExecutionError(
+                    f"the master does not let {minion} ask for certificates. Add to the master's "
+                    "configuration and restart salt-master:\n"
+                    f"peer:\n  {re.escape(minion)}:\n    - x509.sign_remote_certificate"
+                )
+
+
+def _facts(clusters):
+    """The facts of every host of these clusters that is there, synced first where need be."""
+    clusters = list(clusters)
+    wanted = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
+    data_dirs = sorted({m.settings["data_dir"] for one in clusters for m in one.members})
+    there = _connected(wanted)
+    digest = _modules_digest()
+    answers = _ask(there, "etcd_ha.facts", kwarg={"data_dirs": data_dirs})
+    old = [
+        minion
+        for minion, answer in answers.items()
+        if not isinstance(answer.get("ret"), dict) or answer["ret"].get("modules") != digest
+    ]
+    if old:
+        sys.stderr.write(f"syncing the formula's modules to {', '.join(sorted(old))}\n")
+        _ask(old, list(SYNCS), [[] for _ in SYNCS])
+        answers.update(_ask(old, "etcd_ha.facts", kwarg={"data_dirs": data_dirs}))
+    facts = {}
+    for minion, answer in answers.items():
+        found = answer.get("ret")
+        if not isinstance(found, dict):
+            raise CommandExecutionError(f"{minion} could not tell its facts: {found}")
+        facts[minion] = found
+    return facts
+
+
+def _connected(wanted):
+    """
+    Those of the wanted minions that are connected, or all where the master cannot tell.
+
+    A dead minion would cost every command its whole timeout and gather_job_timeout.
+    """
+    found = salt.utils.minions.CkMinions(__opts__).connected_ids()
+    there = [minion for minion in wanted if minion in found]
+    return there or list(wanted)
+
+
+def _ask(minions, function, arguments=(), kwarg=None):
+    """Run a function on these minions: minion -> {ret, retcode}; those that stay silent are left out."""
+    with salt.client.get_local_client(mopts=__opts__) as client:
+        return client.cmd(
+            minions,
+            function,
+            arguments,
+            tgt_type="list",
+            timeout=30,
+            kwarg=kwarg,
+            full_return=True,
+        )

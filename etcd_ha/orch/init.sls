@@ -1,0 +1,40 @@
+{#- Runs the plan, one Salt state a step, each after the one before it. Decides nothing. -#}
+{%- set plan = salt["saltutil.runner"]("etcd_ha.steps", kwarg={"cluster": pillar.get("cluster")}) %}
+
+{%- for refusal in plan.refusals %}
+{{ refusal.id | json }}:
+  test.fail_without_changes:
+    - name: {{ refusal.why | json }}
+{%- endfor %}
+
+{%- for step in plan.steps %}
+{{ step.id | json }}:
+{%- if step.kind == "state" %}
+  salt.state:
+    - tgt: {{ step.targets | json }}
+    - tgt_type: list
+    - expect_minions: true
+    - sls: {{ step.sls | json }}
+    - pillar: {{ step.pillar | json }}
+{%- elif step.kind == "verify" %}
+  salt.function:
+    - name: etcd_ha.verify
+    - tgt: {{ step.targets | json }}
+    - tgt_type: list
+    - expect_minions: true
+    - kwarg: {{ {"endpoints": step.endpoints, "cluster": step.cluster} | json }}
+{%- else %}
+  salt.runner:
+    - name: etcd_ha.remember
+    - cluster: {{ step.cluster | json }}
+{%- endif %}
+{%- if not loop.first %}
+    - require:
+      - salt: {{ loop.previtem.id | json }}
+{%- endif %}
+{%- endfor %}
+
+{%- if not plan.refusals and not plan.steps %}
+Every cluster is as its pillar says:
+  test.succeed_without_changes: []
+{%- endif %}
