@@ -278,7 +278,9 @@ def verify(endpoints, cluster, timeout=15):
     """
     mark = _mark()
     if "member" not in mark:
-        raise CommandExecutionError("etcd_ha.verify needs a member's admin certificate: run it there")
+        raise CommandExecutionError(
+            "etcd_ha.verify needs a member's admin certificate: run it there"
+        )
     if not isinstance(endpoints, list) or not endpoints:
         raise SaltInvocationError("endpoints must be a list with at least one URL")
     took = {}
@@ -615,7 +617,9 @@ def _policies_in_force():
 
     import etcd_ha_host
 
-    return etcd_ha_host.policies_digest(copy.deepcopy(__pillar__.get("x509_signing_policies") or {}))
+    return etcd_ha_host.policies_digest(
+        copy.deepcopy(__pillar__.get("x509_signing_policies") or {})
+    )
 
 
 def _verify_endpoint(member, endpoint, cluster, timeout):

@@ -240,7 +240,6 @@ def _with_release(cluster, made, facts):
     """Refuse a version that the mirror does not have, before any host is touched."""
     import dataclasses
 
-    import etcd_ha_host
     import etcd_ha_release
 
     install = cluster.settings["install"]
@@ -434,7 +433,7 @@ def _connected(wanted):
 
 
 def _ask(minions, function, arguments=(), kwarg=None):
-    """Run a function on these minions: minion -> {ret, retcode}; those that stay silent are left out."""
+    """Run a function on these minions: minion -> {ret, retcode}; silent ones are left out."""
     with salt.client.get_local_client(mopts=__opts__) as client:
         return client.cmd(
             minions,

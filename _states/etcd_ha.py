@@ -309,8 +309,8 @@ def policies_loaded(name):
     if not __pillar__.get("x509_signing_policies"):
         ret["result"] = False
         ret["comment"] = (
-            f"the pillar of {__grains__['id']} has no x509_signing_policies: assign the pillar file "
-            "etcd_ha_signing_policies to it in the pillar's top file"
+            f"the pillar of {__grains__['id']} has no x509_signing_policies: assign the "
+            "pillar file etcd_ha_signing_policies to it in the pillar's top file"
         )
         return ret
     if __opts__["test"]:

@@ -49,7 +49,9 @@ def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
     own += [f"DNS:{member.name}"] if member.name != member.minion else []
     local = ["IP:127.0.0.1", "IP:::1", "DNS:localhost"]
     return (
-        _certificate(cluster, "server", member.minion, member.name, BOTH_USES, own + local + balancers),
+        _certificate(
+            cluster, "server", member.minion, member.name, BOTH_USES, own + local + balancers
+        ),
         _certificate(cluster, "peer", member.minion, member.name, BOTH_USES, own),
         _certificate(cluster, "admin", member.minion, "root", CLIENT_USE, []),
     )

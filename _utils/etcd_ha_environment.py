@@ -87,7 +87,9 @@ def _of_version(text: str) -> dict[str, str]:
 
 def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, dict[str, str]]:
     """Which variables the running process has otherwise: name -> {old, new}, '' where unset."""
-    ours = {k: v for k, v in running.items() if k.startswith("ETCD_") and not k.startswith("ETCDCTL")}
+    ours = {
+        k: v for k, v in running.items() if k.startswith("ETCD_") and not k.startswith("ETCDCTL")
+    }
     names = (ours.keys() | wanted.keys()) - BOOTSTRAP_ONLY
     return {
         name: {"old": ours.get(name, ""), "new": wanted.get(name, "")}

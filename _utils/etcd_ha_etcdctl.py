@@ -52,7 +52,10 @@ def call(
     ``timeout`` is in seconds and bounds the whole process, since etcdctl itself can hang while it
     dials (its own --dial-timeout bounds one attempt only).
     """
-    clean = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    clean = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+    }
     clean.update(environment)
     clean["ETCDCTL_API"] = "3"
     try:

@@ -26,21 +26,13 @@ SHOWN = (
 
 def sha256_file(path: str) -> str:
     """The sha256 of a file, or an empty text where there is none."""
+    found = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if _has_file_digest() else _slow(file)
+            for block in iter(lambda: file.read(1 << 20), b""):
+                found.update(block)
     except OSError:
         return ""
-
-
-def _has_file_digest() -> bool:
-    return hasattr(hashlib, "file_digest")
-
-
-def _slow(file: Any) -> str:
-    found = hashlib.sha256()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        found.update(block)
     return found.hexdigest()
 
 

@@ -166,7 +166,8 @@ def _bootstrap_refusal(hosts: Mapping[str, Observed]) -> str:
         if host.has_data and host.record.get("state") != "bootstrapping":
             return (
                 f"{minion} already holds etcd data that this formula did not make. Nothing is "
-                "touched: move that data directory aside if it is not needed, or set another data_dir"
+                "touched: move that data directory aside if it is not needed, or set another "
+                "data_dir"
             )
     return ""
 
@@ -267,15 +268,13 @@ def _bootstrap(
     cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
 ) -> tuple[Step, ...]:
     together = tuple(
-        dict.fromkeys(
-            [m.minion for m in cluster.members] + [b.minion for b in cluster.balancers]
-        )
+        dict.fromkeys([m.minion for m in cluster.members] + [b.minion for b in cluster.balancers])
     )
     started = names([member.minion for member in cluster.members])
     return (
         _prepare(cluster, cluster.hosts),
         Step(
-            title=f"{cluster.name}: bootstrap {started} together, and configure the balancers beside them",
+            title=f"{cluster.name}: bootstrap {started} together, the balancers beside them",
             kind="state",
             targets=together,
             sls=("etcd_ha",),

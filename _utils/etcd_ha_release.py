@@ -98,10 +98,7 @@ def is_sha256(text: object) -> bool:
 
 def pinned(checksum: object, arch: str) -> str | None:
     """The hash that the pillar pins for this architecture, or None to use SHA256SUMS."""
-    if isinstance(checksum, Mapping):
-        value = checksum.get(arch)
-    else:
-        value = checksum
+    value = checksum.get(arch) if isinstance(checksum, Mapping) else checksum
     return str(value) if value else None
 
 

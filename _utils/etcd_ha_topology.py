@@ -302,7 +302,11 @@ def _address(data: object) -> str:
 
 
 def _shape(
-    wanted: Mapping[str, Any], known: Mapping[str, Any], key: str, extra: Iterable[str], path: str = ""
+    wanted: Mapping[str, Any],
+    known: Mapping[str, Any],
+    key: str,
+    extra: Iterable[str],
+    path: str = "",
 ) -> list[str]:
     """Unknown keys and mappings that are none (or the other way round), against the defaults."""
     faults = []
@@ -311,7 +315,9 @@ def _shape(
         if name not in known:
             names = [*known, *(extra if not path else ())]
             near = difflib.get_close_matches(str(name), names, n=1)
-            cure = f"did you mean {near[0]!r}?" if near else f"allowed are: {', '.join(sorted(names))}"
+            cure = (
+                f"did you mean {near[0]!r}?" if near else f"allowed are: {', '.join(sorted(names))}"
+            )
             faults.append(f"{here} is not a setting of etcd_ha; {cure}")
         elif isinstance(known[name], Mapping):
             if not isinstance(value, Mapping):
@@ -418,11 +424,13 @@ def _install_faults(install: Settings, key: str) -> list[str]:
 
 
 def _tls_faults(tls: Settings, key: str) -> list[str]:
-    faults = []
+    faults: list[str] = []
     ca = tls["ca"]
     if not tls["enabled"]:
         return faults
-    if tls["source"] == "salt" and not (isinstance(ca["minion"], str) and _HOST.match(ca["minion"])):
+    if tls["source"] == "salt" and not (
+        isinstance(ca["minion"], str) and _HOST.match(ca["minion"])
+    ):
         faults.append(
             f"{key}:tls:ca:minion is {ca['minion']!r}; name the minion that shall be the CA, "
             "or bring your own certificates (tls:source: files or pillar)"

@@ -1,0 +1,182 @@
+"""The planner by example: bootstrap, in sync, drift, and what it refuses."""
+
+import dataclasses
+
+import etcd_ha_environment
+import etcd_ha_planner
+import pytest
+from etcd_ha_planner import Observed, Wanted
+
+DIGEST = "d"
+
+
+def healthy(cluster, leader="etcd1"):
+    """What a cluster in sync looks like."""
+    listed = tuple(
+        {"name": m.name, "peer_urls": [cluster.peer_url(m)], "learner": False}
+        for m in cluster.members
+    )
+    hosts = {
+        member.minion: Observed(
+            minion=member.minion,
+            digest=DIGEST,
+            active=True,
+            healthy=True,
+            has_data=True,
+            record={"cluster": cluster.name, "state": "bootstrapped"},
+            running=etcd_ha_environment.variables(cluster, member),
+            version=cluster.version,
+            cluster_id="c1",
+            leader=member.name == leader,
+            revision=7,
+            members=listed,
+        )
+        for member in cluster.members
+    }
+    for balancer in cluster.balancers:
+        hosts[balancer.minion] = Observed(balancer.minion, DIGEST, balancer_healthy=True)
+    hosts[cluster.ca_minion] = Observed(cluster.ca_minion, DIGEST, policies="p")
+    return hosts
+
+
+def blank(cluster):
+    return {minion: Observed(minion) for minion in cluster.hosts}
+
+
+def wanted(cluster, recorded=True):
+    return Wanted(dict.fromkeys(cluster.hosts, DIGEST), {cluster.ca_minion: "p"}, recorded)
+
+
+def change(hosts, minion, **values):
+    return {**hosts, minion: dataclasses.replace(hosts[minion], **values)}
+
+
+def test_blank_hosts_are_bootstrapped_together_once(cluster):
+    plan = etcd_ha_planner.plan(cluster, blank(cluster), wanted(cluster, recorded=False))
+    assert not plan.refusal
+    assert [step.action for step in plan.steps] == ["none", "bootstrap", "none"]
+    assert set(plan.steps[0].targets) == set(cluster.hosts)
+    assert set(plan.steps[1].targets) == set(cluster.hosts) - {"ca.example.com"}
+
+
+def test_a_cluster_in_sync_needs_no_step(cluster):
+    plan = etcd_ha_planner.plan(cluster, healthy(cluster), wanted(cluster))
+    assert (plan.refusal, plan.steps) == ("", ())
+    assert plan.summary == "3 members, leader etcd1, healthy, revision 7"
+
+
+def test_drift_rolls_one_by_one_the_leader_last(cluster):
+    hosts = healthy(cluster, leader="etcd1")
+    for member in cluster.members:
+        running = {**hosts[member.minion].running, "ETCD_HEARTBEAT_INTERVAL": "90"}
+        hosts = change(hosts, member.minion, running=running, digest="old")
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    rolled = [step for step in plan.steps if step.disruptive]
+    assert [step.targets[0].split(".")[0] for step in rolled] == ["etcd2", "etcd3", "etcd1"]
+    assert "move leadership away" in rolled[-1].title
+    assert "ETCD_HEARTBEAT_INTERVAL 90 -> unset" in rolled[0].title
+
+
+def test_only_the_members_that_differ_are_touched(cluster):
+    hosts = change(healthy(cluster), "etcd3.example.com", changed_files=("/etc/default/etcd",))
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert {t for step in plan.steps[:-1] for t in step.targets} == {"etcd3.example.com"}
+
+
+def test_the_unhealthy_go_first(cluster):
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, digest="old")
+    hosts = change(hosts, "etcd3.example.com", healthy=False, active=False)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert plan.steps[1].targets == ("etcd3.example.com",)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("all data lost", "not bootstrapped again"),
+        ("two of three wiped", "are no quorum"),
+        ("one wiped", "lost its data"),
+        ("a host is silent", "did not answer"),
+        ("foreign record", "of the cluster other"),
+        ("two cluster ids", "different clusters"),
+        ("no quorum", "has no quorum"),
+        ("unknown member", "does not know"),
+        ("other version", "runs etcd 3.5.33"),
+    ],
+)
+def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
+    hosts = healthy(cluster)
+    one, two, three = (member.minion for member in cluster.members)
+    gone = {"has_data": False, "active": False, "healthy": False, "members": (), "cluster_id": ""}
+    if what == "all data lost":
+        for minion in (one, two, three):
+            hosts = change(hosts, minion, record={}, **gone)
+    elif what == "two of three wiped":
+        hosts = change(change(hosts, one, **gone), two, **gone)
+        hosts = change(hosts, three, healthy=False)
+    elif what == "one wiped":
+        hosts = change(hosts, one, **gone)
+    elif what == "a host is silent":
+        del hosts[two]
+    elif what == "foreign record":
+        hosts = change(hosts, one, record={"cluster": "other", "state": "bootstrapped"})
+    elif what == "two cluster ids":
+        hosts = change(hosts, one, cluster_id="c2")
+    elif what == "no quorum":
+        hosts = change(change(hosts, one, healthy=False), two, healthy=False)
+    elif what == "unknown member":
+        stranger = {"name": "x", "peer_urls": ["https://10.0.0.9:2380"]}
+        hosts = change(hosts, one, members=(*hosts[one].members, stranger))
+    elif what == "other version":
+        hosts = change(hosts, one, version="3.5.33")
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert says in plan.refusal
+    assert plan.steps == ()
+
+
+def test_a_restart_that_would_break_quorum_is_refused(cluster):
+    hosts = change(healthy(cluster), "etcd1.example.com", healthy=False)
+    for minion in ("etcd2.example.com", "etcd3.example.com"):
+        running = {**hosts[minion].running, "ETCD_HEARTBEAT_INTERVAL": "90"}
+        hosts = change(hosts, minion, running=running)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    # The unhealthy one is healed first; only after it the others may follow.
+    assert plan.steps[1].targets == ("etcd1.example.com",)
+
+
+def test_strange_data_is_never_bootstrapped_over(cluster):
+    hosts = change(blank(cluster), "etcd2.example.com", has_data=True)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster, recorded=False))
+    assert "already holds etcd data" in plan.refusal
+
+
+def test_an_interrupted_bootstrap_goes_on(cluster):
+    hosts = change(
+        blank(cluster),
+        "etcd2.example.com",
+        has_data=True,
+        record={"cluster": "main", "state": "bootstrapping"},
+    )
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster, recorded=False))
+    assert plan.steps[1].action == "bootstrap"
+
+
+def test_all_stopped_members_start_together(cluster):
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        hosts = change(
+            hosts, member.minion, active=False, healthy=False, leader=False, running={}, members=()
+        )
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert not plan.refusal
+    assert set(plan.steps[1].targets) == {m.minion for m in cluster.members}
+    assert plan.steps[1].action == "restart"
+
+
+def test_the_text_says_what_and_why(cluster):
+    plan = etcd_ha_planner.plan(cluster, blank(cluster), wanted(cluster, recorded=False))
+    told = etcd_ha_planner.text([plan])
+    assert "main: 3 members, not bootstrapped" in told
+    assert "  1. prepare etcd1, etcd2, etcd3, lb, ca" in told
