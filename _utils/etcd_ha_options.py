@@ -177,6 +177,10 @@ _GATES: Mapping[str, str] = {
     "experimental-stop-grpc-service-on-defrag": "StopGRPCServiceOnDefrag",
     "experimental-txn-mode-write-with-shared-buffer": "TxnModeWriteWithSharedBuffer",
 }
+# Lists from 3.5.15 on; before, etcd takes "a,b" for one name and refuses every certificate.
+_ONE_NAME = frozenset(
+    {"client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"}
+)
 _SECRET = frozenset({"discovery-password", "discovery-user"})
 _MOST = {"max-concurrent-streams": 2**32 - 1}
 _HEARTBEAT, _ELECTION, _LONGEST_ELECTION = 100, 1000, 50000  # ms; etcd's defaults and its limit
@@ -223,7 +227,7 @@ def check(version: str, options: Mapping[str, object], key: str) -> list[str]:
         where = _where(key, flag)
         fault = _name_fault(version, flag, known, key)
         if fault is None:
-            fault = _value_fault(_FLAGS[flag], value)
+            fault = _value_fault(_FLAGS[flag], value) or _one_name_fault(version, flag, value)
         if fault is not None:
             shown = "set" if flag in _SECRET else _shown(value)
             faults.append(f"{where} is {shown}, but {fault}")
@@ -365,6 +369,14 @@ def _value_fault(flag: Flag, value: object) -> str | None:
     return _kind_fault(flag, value, [part for item in items for part in text(item).split(",")])
 
 
+def _one_name_fault(version: str, flag: str, value: object) -> str | None:
+    line, patch = _numbers(version)
+    lists = line > (3, 5) or (line == (3, 5) and (patch is None or patch >= 15))
+    if lists or flag not in _ONE_NAME or "," not in text(value):
+        return None
+    return f"etcd {version} takes one name here; give one, or use 3.5.15 or newer"
+
+
 def _is_clean(value: str) -> bool:
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in value)
 
@@ -444,7 +456,8 @@ def _timing_faults(options: Mapping[str, object], key: str) -> list[str]:
         value = election if name == "election-timeout" else beat
         faults.append(
             f"{key}:{name} is {value}, but the election timeout ({election} ms) must be at least "
-            f"5 times the heartbeat interval ({beat} ms); set election-timeout to {5 * beat} or more"
+            f"5 times the heartbeat interval ({beat} ms); "
+            f"set election-timeout to {5 * beat} or more"
         )
     if election > _LONGEST_ELECTION:
         faults.append(
