@@ -4,11 +4,21 @@ etcd on this minion: its health, its place in the cluster, and what the formula 
 :depends: etcdctl, which the formula installs on members
 """
 
+import copy
 import hashlib
 import os
 import secrets
+import subprocess
 import time
 
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_certificates
+import etcd_ha_environment
+import etcd_ha_etcdctl
+import etcd_ha_host
+import etcd_ha_machine
+import etcd_ha_topology
+import salt.utils.http
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
@@ -40,8 +50,6 @@ def health(timeout=5):
 
         salt '*' etcd_ha.health
     """
-    import etcd_ha_machine
-
     mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
     if "member" in mark:
         result = _member_health(mark["member"], _seconds(timeout))
@@ -91,8 +99,6 @@ def move_leader(timeout=10):
 
         salt etcd1.example.com etcd_ha.move_leader
     """
-    import etcd_ha_etcdctl
-
     member, seconds = _member_on_disk(), _seconds(timeout)
     if not _status_rows(member, seconds)[0]["leader"]:
         return ""
@@ -157,8 +163,6 @@ def members(timeout=5):
 
         salt 'etcd1*' etcd_ha.members
     """
-    import etcd_ha_etcdctl
-
     mark = _mark()
     if "member" not in mark:
         return []
@@ -234,8 +238,6 @@ def facts(data_dirs=None, timeout=5):
 
         salt 'etcd*' etcd_ha.facts
     """
-    import etcd_ha_machine
-
     mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
     balancer = None
     if "balancer" in mark:
@@ -307,8 +309,6 @@ def release_available(url, timeout=10):
 
         salt etcd1.example.com etcd_ha.release_available https://mirror/v3.6.14/SHA256SUMS
     """
-    import salt.utils.http
-
     answer = salt.utils.http.query(url, method="HEAD", status=True, timeout=_seconds(timeout))
     if answer.get("status") == 200:
         return ""
@@ -328,8 +328,6 @@ def os_file():
 
         salt '*' etcd_ha.os_file
     """
-    import etcd_ha_host
-
     try:
         return etcd_ha_host.os_file(__grains__.get("os", ""), __grains__.get("os_family", ""))
     except ValueError as err:
@@ -356,8 +354,6 @@ def host(defaults, settings=None):
 
         salt-call --local etcd_ha.host '{...}'
     """
-    import etcd_ha_host
-
     step = __pillar__.get("etcd_ha_step") or {}
     described = etcd_ha_host.describe(
         __grains__["id"],
@@ -389,8 +385,6 @@ def signing_policies(pillar, defaults, minion):
 
         salt-call etcd_ha.signing_policies '{...}' '{...}' ca.example.com
     """
-    import etcd_ha_certificates
-
     return etcd_ha_certificates.policies(_clusters(pillar, defaults, None).values(), minion)
 
 
@@ -406,8 +400,6 @@ def modules_digest():
 
         salt '*' etcd_ha.modules_digest
     """
-    import etcd_ha_machine
-
     found = []
     for kind in FORMULA_MODULES:
         folder = os.path.join(__opts__["extension_modules"], kind)
@@ -418,10 +410,6 @@ def modules_digest():
 
 
 def _clusters(pillar, defaults, settings):
-    import copy
-
-    import etcd_ha_topology
-
     try:
         return etcd_ha_topology.read(copy.deepcopy(pillar), defaults, settings)
     except etcd_ha_topology.PillarError as err:
@@ -433,15 +421,11 @@ def _arch():
 
 
 def _mark():
-    import etcd_ha_machine
-
     return etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
 
 
 def _member_on_disk():
     """The member as its files say, also before the first converge has left its mark."""
-    import etcd_ha_environment
-
     mark = _mark()
     if "member" in mark:
         return mark["member"]
@@ -471,15 +455,11 @@ def _seconds(timeout):
 
 
 def _client_environment(member):
-    import etcd_ha_etcdctl
-
     return etcd_ha_etcdctl.read_environment(f"{member['config_dir']}/etcdctl.env")
 
 
 def _local_endpoint(environment):
     """The member's own client URL on loopback, as its environment file has it."""
-    import etcd_ha_environment
-
     try:
         with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
             own = etcd_ha_environment.parse_file(file.read())
@@ -490,8 +470,6 @@ def _local_endpoint(environment):
 
 
 def _etcdctl(member, arguments, timeout, endpoints=None, stdin=None):
-    import etcd_ha_etcdctl
-
     environment = _client_environment(member)
     environment["ETCDCTL_ENDPOINTS"] = endpoints or _local_endpoint(environment)
     program = next(
@@ -502,8 +480,6 @@ def _etcdctl(member, arguments, timeout, endpoints=None, stdin=None):
 
 
 def _member_health(member, timeout):
-    import etcd_ha_etcdctl
-
     result = {"role": "member", "cluster": member["cluster"], "name": member["name"]}
     try:
         answer = _etcdctl(member, ["endpoint", "health", "-w", "json"], timeout)
@@ -516,8 +492,6 @@ def _member_health(member, timeout):
 
 
 def _balancer_health(balancer, timeout):
-    import etcd_ha_machine
-
     result = {"role": "balancer", "cluster": balancer["cluster"], "name": balancer["url"]}
     began = time.monotonic()
     try:
@@ -536,8 +510,6 @@ def _balancer_health(balancer, timeout):
 
 
 def _status_rows(member, timeout):
-    import etcd_ha_etcdctl
-
     try:
         answer = _etcdctl(member, ["endpoint", "status", "-w", "json"], timeout)
         rows = etcd_ha_etcdctl.status(answer.json())
@@ -549,8 +521,6 @@ def _status_rows(member, timeout):
 
 
 def _installed_version():
-    import subprocess
-
     for path in ("/usr/local/bin/etcd", "/usr/bin/etcd"):
         if os.path.exists(path):
             done = subprocess.run(
@@ -562,9 +532,6 @@ def _installed_version():
 
 
 def _etcd_facts(mark, data_dirs, timeout):
-    import etcd_ha_environment
-    import etcd_ha_machine
-
     unit = etcd_ha_machine.unit("etcd.service")
     running = etcd_ha_machine.process_environment(unit["pid"]) if unit["pid"] else {}
     configured = {}
@@ -592,8 +559,6 @@ def _etcd_facts(mark, data_dirs, timeout):
 
 def _record(mark):
     """The durable mark of a bootstrap: whichever cluster's lies here."""
-    import etcd_ha_machine
-
     folder = os.path.dirname(etcd_ha_machine.MARK_FILE)
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         if name.endswith(".json") and name != os.path.basename(etcd_ha_machine.MARK_FILE):
@@ -613,18 +578,12 @@ def _live_facts(member, timeout):
 
 def _policies_in_force():
     """The hash of the signing policies that this minion would sign by now."""
-    import copy
-
-    import etcd_ha_host
-
     return etcd_ha_host.policies_digest(
         copy.deepcopy(__pillar__.get("x509_signing_policies") or {})
     )
 
 
 def _verify_endpoint(member, endpoint, cluster, timeout):
-    import etcd_ha_etcdctl
-
     key, value = f"/etcd_ha/verify/{cluster}", secrets.token_hex(8)
     began, reason = time.monotonic(), ""
     while time.monotonic() - began < timeout:

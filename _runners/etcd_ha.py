@@ -3,11 +3,20 @@ The etcd clusters of this master as wholes: what would be done, what is, where c
 """
 
 import copy
+import dataclasses
 import hashlib
 import os
+import re
 import sys
 import time
 
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_certificates
+import etcd_ha_host
+import etcd_ha_planner
+import etcd_ha_release
+import etcd_ha_report
+import etcd_ha_topology
 import salt.cache
 import salt.client
 import salt.fileclient
@@ -43,8 +52,6 @@ def plan(cluster=None):
         salt-run etcd_ha.plan
         salt-run etcd_ha.plan cluster=main
     """
-    import etcd_ha_planner
-
     plans = _plans(cluster)
     told = etcd_ha_planner.text(plans)
     if any(one.refusal for one in plans):
@@ -69,8 +76,6 @@ def steps(cluster=None):
 
         salt-run etcd_ha.steps
     """
-    import etcd_ha_planner
-
     began = time.monotonic()
     try:
         plans = _plans(cluster)
@@ -116,8 +121,6 @@ def status(cluster=None):
 
         salt-run etcd_ha.status
     """
-    import etcd_ha_report
-
     clusters = _clusters(cluster)
     facts = _facts(clusters.values())
     return "\n\n".join(etcd_ha_report.status(one, facts) for one in clusters.values())
@@ -142,8 +145,6 @@ def endpoints(cluster=None, consumer=None):
         salt-run etcd_ha.endpoints
         salt-run etcd_ha.endpoints main consumer=kube-apiserver
     """
-    import etcd_ha_report
-
     clusters = _clusters(cluster)
     if consumer is None:
         return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
@@ -198,8 +199,6 @@ def forget(cluster):
 
 def _row(cluster, step, source):
     """One step as the orchestrate's template takes it."""
-    import etcd_ha_report
-
     row = {
         "id": step.title,
         "kind": step.kind,
@@ -215,9 +214,6 @@ def _row(cluster, step, source):
 
 
 def _plans(name):
-    import etcd_ha_planner
-    import etcd_ha_topology
-
     clusters = _clusters(name)
     _check_peer(clusters.values())
     facts = _facts(clusters.values())
@@ -238,10 +234,6 @@ def _plans(name):
 
 def _with_release(cluster, made, facts):
     """Refuse a version that the mirror does not have, before any host is touched."""
-    import dataclasses
-
-    import etcd_ha_release
-
     install = cluster.settings["install"]
     prepares = [step for step in made.steps if step.sls == ("etcd_ha.prepare",)]
     if not prepares or install["method"] != "archive":
@@ -273,9 +265,6 @@ def _with_release(cluster, made, facts):
 
 def _wanted(facts):
     """What every host that answered should have in its mark, and every CA in its memory."""
-    import etcd_ha_certificates
-    import etcd_ha_host
-
     source = _source_digest()
     digests, policies = {}, {}
     for minion, found in facts.items():
@@ -300,8 +289,6 @@ def _clusters(name=None):
 
 
 def _read(settings):
-    import etcd_ha_topology
-
     if "etcd_ha_pillar" not in __context__:
         compiled = salt.pillar.get_pillar(
             __opts__, __opts__.get("grains") or {}, f"{_master_id()}", __opts__.get("saltenv")
@@ -373,8 +360,6 @@ def _modules_digest():
 
 def _check_peer(clusters):
     """The master must let every host ask its CA; without it each request would only time out."""
-    import re
-
     peer = __opts__.get("peer") or {}
     for one in clusters:
         if one.ca_minion is None:

@@ -11,6 +11,11 @@ import tarfile
 import tempfile
 import time
 
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_environment
+import etcd_ha_host
+import etcd_ha_machine
+import etcd_ha_release
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha"
@@ -194,9 +199,6 @@ def running(
             - program: /opt/etcd/current/etcd
             - record: /var/lib/etcd_ha/main.json
     """
-    import etcd_ha_environment
-    import etcd_ha_machine
-
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     found = etcd_ha_machine.unit(unit)
     process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
@@ -271,9 +273,6 @@ def applied(name, host, source=None, files=()):
             - host: {...}
             - files: [/etc/default/etcd]
     """
-    import etcd_ha_host
-    import etcd_ha_machine
-
     ret = {"name": name, "result": True, "changes": {}, "comment": "written down"}
     old = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
     source = source or old.get("source", "")
@@ -321,8 +320,6 @@ def policies_loaded(name):
 
 
 def _listed_checksum(sums_url, archive):
-    import etcd_ha_release
-
     try:
         text = __salt__["cp.get_url"](sums_url, dest=None)
     except Exception as err:  # cp.get_url raises whatever the transport raises
@@ -339,8 +336,6 @@ def _listed_checksum(sums_url, archive):
 
 
 def _download(url, path, wanted):
-    import etcd_ha_machine
-
     try:
         got = __salt__["cp.get_url"](url, path)
     except Exception as err:  # cp.get_url raises whatever the transport raises
@@ -387,8 +382,6 @@ def _systemctl(*arguments, timeout=60):
 
 def _act(changes, found, unit, cluster, record, has_data, action, start_timeout):
     """Enable, start or restart the unit, as the changes say."""
-    import etcd_ha_machine
-
     if found["stale"] or not found["active"]:
         _systemctl("daemon-reload")
     if "enabled" in changes:
@@ -428,8 +421,6 @@ def _move_leadership_away():
 
 
 def _wait_healthy(unit, start_timeout):
-    import etcd_ha_machine
-
     deadline, error = time.monotonic() + start_timeout, "no answer"
     while time.monotonic() < deadline:
         health = __salt__["etcd_ha.local_health"]()
@@ -447,8 +438,6 @@ def _wait_healthy(unit, start_timeout):
 
 def _remember(record, cluster):
     """A healthy member belongs to a bootstrapped cluster: keep that outside the data directory."""
-    import etcd_ha_machine
-
     wanted = {"cluster": cluster, "state": "bootstrapped"}
     if etcd_ha_machine.read_json(record) != wanted:
         etcd_ha_machine.write_json(record, wanted)

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import etcd_ha_environment
+
 # NOSPACE and CORRUPT of etcdserverpb.AlarmType (rpc.proto).
 ALARMS: Mapping[int, str] = {1: "NOSPACE", 2: "CORRUPT"}
 
@@ -143,8 +145,6 @@ def health(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def read_environment(path: str) -> dict[str, str]:
     """The ``ETCDCTL_*`` variables that the formula left for root, empty where there are none."""
-    import etcd_ha_environment
-
     if not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8") as file:

@@ -530,6 +530,11 @@ def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
             if not isinstance(minion, str) or not _HOST.match(minion):
                 faults.append(f"{where}: {minion!r} is not a minion id")
                 continue
+            if isinstance(data, Mapping) and "address" not in data:
+                near = difflib.get_close_matches("address", [str(k) for k in data], n=1)
+                hint = f"; is {near[0]!r} meant to be 'address'?" if near else ""
+                faults.append(f"{where}:address is missing{hint}")
+                continue
             if group == "load_balancers" and isinstance(data, Mapping):
                 faults += [
                     f"{where}:{name} is not a setting of a load balancer; only address is"
