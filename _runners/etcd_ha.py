@@ -43,7 +43,8 @@ def plan(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are planned.
 
-    Returns text. Raises CommandExecutionError when the pillar is wrong or a plan is refused.
+    Returns text. When the pillar is wrong or a plan is refused, the text says why and the exit code
+    is 1.
 
     CLI Example:
 
@@ -52,11 +53,12 @@ def plan(cluster=None):
         salt-run etcd_ha.plan
         salt-run etcd_ha.plan cluster=main
     """
-    plans = _plans(cluster)
+    try:
+        plans = _plans(cluster)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return _failed(str(err))
     told = etcd_ha_planner.text(plans)
-    if any(one.refusal for one in plans):
-        raise CommandExecutionError(told)
-    return told
+    return _failed(told) if any(one.refusal for one in plans) else told
 
 
 def steps(cluster=None):
@@ -195,6 +197,11 @@ def forget(cluster):
         raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
     cache.flush(BANK, cluster)
     return True
+
+
+def _failed(text):
+    """A text that salt-run shows as it is, with exit code 1 (an exception would add a traceback)."""
+    return {"outputter": "nested", "data": text, "retcode": 1}
 
 
 def _row(cluster, step, source):
