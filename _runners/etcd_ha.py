@@ -43,8 +43,8 @@ def plan(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are planned.
 
-    Returns text. When the pillar is wrong or a plan is refused, the text says why and the exit code
-    is 1.
+    Returns text. When the pillar is wrong or a plan is refused: ``{"refused": text, "retcode": 1}``,
+    and the exit code of salt-run is 1.
 
     CLI Example:
 
@@ -200,8 +200,8 @@ def forget(cluster):
 
 
 def _failed(text):
-    """A text that salt-run shows as it is, with exit code 1 (an exception would add a traceback)."""
-    return {"outputter": "nested", "data": text, "retcode": 1}
+    """What salt-run shows with exit code 1; an exception would bury the text in a traceback."""
+    return {"refused": text, "retcode": 1}
 
 
 def _row(cluster, step, source):
