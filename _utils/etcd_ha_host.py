@@ -143,6 +143,7 @@ def _certificate(
         "group": group,
         "algo": tls["algo"],
         "keysize": tls["keysize"],
+        "days_valid": tls["days_valid"],
         "days_remaining": tls["days_remaining"],
         "common_name": leaf.common_name,
     }
@@ -170,15 +171,27 @@ def _pki(
         "trust_store": tls["trust_store"],
         "trust_name": f"etcd_ha_{cluster.name}",
         "leaves": [_certificate(cluster, leaf, folder, *owners[leaf.purpose]) for leaf in leaves],
-        # The user's own: admin and check both are the "client" pair.
-        "files": {
-            leaf.purpose: tls["files"].get(
-                "client" if leaf.purpose in ("admin", "check") else leaf.purpose, {}
-            )
-            for leaf in leaves
-        }
-        | {"ca": tls["files"].get("ca", {})},
+        "files": _own_files(tls, leaves) if tls["source"] != "salt" else {},
     }
+
+
+def _own_files(
+    tls: Mapping[str, Any], leaves: tuple[Certificate, ...]
+) -> dict[str, dict[str, Any]]:
+    """Where the user's own certificates come from; ``name`` is their key under ``tls:files``.
+
+    Admin and check both use the "client" pair. PEM text out of the pillar stands here as its hash
+    alone: this mapping is written to logs and shown to people, and a changed hash is a change.
+    """
+    names = {leaf.purpose: leaf.purpose for leaf in leaves} | {"ca": "ca"}
+    names |= {purpose: "client" for purpose in ("admin", "check") if purpose in names}
+    result = {}
+    for purpose, name in names.items():
+        parts = tls["files"].get(name, {})
+        if tls["source"] == "pillar":
+            parts = {k: hashlib.sha256(v.encode()).hexdigest() for k, v in parts.items()}
+        result[purpose] = {"name": name, **parts}
+    return result
 
 
 def _member(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
@@ -227,11 +240,13 @@ def _install(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
         "bin_dir": install["bin_dir"],
         "dir": f"{install['dir']}/{cluster.version}",
         "current": f"{install['dir']}/current",
+        "program": "/usr/bin/etcd",
     }
     if install["method"] == "archive":
         name = etcd_ha_release.architecture(arch)
         folder = etcd_ha_release.folder(cluster.version, name)
         result |= {
+            "program": f"{result['current']}/etcd",
             "folder": folder,
             "archive": f"{folder}.tar.gz",
             "url": etcd_ha_release.archive_url(install["url"], cluster.version, name),
@@ -253,6 +268,7 @@ def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
         "port": settings["port"],
         "url": cluster.balancer_url(balancer),
         "tls": cluster.tls,
+        "check_path": _check_path(cluster.version),
         "check_interval": settings["check_interval"],
         "check_timeout": settings["check_timeout"],
         "idle_timeout": settings["idle_timeout"],
@@ -269,6 +285,18 @@ def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
         "pki": pki,
         "record": record_file(cluster.name),
     }
+
+
+def _check_path(version: str) -> str:
+    """What tells that a member can serve clients.
+
+    NOSPACE, which every member raises at once, must not empty the balancer. A learner must not be
+    in it: /readyz fails there from 3.6.0 on (https://github.com/etcd-io/etcd/pull/19086), while
+    /health answers 200.
+    """
+    if etcd_ha_release.parse(version) >= etcd_ha_release.Version(3, 6, 0):
+        return "/readyz"
+    return "/health?exclude=NOSPACE"
 
 
 def _authority(cluster: Cluster) -> dict[str, Any]:
