@@ -43,8 +43,8 @@ def plan(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are planned.
 
-    Returns text. When the pillar is wrong or a plan is refused: ``{"refused": text, "retcode": 1}``,
-    and the exit code of salt-run is 1.
+    Returns text. When the pillar is wrong or a plan is refused, it is
+    ``{"refused": text, "retcode": 1}``, and the exit code of salt-run is 1.
 
     CLI Example:
 
@@ -371,7 +371,7 @@ def _check_peer(clusters):
     for one in clusters:
         if one.ca_minion is None:
             continue
-        for minion in one.hosts:
+        for minion in [m.minion for m in one.members] + [b.minion for b in one.balancers]:
             granted = [
                 function
                 for pattern, functions in peer.items()

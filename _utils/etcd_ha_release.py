@@ -41,7 +41,7 @@ class Version:
 
 def parse(text: object) -> Version:
     """Read ``3.6.14`` or ``v3.6.14``; anything else raises ValueError."""
-    match = _VERSION.match(text) if isinstance(text, str) else None
+    match = _VERSION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is not a full etcd version such as '3.6.14'")
     return Version(int(match[1]), int(match[2]), int(match[3]))
@@ -93,7 +93,7 @@ def checksums_url(base: str, version: str) -> str:
 
 def is_sha256(text: object) -> bool:
     """True for 64 lower-case hex digits."""
-    return isinstance(text, str) and _SHA256.match(text) is not None
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
 
 
 def pinned(checksum: object, arch: str) -> str | None:

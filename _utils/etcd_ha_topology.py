@@ -238,7 +238,7 @@ def _cluster(
     name: object, wanted: object, base: Settings, defaults: Mapping[str, Any]
 ) -> tuple[Cluster | None, list[str]]:
     key = f"etcd_ha:clusters:{name}"
-    if not isinstance(name, str) or not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         return None, [f"{key}: {name!r} is not a name; use letters, digits, '.', '_' and '-'"]
     if not isinstance(wanted, Mapping):
         return None, [f"{key} is {wanted!r}; it must be a mapping with members"]
@@ -249,7 +249,7 @@ def _cluster(
     settings = merge(base, own)
     faults += _values(settings, key)
     token = wanted.get("token", name)
-    if not isinstance(token, str) or not _NAME.match(token):
+    if not isinstance(token, str) or not _NAME.fullmatch(token):
         faults.append(f"{key}:token is {token!r}; use letters, digits, '.', '_' and '-'")
     faults += _hosts_faults(wanted, key)
     if faults:
@@ -260,7 +260,8 @@ def _cluster(
         Balancer(minion, _address(data))
         for minion, data in (wanted.get("load_balancers") or {}).items()
     )
-    cluster = Cluster(name, str(settings["version"]), token, members, balancers, settings)
+    version = str(etcd_ha_release.parse(settings["version"]))
+    cluster = Cluster(name, version, token, members, balancers, settings)
     if not faults:
         faults += _relations(cluster, key)
     return (None if faults else cluster), faults
@@ -289,7 +290,7 @@ def _members(
             wrong += _values(merged, where) if own else []
             first = minion.split(".")[0]
             name = data.get("name", first if short.count(first) == 1 else minion)
-            if not isinstance(name, str) or not _NAME.match(name):
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
                 wrong.append(f"{where}:name is {name!r}; use letters, digits, '.', '_' and '-'")
             else:
                 members.append(Member(minion, name, _address(data), merged))
@@ -366,11 +367,11 @@ def _values(settings: Settings, key: str) -> list[str]:
         value = _at(settings, path)
         if value is None and path in _OPTIONAL:
             continue
-        if not isinstance(value, str) or not _PATH.match(value) or ".." in value.split("/"):
+        if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in value.split("/"):
             faults.append(f"{key}:{path} is {value!r}; give an absolute path without blanks")
     for path in _USERS:
         value = settings[path]
-        if not isinstance(value, str) or not _USER.match(value):
+        if not isinstance(value, str) or not _USER.fullmatch(value):
             faults.append(f"{key}:{path} is {value!r}; give the name of a system user or group")
     faults += _port_clashes(settings, key)
     faults += _install_faults(settings["install"], key)
@@ -399,7 +400,7 @@ def _port_clashes(settings: Settings, key: str) -> list[str]:
 def _install_faults(install: Settings, key: str) -> list[str]:
     faults = []
     url = install["url"]
-    if not isinstance(url, str) or not re.match(r"^(https?|file|salt)://[^\s\"']+$", url):
+    if not isinstance(url, str) or not re.fullmatch(r"(https?|file|salt)://[^\s\"']+", url):
         faults.append(f"{key}:install:url is {url!r}; give an URL with upstream's layout below it")
     checksum = install["checksum"]
     hashes = list(checksum.values()) if isinstance(checksum, Mapping) else [checksum]
@@ -417,7 +418,7 @@ def _install_faults(install: Settings, key: str) -> list[str]:
         )
     packages = install["packages"]
     if not isinstance(packages, list) or not all(
-        isinstance(p, str) and _NAME.match(p) for p in packages
+        isinstance(p, str) and _NAME.fullmatch(p) for p in packages
     ):
         faults.append(f"{key}:install:packages is {packages!r}; give a list of package names")
     return faults
@@ -429,7 +430,7 @@ def _tls_faults(tls: Settings, key: str) -> list[str]:
     if not tls["enabled"]:
         return faults
     if tls["source"] == "salt" and not (
-        isinstance(ca["minion"], str) and _HOST.match(ca["minion"])
+        isinstance(ca["minion"], str) and _HOST.fullmatch(ca["minion"])
     ):
         faults.append(
             f"{key}:tls:ca:minion is {ca['minion']!r}; name the minion that shall be the CA, "
@@ -464,7 +465,7 @@ def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[s
             where = f"{key}:tls:files:{name}:{part}"
             if not isinstance(value, str) or not value:
                 faults.append(f"{where} is missing; tls:source: {source} needs it")
-            elif source == "files" and not _PATH.match(value):
+            elif source == "files" and not _PATH.fullmatch(value):
                 faults.append(f"{where} is {value!r}; give the absolute path of a PEM file")
             elif source == "pillar" and "-----BEGIN " not in value:
                 faults.append(f"{where} is no PEM text; put the PEM itself there")
@@ -527,7 +528,7 @@ def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
     for group, hosts in (("members", members), ("load_balancers", balancers)):
         for minion, data in hosts.items() if isinstance(hosts, Mapping) else ():
             where = f"{key}:{group}:{minion}"
-            if not isinstance(minion, str) or not _HOST.match(minion):
+            if not isinstance(minion, str) or not _HOST.fullmatch(minion):
                 faults.append(f"{where}: {minion!r} is not a minion id")
                 continue
             if isinstance(data, Mapping) and "address" not in data:

@@ -159,6 +159,7 @@ def test_tls_min_version_is_free_where_the_formula_sets_none():
         ("--heartbeat-interval", "heartbeat-interval"),
         ("quota-backend-byte", "quota-backend-bytes"),
         ("data_dir", "data-dir"),
+        ("cert_file", "cert-file"),
     ],
 )
 def test_unknown_flag_offers_the_nearest(wrong, right):
@@ -248,13 +249,26 @@ BAD = {
     "max-wals": [2**63, -1, "many"],
     "quota-backend-bytes": ["8G", 8e9, "8 GiB", True, 2**63],
     "max-concurrent-streams": [-1, 4294967296],
-    "grpc-keepalive-interval": [5, "5", "5 s", "s", "-5s", 5.0, True, None, "1d", "5sec"],
+    "grpc-keepalive-interval": [
+        5,
+        "5",
+        "5 s",
+        "s",
+        "-5s",
+        5.0,
+        0.0,
+        True,
+        False,
+        None,
+        "1d",
+        "5sec",
+    ],
     "auto-compaction-retention": [0.5, None, True, {"hours": 1}, ["5m"]],
     "auto-compaction-mode": [True, datetime.date(2026, 1, 2), None, " "],
     "cipher-suites": [True, None, [], [None], ["a,b"], ["a", ["b"]], "a,,b", 1.3],
     "cors": ["a.example", ["http://a.example", "b"], True],
     "listen-client-http-urls": ["*", "127.0.0.1:2382", 2382],
-    "feature-gates": ["A", "A=yes", {"A": True}, ["A=true,B=true"], True],
+    "feature-gates": ["A", "A=yes", "A=trueB", {"A": True}, ["A=true,B=true"], True],
 }
 
 
@@ -273,7 +287,7 @@ def test_wrong_value_names_key_and_value(flag, value):
     ("flag", "value", "part"),
     [
         ("grpc-keepalive-interval", 5, "a time with its unit, such as 500ms, 5s or 1h30m"),
-        ("auto-compaction-retention", 0.5, "quote"),
+        ("auto-compaction-retention", 0.5, "YAML made a fraction of it"),
         ("feature-gates", {"A": True}, "write text such as InitialCorruptCheck=true"),
         ("auto-compaction-mode", True, "quote it if it is meant as text"),
         ("max-wals", None, "give one or leave the flag out"),
@@ -292,7 +306,7 @@ def test_list_of_names_where_etcd_takes_one(version):
 
 
 @pytest.mark.parametrize(
-    "char", ["\n", "\r", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\ud800"]
+    "char", ["\n", "\r", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800"]
 )
 @pytest.mark.parametrize("flag", ["log-level", "pre-vote", "cors", "cipher-suites", "max-wals"])
 def test_control_character_cannot_reach_the_environment_file(flag, char):

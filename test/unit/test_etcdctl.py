@@ -1,0 +1,68 @@
+"""etcdctl's JSON as plain data, and its failures as sentences."""
+
+import etcd_ha_etcdctl
+import pytest
+
+
+def test_ids_stay_exact_beyond_what_a_float_holds():
+    number = 17237436991929493444
+    assert etcd_ha_etcdctl.hex_id(number) == "ef37ad9dc622a7c4"
+    answer = etcd_ha_etcdctl.Answer(0, f'{{"members": [{{"ID": {number}}}]}}', "")
+    assert etcd_ha_etcdctl.members(answer.json())[0]["id"] == "ef37ad9dc622a7c4"
+
+
+def test_an_unstarted_member_has_no_name():
+    found = etcd_ha_etcdctl.members({"members": [{"ID": 1, "peerURLs": ["https://a:2380"]}]})
+    assert found == [
+        {
+            "id": "1",
+            "name": "",
+            "peer_urls": ["https://a:2380"],
+            "client_urls": [],
+            "learner": False,
+            "started": False,
+        }
+    ]
+
+
+def test_status_knows_the_leader():
+    row = {
+        "Endpoint": "https://a:2379",
+        "Status": {
+            "header": {"cluster_id": 10, "member_id": 11, "revision": 5, "raft_term": 2},
+            "leader": 11,
+            "version": "3.6.14",
+            "raftIndex": 9,
+            "raftAppliedIndex": 8,
+        },
+    }
+    found = etcd_ha_etcdctl.status([row])[0]
+    assert found["leader"] is True
+    assert (found["cluster_id"], found["revision"], found["raft_index"]) == ("a", 5, 9)
+
+
+@pytest.mark.parametrize("out", ["", "<html>502</html>", '{"members": [', "null nonsense"])
+def test_what_is_no_json_is_told_as_such(out):
+    with pytest.raises(etcd_ha_etcdctl.EtcdctlError, match="gave no JSON"):
+        etcd_ha_etcdctl.Answer(1, out, "").json()
+
+
+def test_a_hanging_etcdctl_ends_in_time(tmp_path):
+    program = tmp_path / "etcdctl"
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    program.chmod(0o755)
+    with pytest.raises(etcd_ha_etcdctl.EtcdctlError, match=r"no answer within 0\.2 s"):
+        etcd_ha_etcdctl.call(["endpoint", "health"], {}, str(program), timeout=0.2)
+
+
+def test_a_missing_etcdctl_names_the_cure():
+    with pytest.raises(etcd_ha_etcdctl.EtcdctlError, match="etcd_ha"):
+        etcd_ha_etcdctl.call(["version"], {}, "/nowhere/etcdctl")
+
+
+def test_nothing_secret_stands_in_the_arguments(tmp_path):
+    program = tmp_path / "etcdctl"
+    program.write_text('#!/bin/sh\necho "$@"\nenv | grep -c ^ETCDCTL_KEY=\n')
+    program.chmod(0o755)
+    answer = etcd_ha_etcdctl.call(["get", "a"], {"ETCDCTL_KEY": "/k"}, str(program))
+    assert answer.out == "get a\n1\n"

@@ -1,0 +1,67 @@
+"""What a host should be, as the states render it."""
+
+import json
+
+import etcd_ha_host
+import etcd_ha_topology
+import pytest
+
+
+def describe(cluster, minion, **more):
+    return etcd_ha_host.describe(minion, [cluster], "amd64", **more)
+
+
+def test_every_role_gets_its_own_part_and_nothing_else(cluster):
+    member = describe(cluster, "etcd1.example.com")
+    balancer = describe(cluster, "lb.example.com")
+    ca = describe(cluster, "ca.example.com")
+    assert member["member"] and not member["balancer"] and not member["authorities"]
+    assert balancer["balancer"] and not balancer["member"]
+    assert ca["authorities"] and not ca["member"] and ca["entries"] == []
+    assert describe(cluster, "stranger")["clusters"] == []
+
+
+def test_keys_lie_with_their_users(cluster):
+    leaves = describe(cluster, "etcd1.example.com")["member"]["pki"]["leaves"]
+    owners = {leaf["purpose"]: leaf["owner"] for leaf in leaves}
+    assert owners == {"server": "etcd", "peer": "etcd", "admin": "root"}
+
+
+def test_the_digest_changes_with_the_pillar_and_not_with_the_action(cluster, pillar, defaults):
+    def digest(one, **more):
+        return etcd_ha_host.digest(describe(one, "etcd1.example.com", **more), "s")
+
+    pillar["clusters"]["main"]["options"] = {"heartbeat-interval": 150}
+    other = etcd_ha_topology.read(pillar, defaults)["main"]
+    assert digest(cluster) == digest(cluster, action="bootstrap")
+    assert digest(cluster) != digest(other)
+
+
+def test_the_mark_on_disk_holds_no_key(pillar, defaults):
+    pem = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"
+    pair = {"certificate": pem, "key": pem}
+    main = pillar["clusters"]["main"]
+    files = {"ca": {"certificate": pem}, "server": pair, "peer": pair, "client": pair}
+    main["tls"] = {"source": "pillar", "files": files}
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    for minion in ("etcd1.example.com", "lb.example.com"):
+        assert "SECRET" not in json.dumps(etcd_ha_host.mark(describe(cluster, minion), "d", {}))
+
+
+def test_peers_alone_reach_the_peer_port(pillar, defaults):
+    pillar["clusters"]["main"]["firewall"] = {"enabled": True, "client_networks": ["10.9.0.0/16"]}
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    rules = {
+        r["port"]: r["sources"] for r in describe(cluster, "etcd1.example.com")["firewall"]["rules"]
+    }
+    assert rules[2380] == ["192.168.200.52", "192.168.200.62", "192.168.200.63"]
+    assert set(rules[2379]) == {*rules[2380], "192.168.200.56", "10.9.0.0/16"}
+
+
+def test_an_action_that_is_none_of_ours_does_nothing(cluster):
+    assert describe(cluster, "etcd1.example.com", action="reinstall")["action"] == "none"
+
+
+def test_an_unsupported_system_is_named():
+    with pytest.raises(ValueError, match="Gentoo"):
+        etcd_ha_host.os_file("Gentoo", "Gentoo")
