@@ -28,7 +28,7 @@ def fine(version, **given_options):
 # Counted in the sources of these releases (see the module's docstring), without the ignored flags.
 @pytest.mark.parametrize(
     ("version", "count"),
-    [("3.4.23", 85), ("3.5.5", 105), ("3.5.33", 112), ("3.6.14", 138), ("3.7.1", 113)],
+    [("3.4.23", 86), ("3.5.5", 105), ("3.5.33", 112), ("3.6.14", 138), ("3.7.1", 113)],
 )
 def test_number_of_flags_is_that_of_the_release(version, count):
     assert len(options.flags(version)) == count
@@ -184,6 +184,7 @@ def test_name_that_is_no_text(name):
         ("3.5.33", "feature-gates", "A=true", "(since 3.6); use 3.6 or newer"),
         ("3.4.23", "tls-max-version", "TLS1.3", "(since 3.4.25); use 3.4.25 or newer"),
         ("3.6.14", "enable-v2", True, "dropped this flag (3.5 was the last); leave it out"),
+        ("3.5.33", "log-output", "stderr", "(3.4 was the last); use log-outputs"),
         ("3.5.33", "debug", True, "(3.4 was the last); use log-level: debug"),
         ("3.7.1", "experimental-corrupt-check-time", "1h", "use corrupt-check-time"),
         ("3.7.1", "experimental-memory-mlock", True, "(3.6 was the last); use memory-mlock"),
