@@ -5,12 +5,15 @@ The table is read from etcd itself. To check it, or to add a line, read what the
 
     go mod download -json go.etcd.io/etcd/server/v3@v3.7.1      # 3.6.14, 3.5.33 likewise
 
-and for 3.4, whose server is no module of its own, ask a binary (Debian's etcd-server 3.4.23); it
-ends with "flag provided but not defined" where it does not know the flag::
+and for 3.4, whose server is no module of its own, the tags of etcd's repository::
+
+    git show v3.4.45:etcdmain/config.go
+
+A binary tells too: where it does not know a flag, it ends with "flag provided but not defined"::
 
     etcd --version --FLAG=x
 
-Flags that came with a patch release are in ``_LATE`` (by the tags of etcd's repository). Flags that
+Flags that came with a patch release are in ``_LATE`` (from 3.4.22 and 3.5.5 on). Flags that
 etcd accepts and ignores (its list ``ignored``) are left out.
 """
 
@@ -98,6 +101,7 @@ _TABLE: tuple[tuple[Line, Line | None, str, str], ...] = (
     ((3, 4), None, "urls", "listen-client-http-urls listen-client-urls listen-metrics-urls"),
     ((3, 4), None, "urls", "listen-peer-urls"),
     ((3, 4), (3, 4), "bool", "debug next-cluster-version-compatible"),
+    ((3, 4), (3, 4), "list", "log-output"),
     ((3, 4), (3, 4), "text", "experimental-backend-bbolt-freelist-type log-package-levels"),
     ((3, 4), (3, 5), "bool", "enable-v2"),
     ((3, 4), (3, 5), "text", "experimental-enable-v2v3 proxy"),
@@ -341,6 +345,8 @@ def _successor(flag: str, known: frozenset[str]) -> str | None:
         return f"feature-gates: {_GATES[flag]}=true (or =false)"
     if flag == "debug":
         return "log-level: debug"
+    if flag == "log-output":
+        return "log-outputs"
     plain = flag.removeprefix("experimental-")
     for name in (plain, f"experimental-{plain}"):
         if name != flag and name in known:
