@@ -17,6 +17,7 @@ import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_host
 import etcd_ha_machine
+import etcd_ha_planner
 import etcd_ha_topology
 import salt.utils.http
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -80,6 +81,46 @@ def local_health(timeout=5):
         salt 'etcd1*' etcd_ha.local_health
     """
     return _member_health(_member_on_disk(), _seconds(timeout))
+
+
+def reason_to_stay(timeout=5):
+    """
+    Why the etcd on this minion must not be stopped right now.
+
+    A gate for the moment of the act: a plan is some seconds old by then. Where one or two members
+    are all there is, none can be spared in any case, and the plan has said so.
+
+    timeout : 5
+        Seconds (int or float) for each call of etcdctl.
+
+    Returns text; empty when the other healthy voters are still a quorum.
+
+    Raises CommandExecutionError when etcd does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha.reason_to_stay
+    """
+    member, seconds = _member_on_disk(), _seconds(timeout)
+    everyone = _client_environment(member).get("ETCDCTL_ENDPOINTS", "")
+    try:
+        own = _status_rows(member, seconds)[0]["member_id"]
+        answer = _etcdctl(member, ["member", "list", "-w", "json"], seconds)
+        voters = [m for m in etcd_ha_etcdctl.members(answer.json()) if not m["learner"]]
+        health = _etcdctl(member, ["endpoint", "health", "-w", "json"], seconds, everyone)
+        healthy = {r["endpoint"] for r in etcd_ha_etcdctl.health(health.json()) if r["healthy"]}
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(str(err)) from err
+    others = [m for m in voters if m["id"] != own and healthy & set(m["client_urls"])]
+    needed = etcd_ha_planner.quorum(len(voters))
+    if len(voters) < 3 or len(others) >= needed:
+        return ""
+    return (
+        f"only {len(others)} of the other members are healthy, and {needed} of {len(voters)} are "
+        "needed for a quorum"
+    )
 
 
 def move_leader(timeout=10):

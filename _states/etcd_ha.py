@@ -396,6 +396,7 @@ def _act(changes, found, unit, cluster, record, has_data, action, start_timeout)
         _systemctl("reset-failed", unit)
         _start("start", unit, start_timeout)
     elif set(changes) - {"enabled"}:
+        _refuse_to_break_quorum(unit)
         _move_leadership_away()
         _start("restart", unit, start_timeout)
 
@@ -409,6 +410,18 @@ def _start(verb, unit, start_timeout):
         raise CommandExecutionError(
             f"systemctl {verb} {unit} failed within {start_timeout} s. The last lines of "
             f"journalctl -u {unit}:\n{journal}"
+        )
+
+
+def _refuse_to_break_quorum(unit):
+    """The last gate before a restart; a member that serves nobody any more may always restart."""
+    if not __salt__["etcd_ha.local_health"]()["healthy"]:
+        return
+    reason = __salt__["etcd_ha.reason_to_stay"]()
+    if reason:
+        raise CommandExecutionError(
+            f"{unit} was not restarted: {reason}. Its new configuration waits on disk; heal the "
+            "others, then run the orchestrate again"
         )
 
 
