@@ -11,6 +11,7 @@ from etcd_ha_topology import Cluster, Member
 BOOTSTRAP_ONLY = frozenset(
     {"ETCD_INITIAL_CLUSTER", "ETCD_INITIAL_CLUSTER_STATE", "ETCD_INITIAL_CLUSTER_TOKEN"}
 )
+GATES = "ETCD_FEATURE_GATES"
 
 
 def pki_dir(member: Member) -> str:
@@ -49,8 +50,15 @@ def variables(cluster: Cluster, member: Member) -> dict[str, str]:
         result.update(_tls(cluster, member))
     result.update(_of_version(cluster.version))
     for flag, value in member.settings["options"].items():
-        result[etcd_ha_options.variable(flag)] = etcd_ha_options.text(value)
+        name, text = etcd_ha_options.variable(flag), etcd_ha_options.text(value)
+        result[name] = _gates(result[name], text) if name == GATES and name in result else text
     return result
+
+
+def _gates(ours: str, theirs: str) -> str:
+    """The user's feature gates beside the formula's; where both name a gate, the user's counts."""
+    pairs = [gate.partition("=") for gate in f"{ours},{theirs}".split(",") if gate]
+    return ",".join(f"{gate}={value}" for gate, value in {g: v for g, _, v in pairs}.items())
 
 
 def _tls(cluster: Cluster, member: Member) -> dict[str, str]:
@@ -65,7 +73,7 @@ def _tls(cluster: Cluster, member: Member) -> dict[str, str]:
         "ETCD_PEER_TRUSTED_CA_FILE": f"{pki}/ca.crt",
         "ETCD_PEER_CLIENT_CERT_AUTH": "true",
     }
-    # tls-min-version came with 3.5.9 and 3.4.26 (CHANGELOG-3.5.md, CHANGELOG-3.4.md).
+    # 3.5.8 knows tls-min-version too; from 3.5.9 on the formula owns it (etcd_ha_options).
     version = etcd_ha_release.parse(cluster.version)
     if version >= etcd_ha_release.Version(3, 5, 9):
         result["ETCD_TLS_MIN_VERSION"] = cluster.settings["tls"]["minimum_version"]
@@ -82,7 +90,7 @@ def _of_version(text: str) -> dict[str, str]:
         return {"ETCD_LOGGER": "zap", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
     if line == "3.5":
         return {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
-    return {"ETCD_FEATURE_GATES": "InitialCorruptCheck=true,CompactHashCheck=true"}
+    return {GATES: "InitialCorruptCheck=true,CompactHashCheck=true"}
 
 
 def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -45,6 +45,17 @@ def test_each_release_line_gets_what_it_knows(pillar, defaults, version, has, la
     assert has in found and lacks not in found
 
 
+def test_feature_gates_of_the_user_stand_beside_the_formulas(pillar, defaults):
+    pillar["clusters"]["main"]["options"] = {
+        "feature-gates": "StopGRPCServiceOnDefrag=true,CompactHashCheck=false"
+    }
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    found = etcd_ha_environment.variables(cluster, cluster.members[0])
+    assert found["ETCD_FEATURE_GATES"] == (
+        "InitialCorruptCheck=true,CompactHashCheck=false,StopGRPCServiceOnDefrag=true"
+    )
+
+
 def test_without_tls_no_certificate_is_named(pillar, defaults):
     pillar["clusters"]["main"]["tls"] = {"enabled": False}
     cluster = etcd_ha_topology.read(pillar, defaults)["main"]
