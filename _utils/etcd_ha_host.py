@@ -14,7 +14,7 @@ import etcd_ha_certificates
 import etcd_ha_environment
 import etcd_ha_release
 from etcd_ha_certificates import Certificate
-from etcd_ha_topology import Balancer, Cluster, Member
+from etcd_ha_topology import Balancer, Cluster, Member, bracketed
 
 ACTIONS = ("none", "bootstrap", "restart")
 UNIT = "etcd.service"
@@ -258,33 +258,44 @@ def _install(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
 
 def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
     settings = cluster.settings["balancer"]
+    stats = settings["stats"]
     leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
     pki = _pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "root", "root")
     return {
         "cluster": cluster.name,
         "kind": settings["kind"],
         "package": settings["package"],
-        "bind": settings["bind"],
-        "port": settings["port"],
+        "listen": _listen(settings["kind"], settings["bind"], balancer.address, settings["port"]),
         "url": cluster.balancer_url(balancer),
         "tls": cluster.tls,
         "check_path": _check_path(cluster.version),
         "check_interval": settings["check_interval"],
         "check_timeout": settings["check_timeout"],
         "idle_timeout": settings["idle_timeout"],
-        "stats": settings["stats"],
+        "stats": {
+            "enabled": stats["enabled"],
+            "listen": f"{bracketed(stats['address'])}:{stats['port']}",
+        },
         "backends": [
             {
                 "name": member.name,
                 "minion": member.minion,
-                "address": member.address,
-                "port": member.settings["ports"]["client"],
+                "endpoint": f"{bracketed(member.address)}:{member.settings['ports']['client']}",
             }
             for member in cluster.members
         ],
         "pki": pki,
         "record": record_file(cluster.name),
     }
+
+
+def _listen(kind: str, bind: str, address: str, port: int) -> str:
+    """Where the balancer listens, in its own words; ``*`` means IPv6 too where it lives there."""
+    if bind != "*":
+        return f"{bracketed(bind)}:{port}"
+    if ":" in address:
+        return f"[::]:{port} " + ("v4v6" if kind == "haproxy" else "ipv6only=off")
+    return f"*:{port}"
 
 
 def _check_path(version: str) -> str:

@@ -1,0 +1,36 @@
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set member = host.member %}
+the group {{ member.group }} exists:
+  group.present:
+    - name: {{ member.group }}
+    - system: true
+
+the user {{ member.user }} exists and cannot log in:
+  user.present:
+    - name: {{ member.user }}
+    - gid: {{ member.group }}
+    - system: true
+    - createhome: false
+    - shell: /usr/sbin/nologin
+    - require:
+      - group: the group {{ member.group }} exists
+{%- for what, path in (("data", member.data_dir), ("write-ahead log", member.wal_dir)) if path %}
+
+{{ path | dirname }} is there for the {{ what }} directory:
+  file.directory:
+    - name: {{ path | dirname }}
+    - mode: "0755"
+    - makedirs: true
+    # Someone else's directory keeps its owner and its mode.
+    - creates: {{ path | dirname }}
+
+the {{ what }} directory {{ path }} is etcd's alone:
+  file.directory:
+    - name: {{ path }}
+    - user: {{ member.user }}
+    - group: {{ member.group }}
+    - mode: "0700"
+    - require:
+      - user: the user {{ member.user }} exists and cannot log in
+      - file: {{ path | dirname }} is there for the {{ what }} directory
+{%- endfor %}

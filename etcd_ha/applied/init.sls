@@ -1,0 +1,37 @@
+{#- The last state: what this host was made from, for the orchestrate to compare. -#}
+{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set files = [] %}
+{%- if host.member %}
+{%- do files.extend(["/etc/default/etcd", "/etc/systemd/system/" ~ host.member.unit]) %}
+{%- do files.extend([host.member.config_dir ~ "/etcdctl.env", os.profile_dir ~ "/etcdctl.sh"]) %}
+{%- endif %}
+{%- if host.balancer %}
+{%- do files.append(os[host.balancer.kind].config) %}
+{%- endif %}
+{%- for part in (host.member, host.balancer) if part and part.pki %}
+{%- do files.append(part.pki.ca_certificate) %}
+{%- for leaf in part.pki.leaves %}
+{%- do files.extend([leaf.certificate, leaf.key]) %}
+{%- endfor %}
+{%- endfor %}
+{%- for ca in host.authorities %}
+{%- do files.extend([ca.dir ~ "/ca.crt", ca.dir ~ "/ca.key"]) %}
+{%- endfor %}
+{{ host.minion }} is as the pillar wants it:
+  etcd_ha.applied:
+    - host: {{ host | json }}
+    - source: {{ pillar.get("etcd_ha_step", {}).get("source") | json }}
+    - files: {{ files | json }}
+    - require:
+{%- if host.entries or host.hostname %}
+      - sls: etcd_ha.hosts
+{%- endif %}
+{%- if host.authorities %}
+      - sls: etcd_ha.authority
+{%- endif %}
+{%- if host.member %}
+      - sls: etcd_ha.member
+{%- endif %}
+{%- if host.balancer %}
+      - sls: etcd_ha.balancer
+{%- endif %}

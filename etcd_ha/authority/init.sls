@@ -1,0 +1,76 @@
+{#- The CA of each cluster that this minion signs for. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- for ca in host.authorities %}
+{%- set key, certificate = ca.dir ~ "/ca.key", ca.dir ~ "/ca.crt" %}
+{%- for folder in (ca.dir, ca.dir ~ "/issued") %}
+"{{ ca.cluster }}: {{ folder }} is root's alone":
+  file.directory:
+    - name: {{ folder }}
+    - user: root
+    - group: root
+    - mode: "0700"
+    - makedirs: true
+{% endfor %}
+"{{ ca.cluster }}: the CA has not lost its key":
+  test.fail_without_changes:
+    - name: >-
+        {{ key }} is missing, but {{ certificate }} is there. A new key would make every certificate
+        of {{ ca.cluster }} worthless, so none is made. Put the key back from a backup, or, if the
+        CA is to begin anew, move {{ certificate }} away as well
+    - onlyif:
+      - fun: file.file_exists
+        path: {{ certificate }}
+    - unless:
+      - fun: file.file_exists
+        path: {{ key }}
+
+# Made once. Whatever changes in the pillar, a key that is there is never replaced.
+"{{ ca.cluster }}: the CA has a key":
+  x509.private_key_managed:
+    - name: {{ key }}
+    - algo: {{ ca.algo }}
+    - keysize: {{ ca.keysize }}
+    - mode: "0400"
+    - user: root
+    - group: root
+    - creates: {{ key }}
+    - require:
+      - file: "{{ ca.cluster }}: {{ ca.dir }} is root's alone"
+      - test: "{{ ca.cluster }}: the CA has not lost its key"
+
+"{{ ca.cluster }}: the CA's key can be read by root alone":
+  file.managed:
+    - name: {{ key }}
+    - mode: "0400"
+    - user: root
+    - group: root
+    - replace: false
+    - require:
+      - x509: "{{ ca.cluster }}: the CA has a key"
+
+"{{ ca.cluster }}: the CA has a certificate that it signed itself":
+  x509.certificate_managed:
+    - name: {{ certificate }}
+    - signing_private_key: {{ key }}
+    - CN: {{ ca.common_name | json }}
+{%- if ca.organization %}
+    - O: {{ ca.organization | json }}
+{%- endif %}
+    - basicConstraints: critical, CA:true, pathlen:0
+    - keyUsage: critical, keyCertSign, cRLSign
+    - subjectKeyIdentifier: hash
+    - days_valid: {{ ca.days_valid }}
+    - days_remaining: {{ ca.days_remaining }}
+    - mode: "0644"
+    - user: root
+    - group: root
+    - require:
+      - x509: "{{ ca.cluster }}: the CA has a key"
+{% endfor %}
+the CA signs by the present pillar:
+  etcd_ha.policies_loaded:
+    - require:
+{%- for ca in host.authorities %}
+      - file: "{{ ca.cluster }}: {{ ca.dir }}/issued is root's alone"
+      - x509: "{{ ca.cluster }}: the CA has a certificate that it signed itself"
+{%- endfor %}

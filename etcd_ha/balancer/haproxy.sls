@@ -1,0 +1,32 @@
+{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set balancer = host.balancer %}
+HAProxy leads clients to the members of {{ balancer.cluster }}:
+  file.managed:
+    - name: {{ os.haproxy.config }}
+    - source: salt://etcd_ha/balancer/haproxy.jinja
+    - template: jinja
+    - context:
+        balancer: {{ balancer | json }}
+        os: {{ os.haproxy | json }}
+    - user: root
+    - group: root
+    - mode: "0644"
+    # A configuration that HAProxy itself finds wrong never takes the old one's place.
+    - check_cmd: haproxy -c -f
+    - require:
+      - sls: etcd_ha.balancer.package
+{%- if balancer.pki %}
+      - sls: etcd_ha.certificates
+{%- endif %}
+
+HAProxy runs with its present configuration:
+  service.running:
+    - name: {{ os.haproxy.service }}
+    - enable: true
+    # Open connections, and the watches on them, outlive a reload.
+    - reload: true
+    - watch:
+      - file: HAProxy leads clients to the members of {{ balancer.cluster }}
+{%- if balancer.pki %}
+      - sls: etcd_ha.certificates
+{%- endif %}

@@ -1,0 +1,17 @@
+{#- A load balancer. It passes TCP through: clients and members speak TLS with each other. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+include:
+{%- if host.entries or host.hostname %}
+  - etcd_ha.hosts
+{%- endif %}
+{%- if host.balancer.pki %}
+  - etcd_ha.certificates
+{%- endif %}
+{%- if host.balancer.pki and host.balancer.pki.trust_store %}
+  - etcd_ha.trust
+{%- endif %}
+{%- if host.firewall %}
+  - etcd_ha.firewall
+{%- endif %}
+  - etcd_ha.balancer.package
+  - etcd_ha.balancer.{{ host.balancer.kind }}

@@ -1,0 +1,29 @@
+{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set balancer = host.balancer %}
+nginx leads clients to the members of {{ balancer.cluster }}:
+  file.managed:
+    - name: {{ os.nginx.config }}
+    - source: salt://etcd_ha/balancer/nginx.jinja
+    - template: jinja
+    - context:
+        balancer: {{ balancer | json }}
+        os: {{ os.nginx | json }}
+    - user: root
+    - group: root
+    - mode: "0644"
+    # A configuration that nginx itself finds wrong never takes the old one's place.
+    - check_cmd: nginx -t -q -c
+    - require:
+      - sls: etcd_ha.balancer.package
+{%- if balancer.pki %}
+      - sls: etcd_ha.certificates
+{%- endif %}
+
+nginx runs with its present configuration:
+  service.running:
+    - name: {{ os.nginx.service }}
+    - enable: true
+    # Open connections, and the watches on them, outlive a reload.
+    - reload: true
+    - watch:
+      - file: nginx leads clients to the members of {{ balancer.cluster }}

@@ -1,0 +1,14 @@
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- for part in (host.member, host.balancer) if part and part.pki %}
+"{{ part.cluster }}: {{ part.pki.dir }} is there":
+  file.directory:
+    - name: {{ part.pki.dir }}
+    - user: root
+    - group: root
+    - mode: "0755"
+    - makedirs: true
+{%- if host.member and part is sameas host.member %}
+    - require:
+      - sls: etcd_ha.account
+{%- endif %}
+{% endfor %}

@@ -1,0 +1,93 @@
+{#- Leaves from the CA minion, by Salt's x509 states.
+
+    A renewal makes a new key. Nothing live is touched before the CA has signed: the new key waits in
+    `next/`, the certificate state writes only on success, and the key follows at once. So a CA that
+    is away leaves a working pair behind.
+
+    Round trips to the CA: one for ca.crt, which also leaves the policy in x509's cache, and one for
+    each new leaf. The CA's certificate is fetched by a slot, that is while the state runs: rendering
+    asks nobody. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- for part in (host.member, host.balancer) if part and part.pki %}
+{%- set pki = part.pki %}
+{%- set next = pki.dir ~ "/next" %}
+"{{ part.cluster }}: {{ next }} is root's alone":
+  file.directory:
+    - name: {{ next }}
+    - user: root
+    - group: root
+    - mode: "0700"
+    - require:
+      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+
+"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
+{%- if opts["test"] and not salt["file.file_exists"](pki.ca_certificate) %}
+  {#- On a blank host the CA may not be there to be asked. #}
+  file.managed:
+    - replace: false
+{%- else %}
+  x509.pem_managed:
+    - text: __slot__:salt:x509.get_signing_policy("{{ pki.ca_policy }}", ca_server="{{ pki.ca_server }}").signing_cert
+{%- endif %}
+    - name: {{ pki.ca_certificate }}
+    - mode: "0644"
+    - user: root
+    - group: root
+    - require:
+      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+{% for leaf in pki.leaves %}
+{%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
+"{{ part.cluster }}: a new key for the {{ leaf.purpose }} certificate is made where it is used":
+  x509.private_key_managed:
+    - name: {{ key }}
+    - algo: {{ leaf.algo }}
+    - keysize: {{ leaf.keysize }}
+    - new: true
+    - mode: "0400"
+    - user: root
+    - group: root
+    - require:
+      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+{%- if salt["file.file_exists"](key) %}
+    - prereq:
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+{%- endif %}
+{% endfor %}
+{%- for leaf in pki.leaves %}
+"{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}":
+  x509.certificate_managed:
+    - name: {{ leaf.certificate }}
+    - ca_server: {{ leaf.ca_server }}
+    - signing_policy: {{ leaf.policy }}
+    - private_key: {{ next }}/{{ leaf.purpose }}.key
+    - days_valid: {{ leaf.days_valid }}
+    - days_remaining: {{ leaf.days_remaining }}
+    - mode: "0644"
+    - user: root
+    - group: root
+    - require:
+      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+{% endfor %}
+{%- for leaf in pki.leaves %}
+{%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
+"{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is in use":
+  cmd.run:
+    # No state copies a file without reading it into Salt; a key is to stay out of every return.
+    - name: >-
+        install -m 0400 -o {{ leaf.owner }} -g {{ leaf.group }} {{ key }} {{ leaf.key }}.new
+        && mv -f {{ leaf.key }}.new {{ leaf.key }}
+    - unless: cmp -s {{ key }} {{ leaf.key }}
+    - require:
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+
+"{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate can be read by {{ leaf.owner }} alone":
+  file.managed:
+    - name: {{ leaf.key }}
+    - user: {{ leaf.owner }}
+    - group: {{ leaf.group }}
+    - mode: "0400"
+    - replace: false
+    - require:
+      - cmd: "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is in use"
+{% endfor %}
+{%- endfor %}

@@ -1,0 +1,39 @@
+{#- What etcd reads at its start, and what root's etcdctl reads. -#}
+{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set member = host.member %}
+/etc/default/etcd is as the pillar wants {{ member.name }}:
+  file.managed:
+    - name: /etc/default/etcd
+    - source: salt://etcd_ha/environment/etcd.env.jinja
+    - template: jinja
+    - context:
+        text: {{ member.environment_text | json }}
+    - user: root
+    - group: {{ member.group }}
+    - mode: "0640"
+    - makedirs: true
+    - require:
+      - sls: etcd_ha.account
+
+"{{ member.config_dir }}/etcdctl.env leads etcdctl to the whole cluster":
+  file.managed:
+    - name: {{ member.config_dir }}/etcdctl.env
+    - source: salt://etcd_ha/environment/etcd.env.jinja
+    - template: jinja
+    - context:
+        text: {{ member.client_text | json }}
+    - user: root
+    - group: root
+    - mode: "0600"
+    - makedirs: true
+
+root's shell knows where etcdctl finds the cluster:
+  file.managed:
+    - name: {{ os.profile_dir }}/etcdctl.sh
+    - source: salt://etcd_ha/environment/etcdctl.sh.jinja
+    - template: jinja
+    - context:
+        file: {{ member.config_dir }}/etcdctl.env
+    - user: root
+    - group: root
+    - mode: "0644"

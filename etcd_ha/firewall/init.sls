@@ -1,0 +1,14 @@
+{#- Who may reach etcd's ports (opt-in). No other port is filtered. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set kind = host.firewall.kind %}
+{%- if kind == "auto" %}
+{%- if salt["service.status"]("firewalld") %}
+{%- set kind = "firewalld" %}
+{%- elif salt["file.file_exists"]("/etc/ufw/ufw.conf") and salt["file.search"]("/etc/ufw/ufw.conf", "(?i)^ENABLED=yes") %}
+{%- set kind = "ufw" %}
+{%- else %}
+{%- set kind = "nftables" %}
+{%- endif %}
+{%- endif %}
+include:
+  - etcd_ha.firewall.{{ kind }}

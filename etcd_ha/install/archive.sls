@@ -1,0 +1,13 @@
+{#- The release lies beside others until etcd_ha.member switches to it. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set member, install = host.member, host.member.install %}
+etcd {{ member.version }} is unpacked beside other releases:
+  etcd_ha.installed:
+    - version: {{ member.version | json }}
+    - url: {{ install.url | json }}
+    - sums_url: {{ install.sums_url | json }}
+    - checksum: {{ install.checksum | json }}
+    - archive: {{ install.archive }}
+    - folder: {{ install.folder }}
+    - dir: {{ install.dir }}
+    - programs: {{ install.programs | json }}

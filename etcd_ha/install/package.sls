@@ -1,0 +1,19 @@
+{#- A distribution's package starts its own etcd as soon as it is unpacked (Debian's postinst calls
+    deb-systemd-invoke, which leaves masked units alone). So the unit is masked first; etcd_ha.unit
+    puts the formula's own unit in the mask's place. -#}
+{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set unit_file = "/etc/systemd/system/" ~ host.member.unit %}
+the distribution's own {{ host.member.unit }} does not start by itself:
+  file.symlink:
+    - name: {{ unit_file }}
+    - target: /dev/null
+    - creates: {{ unit_file }}
+
+the distribution's packages of etcd are installed:
+  pkg.installed:
+    - pkgs: {{ host.member.install.packages | json }}
+{%- for option, value in os.package_options.items() %}
+    - {{ option }}: {{ value }}
+{%- endfor %}
+    - require:
+      - file: the distribution's own {{ host.member.unit }} does not start by itself

@@ -1,0 +1,59 @@
+{#- A member: every file is in place before etcd is started, restarted or looked at. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set member, install = host.member, host.member.install %}
+include:
+  - etcd_ha.account
+  - etcd_ha.install
+{%- if host.entries or host.hostname %}
+  - etcd_ha.hosts
+{%- endif %}
+{%- if member.pki %}
+  - etcd_ha.certificates
+{%- endif %}
+{%- if member.pki and member.pki.trust_store %}
+  - etcd_ha.trust
+{%- endif %}
+{%- if host.firewall %}
+  - etcd_ha.firewall
+{%- endif %}
+  - etcd_ha.environment
+  - etcd_ha.unit
+{%- if install.method == "archive" %}
+
+etcd {{ member.version }} is the release in use:
+  etcd_ha.switched:
+    - dir: {{ install.dir }}
+    - current: {{ install.current }}
+    - bin_dir: {{ install.bin_dir }}
+    - programs: {{ install.programs | json }}
+    - require:
+      - sls: etcd_ha.install
+{%- endif %}
+
+"{{ member.cluster }}: {{ member.name }} runs and is healthy":
+  etcd_ha.running:
+    - unit: {{ member.unit }}
+    - cluster: {{ member.cluster }}
+    - environment: {{ member.environment | json }}
+    - program: {{ install.program }}
+    - record: {{ member.record }}
+    - action: {{ host.action }}
+    - start_timeout: {{ member.start_timeout }}
+    - user: {{ member.user }}
+    - require:
+      - sls: etcd_ha.account
+      - sls: etcd_ha.install
+{%- if host.entries or host.hostname %}
+      - sls: etcd_ha.hosts
+{%- endif %}
+{%- if member.pki %}
+      - sls: etcd_ha.certificates
+{%- endif %}
+{%- if host.firewall %}
+      - sls: etcd_ha.firewall
+{%- endif %}
+      - sls: etcd_ha.environment
+      - sls: etcd_ha.unit
+{%- if install.method == "archive" %}
+      - etcd_ha: etcd {{ member.version }} is the release in use
+{%- endif %}

@@ -1,0 +1,24 @@
+{#- What disturbs no running cluster: it may be applied to all hosts at once, at any time. -#}
+{%- from "etcd_ha/map.jinja" import host with context %}
+{%- if host.clusters %}
+include:
+{%- if host.entries or host.hostname %}
+  - etcd_ha.hosts
+{%- endif %}
+{%- if host.authorities %}
+  - etcd_ha.authority
+{%- endif %}
+{%- if host.member %}
+  - etcd_ha.account
+  - etcd_ha.install
+{%- endif %}
+{%- if host.balancer %}
+  - etcd_ha.balancer.package
+{%- endif %}
+{%- if not host.member and not host.balancer %}
+  - etcd_ha.applied
+{%- endif %}
+{%- else %}
+{{ host.minion }} has nothing to prepare:
+  test.succeed_without_changes: []
+{%- endif %}

@@ -1,0 +1,30 @@
+{#- The cluster's CA among those that every program on this host trusts (opt-in). -#}
+{%- from "etcd_ha/map.jinja" import host, os with context %}
+include:
+  - etcd_ha.certificates
+
+the tools of the system's trust store are installed:
+  pkg.installed:
+    - pkgs: {{ os.trust.packages | json }}
+{%- for option, value in os.package_options.items() %}
+    - {{ option }}: {{ value }}
+{%- endfor %}
+{%- for part in (host.member, host.balancer) if part and part.pki and part.pki.trust_store %}
+{%- set anchor = os.trust.dir ~ "/" ~ part.pki.trust_name ~ ".crt" %}
+
+"{{ part.cluster }}: the CA is an anchor of the system's trust store":
+  file.symlink:
+    - name: {{ anchor }}
+    - target: {{ part.pki.ca_certificate }}
+    - force: true
+    - require:
+      - pkg: the tools of the system's trust store are installed
+      - id: "{{ part.cluster }}: {{ part.pki.ca_certificate }} is the CA's certificate"
+
+"{{ part.cluster }}: the system's trust store is made anew":
+  cmd.run:
+    - name: {{ os.trust.command }}
+    - onchanges:
+      - file: "{{ part.cluster }}: the CA is an anchor of the system's trust store"
+      - id: "{{ part.cluster }}: {{ part.pki.ca_certificate }} is the CA's certificate"
+{%- endfor %}
