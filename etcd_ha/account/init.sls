@@ -15,14 +15,15 @@ the user {{ member.user }} exists and cannot log in:
     - require:
       - group: the group {{ member.group }} exists
 {%- for what, path in (("data", member.data_dir), ("write-ahead log", member.wal_dir)) if path %}
+{%- set parent = salt["file.dirname"](path) %}
 
-{{ path | dirname }} is there for the {{ what }} directory:
+{{ parent }} is there for the {{ what }} directory:
   file.directory:
-    - name: {{ path | dirname }}
+    - name: {{ parent }}
     - mode: "0755"
     - makedirs: true
     # Someone else's directory keeps its owner and its mode.
-    - creates: {{ path | dirname }}
+    - creates: {{ parent }}
 
 the {{ what }} directory {{ path }} is etcd's alone:
   file.directory:
@@ -32,5 +33,5 @@ the {{ what }} directory {{ path }} is etcd's alone:
     - mode: "0700"
     - require:
       - user: the user {{ member.user }} exists and cannot log in
-      - file: {{ path | dirname }} is there for the {{ what }} directory
+      - file: {{ parent }} is there for the {{ what }} directory
 {%- endfor %}

@@ -1,0 +1,125 @@
+"""Compile the formula's states as a masterless minion does: Salt's own loader, renderer and compiler."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import salt.config
+import salt.state
+import yaml
+
+FORMULA = Path(__file__).resolve().parents[2]
+GRAINS = {
+    "Debian": {"os": "Debian", "os_family": "Debian", "osarch": "amd64"},
+    "Ubuntu": {"os": "Ubuntu", "os_family": "Debian", "osarch": "arm64"},
+    "RedHat": {"os": "Rocky", "os_family": "RedHat", "osarch": "x86_64"},
+    "Fedora": {"os": "Fedora", "os_family": "RedHat", "osarch": "x86_64"},
+    "Suse": {"os": "Leap", "os_family": "Suse", "osarch": "x86_64"},
+}
+
+
+class Compiled:
+    """The compiled states of one minion: the ordered chunks that Salt would run."""
+
+    def __init__(self, chunks, errors):
+        self.chunks = chunks
+        self.errors = errors
+
+    def ids(self):
+        """State IDs in the order of their run, each once."""
+        return list(dict.fromkeys(chunk["__id__"] for chunk in self.chunks))
+
+    def functions(self):
+        """``state.function`` of every chunk."""
+        return [f"{chunk['state']}.{chunk['fun']}" for chunk in self.chunks]
+
+    def of(self, function):
+        """All chunks of one ``state.function``."""
+        return [c for c in self.chunks if f"{c['state']}.{c['fun']}" == function]
+
+    def one(self, function, **having):
+        """The only chunk of one function with these values."""
+        found = [c for c in self.of(function) if all(c.get(k) == v for k, v in having.items())]
+        assert len(found) == 1, f"{len(found)} chunks of {function} with {having}: {self.ids()}"
+        return found[0]
+
+    def position(self, chunk):
+        """The place of a chunk in the order of the run."""
+        return self.chunks.index(chunk)
+
+
+@pytest.fixture(scope="session")
+def example():
+    """The shipped pillar, as plain data."""
+    return yaml.safe_load((FORMULA / "pillar.example").read_text())
+
+
+@pytest.fixture
+def pillar(example):
+    """A copy of the shipped pillar that a test may change."""
+    return copy.deepcopy(example)
+
+
+@pytest.fixture(scope="session")
+def minion_opts(tmp_path_factory):
+    """Options of a masterless minion with the formula in its file roots and modules synced."""
+    root = tmp_path_factory.mktemp("minion")
+    extmods = root / "extmods"
+    for kind in ("modules", "states", "utils"):
+        (extmods / kind).mkdir(parents=True)
+        for module in (FORMULA / f"_{kind}").glob("*.py"):
+            (extmods / kind / module.name).symlink_to(module)
+    opts = salt.config.minion_config(None)
+    opts.update(
+        {
+            "root_dir": str(root),
+            "cachedir": str(root / "cache"),
+            "extension_modules": str(extmods),
+            "file_client": "local",
+            "file_roots": {"base": [str(FORMULA)]},
+            "pillar_roots": {"base": [str(FORMULA / "pillar")]},
+            "module_dirs": [],
+            "state_events": False,
+            "test": False,
+        }
+    )
+    return opts
+
+
+@pytest.fixture
+def compile_states(minion_opts):
+    """Call with a minion id, a pillar and SLS names; see Compiled."""
+
+    def compile_(minion, pillar, *sls, os="Debian", test=False, action="none"):
+        opts = copy.deepcopy(minion_opts)
+        opts["id"] = minion
+        opts["grains"] = {
+            "id": minion,
+            "kernel": "Linux",
+            "init": "systemd",
+            "cpuarch": "x86_64",
+            "saltversion": "3008.3",
+            "saltversioninfo": [3008, 3],
+            "master": "localhost",
+            **GRAINS[os],
+        }
+        opts["test"] = test
+        data = {**copy.deepcopy(pillar), "etcd_ha_step": {"action": action, "source": "0" * 64}}
+        state = salt.state.HighState(opts, pillar_override=data, initial_pillar=data)
+        try:
+            high, errors = state.render_highstate({"base": list(sls or ("etcd_ha",))})
+            if errors:
+                return Compiled([], errors)
+            high, extend_errors = state.state.reconcile_extend(high)
+            errors += extend_errors + state.state.verify_high(high)
+            high, requisite_errors = state.state.requisite_in(high)
+            errors += requisite_errors
+            chunks, order_errors = state.state.compile_high_data(high)
+            errors += order_errors
+            return Compiled(chunks, errors)
+        finally:
+            state.destroy()
+
+    return compile_
