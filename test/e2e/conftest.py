@@ -1,0 +1,72 @@
+"""The end-to-end tests' ground: one lab of its own name, and what it has to be like for a test.
+
+A test asks for the state that it needs: ``blank`` (hosts that never saw the formula) or
+``converged`` (the shipped pillar is in force). Tests run in that order, so that the lab is
+brought there once, not once a test.
+"""
+
+import time
+
+import pytest
+from lab_command import Lab
+
+ORDER = ("blank", "converged", "sacrificed", "fresh")
+
+
+def pytest_collection_modifyitems(items):
+    """Blank hosts first, then the converged lab, then what destroys it or builds other clusters."""
+
+    def rank(item):
+        wanted = [ORDER.index(name) for name in ORDER if name in item.fixturenames]
+        return min(wanted, default=0)
+
+    for item in items:
+        item.add_marker(pytest.mark.e2e)
+    items.sort(key=rank)
+
+
+@pytest.fixture(scope="session")
+def _machine():
+    lab = Lab("e2e")
+    lab.up()
+    yield lab
+    if not lab.keep:
+        lab.down()
+
+
+@pytest.fixture
+def lab(_machine):
+    """The lab as the test before has left it."""
+    began = time.monotonic()
+    yield _machine
+    print(f"\n  [{time.monotonic() - began:.1f} s in the lab]")
+
+
+@pytest.fixture
+def blank(lab):
+    """Hosts that have never seen the formula, and the shipped pillar."""
+    lab.become_blank()
+    return lab
+
+
+@pytest.fixture
+def converged(lab):
+    """The shipped pillar is in force on all hosts, and every member is healthy."""
+    lab.become_converged()
+    return lab
+
+
+@pytest.fixture
+def sacrificed(lab):
+    """As ``converged``, for a test that leaves the lab in ruins."""
+    lab.become_converged()
+    lab.state = "dirty"
+    return lab
+
+
+@pytest.fixture
+def fresh(lab):
+    """Blank hosts for another cluster than the shipped one; dirty afterwards."""
+    lab.become_blank()
+    lab.state = "dirty"
+    return lab

@@ -1,0 +1,268 @@
+"""``test/lab/lab`` from Python: each call is one command that a person could type."""
+
+import base64
+import copy
+import json
+import os
+import pathlib
+import subprocess
+import time
+from dataclasses import dataclass
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COMMAND = ROOT / "test" / "lab" / "lab"
+PROBES = pathlib.Path(__file__).parent / "probes"
+PYTHON = "/usr/bin/python3"
+MEMBERS = ("etcd1", "etcd2", "etcd3")
+HOSTS = (*MEMBERS, "lb", "ca")
+DOMAIN = "example.com"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    argv: tuple
+    code: int
+    out: str
+    err: str
+    took: float
+
+    @property
+    def text(self):
+        return f"{self.out}\n{self.err}"
+
+    def ok(self):
+        """The command itself, after a check that it passed."""
+        assert self.code == 0, f"{' '.join(self.argv)}\nended with {self.code}\n{self.text}"
+        return self
+
+
+class Orchestrated:
+    """What one orchestrate did, by state id."""
+
+    def __init__(self, done):
+        self.done = done
+        self.code = done.code
+        self.text = done.text
+        self.states = _states(done.out)
+
+    @property
+    def changes(self):
+        """State id -> changes, of those states that changed something."""
+        return {name: state["changes"] for name, state in self.states.items() if state["changes"]}
+
+    def ok(self):
+        failed = [f"{n}: {s['comment']}" for n, s in self.states.items() if s["result"] is False]
+        assert self.code == 0 and not failed, "\n".join([*failed, self.text[-6000:]])
+        return self
+
+    def refused(self, *words):
+        """The run ended with an error that holds each of these words."""
+        assert self.code != 0, f"it should have been refused:\n{self.text}"
+        for word in words:
+            assert word in self.text, f"{word!r} is not in:\n{self.text}"
+        return self
+
+
+class Lab:
+    """One lab. ``state`` says what it is like: down, blank, converged or dirty."""
+
+    def __init__(self, name):
+        self.environment = {**os.environ, "ETCD_HA_LAB": name}
+        self.keep = bool(os.environ.get("ETCD_HA_LAB_KEEP"))
+        self.state = "down"
+        self.shipped = {}
+
+    # The lab itself
+
+    def run(self, *argv, stdin=None, timeout=300):
+        words = tuple(str(word) for word in argv)
+        began = time.monotonic()
+        done = subprocess.run(
+            [str(COMMAND), *words],
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            check=False,
+        )
+        took = time.monotonic() - began
+        told = " ".join(words)
+        print(f"  {took:6.1f} s  lab {told[:110]}{'...' if len(told) > 110 else ''}", flush=True)
+        return Done(words, done.returncode, done.stdout, done.stderr, took)
+
+    def up(self):
+        self.run("down", timeout=120)
+        self.run("up", "--hosts", len(MEMBERS), timeout=900).ok()
+        self.state = "blank"
+        self.shipped = yaml.safe_load(self.pillar_file.read_text())["etcd_ha"]
+
+    def down(self):
+        self.run("down", timeout=120).ok()
+        self.state = "down"
+
+    def become_blank(self):
+        if self.state != "blank":
+            self.run("reset", timeout=300).ok()
+            self.state = "blank"
+        self.write_pillar(self.shipped)
+
+    def become_converged(self):
+        self.write_pillar(self.shipped)
+        if self.state == "converged":
+            return
+        if self.state != "blank":
+            self.become_blank()
+        self.orch().ok()
+        self.state = "converged"
+
+    # Hosts
+
+    def exec(self, host, *argv, **more):
+        return self.run("exec", host, *argv, **more)
+
+    def probe(self, host, name, *argv, **more):
+        """Run one of probes/*.py in a host by its own Python; returns what it prints as JSON."""
+        source = (PROBES / f"{name}.py").read_text()
+        done = self.exec(host, PYTHON, "-c", source, *argv, **more).ok()
+        return json.loads(done.out)
+
+    def write(self, host, path, text):
+        coded = base64.b64encode(text.encode()).decode()
+        script = "umask 077; mkdir -p $(dirname $1); echo $2 | base64 -d > $1"
+        self.exec(host, "sh", "-c", script, "sh", path, coded).ok()
+
+    def fault(self, host, kind, *more):
+        return self.run("fault", host, kind, *more).ok()
+
+    def address(self, host):
+        cluster = self.shipped["clusters"]["main"]
+        everyone = {**cluster["members"], **cluster["load_balancers"]}
+        return everyone[f"{host}.{DOMAIN}"]["address"]
+
+    def fingerprint(self, hosts=HOSTS):
+        """All that the formula could have changed on these hosts: host -> path -> what it is."""
+        return {host: self.probe(host, "fingerprint") for host in hosts}
+
+    # Salt
+
+    def salt(self, target, *argv, **more):
+        kind = ["-L"] if "," in target else []
+        return self.run("salt", *kind, target, *argv, **more)
+
+    def ask(self, target, *argv, **more):
+        """A Salt command's answers: minion -> value."""
+        return json.loads(self.salt(target, *argv, "--out=json", "--static", **more).ok().out)
+
+    def salt_call(self, host, *argv):
+        return self.run("salt-call", host, *argv)
+
+    def salt_run(self, *argv, **more):
+        return self.run("salt-run", *argv, **more)
+
+    def orch(self, *argv, timeout=300):
+        return Orchestrated(
+            self.salt_run("state.orchestrate", "etcd_ha.orch", *argv, "--out=json", timeout=timeout)
+        )
+
+    def apply(self, target="*", *argv):
+        """``state.apply etcd_ha``: minion -> state id -> result."""
+        return self.ask(target, "state.apply", "etcd_ha", *argv)
+
+    def wait_for_minions(self, *hosts, seconds=60):
+        ids = ",".join(f"{host}.{DOMAIN}" for host in hosts)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            done = self.salt(ids, "test.ping", "--out=json", "--static", "-t", "5")
+            try:
+                answers = json.loads(done.out)
+            except ValueError:
+                answers = {}
+            if sum(value is True for value in answers.values()) == len(hosts):
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"{ids} did not come back within {seconds} s")
+
+    # The pillar
+
+    @property
+    def pillar_file(self):
+        folder = self.run("pillar-dir").ok().out.strip()
+        return pathlib.Path(folder) / "etcd_ha.sls"
+
+    def write_pillar(self, etcd_ha):
+        # JSON is YAML, and holds nothing that Jinja would read.
+        self.pillar_file.write_text(json.dumps({"etcd_ha": etcd_ha}, indent=1))
+
+    def change_pillar(self, change):
+        """Put another pillar in force: ``change`` gets the shipped cluster and alters it."""
+        wanted = copy.deepcopy(self.shipped)
+        change(wanted["clusters"]["main"])
+        self.write_pillar(wanted)
+        return wanted
+
+    # etcd
+
+    def etcdctl(self, host, *argv, endpoint=None):
+        """etcdctl as root on a member uses it, at one endpoint or at all."""
+        at = ["--endpoints", endpoint] if endpoint else []
+        script = 'set -a; . /etc/etcd/etcdctl.env; set +a; exec etcdctl "$@"'
+        return self.exec(host, "sh", "-c", script, "sh", *at, *argv)
+
+    def through_balancer(self):
+        return f"https://{self.address('lb')}:2379"
+
+    def put(self, key, value, host="etcd1", endpoint=None):
+        self.etcdctl(host, "put", key, value, endpoint=endpoint or self.through_balancer()).ok()
+
+    def get(self, key, host="etcd1", endpoint=None):
+        done = self.etcdctl(host, "get", key, "--print-value-only", endpoint=endpoint).ok()
+        return done.out.strip()
+
+    def own(self, host):
+        """A member's own endpoint."""
+        return f"https://{self.address(host)}:2379"
+
+    def healthy(self, host):
+        return self.etcdctl(host, "endpoint", "health", endpoint=self.own(host)).code == 0
+
+    def wait_healthy(self, host, seconds=60):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.healthy(host):
+                return
+            time.sleep(0.3)
+        raise AssertionError(f"etcd on {host} was not healthy within {seconds} s")
+
+
+def _states(out):
+    """The states in salt-run's JSON, in the order in which they ran."""
+    try:
+        found = json.loads(out[out.index("{") :])
+    except ValueError:
+        return {}
+    while isinstance(found, dict) and found:
+        values = [value for value in found.values() if isinstance(value, dict)]
+        if any("__run_num__" in value for value in values):
+            break
+        found = found["data"] if "data" in found else next(iter(values), None)
+    states = {}
+    for key, value in sorted((found or {}).items(), key=lambda item: item[1].get("__run_num__", 0)):
+        states[value.get("__id__", key)] = value
+    return states
+
+
+def differences(before, after):
+    """host -> what is not as it was."""
+    found = {}
+    for host, old in before.items():
+        new = after[host]
+        changed = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+        if changed:
+            found[host] = sorted(changed)
+    return found

@@ -1,0 +1,135 @@
+"""A changed pillar and a hand-edited file on a cluster that is in use."""
+
+import json
+import threading
+
+import pytest
+from lab_command import MEMBERS
+
+PKI = "/etc/etcd/main"
+
+
+class Writer:
+    """A client on the balancer's host that writes through the balancer while a test goes on."""
+
+    def __init__(self, lab, prefix, seconds=120):
+        self.lab, self.prefix = lab, prefix
+        self.stop = f"/tmp/stop{prefix.replace('/', '-')}"
+        wanted = {
+            "host": lab.address("lb"),
+            "port": 2379,
+            "ca": f"{PKI}/ca.crt",
+            "certificate": f"{PKI}/check.crt",
+            "key": f"{PKI}/check.key",
+            "prefix": prefix,
+            "seconds": seconds,
+            "stop": self.stop,
+        }
+        self.result = {}
+        self.thread = threading.Thread(target=self._run, args=(json.dumps(wanted),))
+
+    def _run(self, wanted):
+        self.result = self.lab.probe("lb", "writer", wanted)
+
+    def __enter__(self):
+        self.lab.exec("lb", "rm", "-f", self.stop).ok()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.lab.exec("lb", "touch", self.stop)
+        self.thread.join()
+
+    def check(self, longest_gap):
+        """Every acknowledged key is there, and no gap between two was longer than that."""
+        print(f"  {self.result}")
+        count = self.result["acknowledged"]
+        assert count > 50, self.result
+        got = self.lab.etcdctl("etcd1", "get", "--prefix", self.prefix, "--keys-only").ok()
+        found = {line for line in got.out.split() if line}
+        missing = {f"{self.prefix}{number:06d}" for number in range(count)} - found
+        assert not missing, f"{len(missing)} acknowledged writes are lost: {sorted(missing)[:5]}"
+        assert self.result["longest_gap"] < longest_gap, self.result
+
+
+def running_environment(lab, host):
+    script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
+    text = lab.exec(host, "sh", "-c", script).ok().out
+    return dict(line.partition("=")[::2] for line in text.splitlines())
+
+
+def started(lab, host):
+    return lab.exec(host, "systemctl", "show", "-p", "MainPID", "--value", "etcd").ok().out.strip()
+
+
+def leader(lab):
+    done = lab.etcdctl("etcd1", "endpoint", "status", "-w", "json").ok()
+    for row in json.loads(done.out):
+        if row["Status"]["leader"] == row["Status"]["header"]["member_id"]:
+            return next(host for host in MEMBERS if lab.own(host) == row["Endpoint"])
+    raise AssertionError(f"no leader in {done.out}")
+
+
+def test_a_changed_option_is_rolled_one_member_at_a_time(converged):
+    converged.put("drift", "before")
+    before = {host: started(converged, host) for host in MEMBERS}
+    last = leader(converged)
+    converged.change_pillar(lambda cluster: cluster.update(options={"heartbeat-interval": 150}))
+    try:
+        with Writer(converged, "/drift/") as writer:
+            run = converged.orch().ok()
+        for host in MEMBERS:
+            environment = running_environment(converged, host)
+            assert environment.get("ETCD_HEARTBEAT_INTERVAL") == "150", host
+            assert started(converged, host) != before[host], f"{host} was not restarted"
+        order = [name for name in run.states if "restart (" in name]
+        assert len(order) == len(MEMBERS), list(run.states)
+        assert "(leader)" in order[-1] and last in order[-1], order
+        writer.check(longest_gap=5.0)
+        assert converged.get("drift") == "before"
+        assert converged.orch().ok().changes == {}
+    finally:
+        converged.write_pillar(converged.shipped)
+        converged.orch().ok()
+    for host in MEMBERS:
+        assert "ETCD_HEARTBEAT_INTERVAL" not in running_environment(converged, host)
+
+
+def test_a_highstate_shows_the_drift_but_restarts_nothing(converged):
+    before = {host: started(converged, host) for host in MEMBERS}
+    converged.change_pillar(lambda cluster: cluster.update(options={"snapshot-count": 20000}))
+    try:
+        answers = converged.apply("etcd*")
+        comments = [state["comment"] for states in answers.values() for state in states.values()]
+        assert any("ETCD_SNAPSHOT_COUNT" in str(text) for text in comments), comments
+        assert {host: started(converged, host) for host in MEMBERS} == before
+    finally:
+        converged.write_pillar(converged.shipped)
+        converged.orch().ok()
+    assert {host: started(converged, host) for host in MEMBERS} == before
+
+
+@pytest.mark.parametrize("host", ["etcd2"])
+def test_a_hand_edited_file_is_put_back(converged, host):
+    before = converged.exec(host, "cat", "/etc/default/etcd").ok().out
+    edit = 's/^ETCD_LISTEN_METRICS_URLS=.*/ETCD_LISTEN_METRICS_URLS="http:\\/\\/0.0.0.0:2381"/'
+    converged.exec(host, "sed", "-i", edit, "/etc/default/etcd").ok()
+    assert converged.exec(host, "cat", "/etc/default/etcd").out != before
+    run = converged.orch().ok()
+    assert converged.exec(host, "cat", "/etc/default/etcd").out == before
+    assert any(host in name for name in run.changes), run.text
+    assert converged.orch().ok().changes == {}
+
+
+def test_a_hand_edited_balancer_is_put_back(converged):
+    before = converged.exec("lb", "cat", "/etc/haproxy/haproxy.cfg").ok().out
+    converged.exec("lb", "sh", "-c", "echo '# by hand' >> /etc/haproxy/haproxy.cfg").ok()
+    converged.orch().ok()
+    assert converged.exec("lb", "cat", "/etc/haproxy/haproxy.cfg").out == before
+    assert converged.exec("lb", "systemctl", "is-active", "haproxy").out.strip() == "active"
+
+
+def test_a_stopped_member_is_started(converged):
+    converged.exec("etcd3", "systemctl", "stop", "etcd").ok()
+    converged.orch().ok()
+    assert converged.healthy("etcd3")
