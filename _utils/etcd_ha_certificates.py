@@ -93,13 +93,51 @@ def _certificate(
     return Certificate(purpose, minion, policy, common_name, uses, tuple(dict.fromkeys(names)))
 
 
+# A policy overrides only what it names: what a requester could add is named, and unset by None
+# (salt.utils.x509.merge_signing_policy and build_crt).
+_UNSET = (
+    "not_before",
+    "not_after",
+    "serial_number",
+    "csr",
+    "issuerAltName",
+    "authorityInfoAccess",
+    "crlDistributionPoints",
+    "certificatePolicies",
+    "policyConstraints",
+    "inhibitAnyPolicy",
+    "nameConstraints",
+    "noCheck",
+    "tlsfeature",
+    "nsComment",
+    "nsCertType",
+    "freshestCRL",
+)
+
+
+def _subject(common_name: str, organization: str | None) -> str:
+    """The whole subject as RFC 4514 text, which a request cannot add to."""
+    parts = [f"CN={_escaped(common_name)}"]
+    parts += [f"O={_escaped(organization)}"] if organization else []
+    return ",".join(parts)
+
+
+def _escaped(value: str) -> str:
+    for character in '\\",+<>;=':
+        value = value.replace(character, "\\" + character)
+    return value
+
+
 def _policy(cluster: Cluster, certificate: Certificate) -> dict[str, Any]:
     tls, folder = cluster.settings["tls"], authority_dir(cluster)
-    policy: dict[str, Any] = {
+    names = list(certificate.names) or [f"DNS:{certificate.common_name}"]
+    return {
+        **dict.fromkeys(_UNSET),
         "minions": certificate.minion,
         "signing_private_key": f"{folder}/ca.key",
         "signing_cert": f"{folder}/ca.crt",
-        "CN": certificate.common_name,
+        "subject": _subject(certificate.common_name, tls["ca"]["organization"]),
+        "subjectAltName": names,
         "basicConstraints": "critical, CA:false",
         "keyUsage": "critical, digitalSignature, keyEncipherment",
         "extendedKeyUsage": certificate.uses,
@@ -109,9 +147,3 @@ def _policy(cluster: Cluster, certificate: Certificate) -> dict[str, Any]:
         "digest": "sha256",
         "copypath": f"{folder}/issued",
     }
-    if tls["ca"]["organization"]:
-        policy["O"] = tls["ca"]["organization"]
-    policy["subjectAltName"] = (
-        list(certificate.names) if certificate.names else [f"DNS:{certificate.common_name}"]
-    )
-    return policy

@@ -5,7 +5,7 @@ import etcd_ha_topology
 
 PINNED = {
     "minions",
-    "CN",
+    "subject",
     "subjectAltName",
     "basicConstraints",
     "keyUsage",
@@ -23,6 +23,35 @@ def test_a_policy_serves_one_minion_and_pins_everything(cluster):
         assert policy.keys() >= PINNED
         assert policy["basicConstraints"] == "critical, CA:false"
         assert not set("*?[]@") & set(policy["minions"])
+
+
+def test_a_request_can_add_neither_lifetime_nor_names_nor_extensions(cluster):
+    import salt.utils.x509 as x509
+
+    policy = etcd_ha_certificates.policies([cluster], "ca.example.com")[
+        "etcd_ha_main_admin_etcd1.example.com"
+    ]
+    greedy = {
+        "not_after": "2126-01-01 00:00:00",
+        "O": "system:masters",
+        "subject": "CN=mallory",
+        "nameConstraints": "critical, permitted;DNS:x",
+        "subjectAltName": ["DNS:etcd2.example.com"],
+        "days_valid": 9999,
+    }
+    merged = x509.merge_signing_policy(policy, dict(greedy))
+    assert merged["subject"] == "CN=root"
+    assert merged["not_after"] is None and merged["nameConstraints"] is None
+    assert merged["days_valid"] == 365 and merged["subjectAltName"] == ["DNS:root"]
+    known = set(x509.EXTENSIONS_OID) & set(x509.CERT_EXTS)
+    assert known <= set(policy), "Salt knows an extension that the policy leaves open"
+
+
+def test_a_subject_cannot_be_broken_out_of(pillar, defaults):
+    pillar["clusters"]["main"]["tls"]["ca"]["organization"] = "Acme, Inc.+O=x"
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    policy = next(iter(etcd_ha_certificates.policies([cluster], "ca.example.com").values()))
+    assert policy["subject"] == "CN=etcd1,O=Acme\\, Inc.\\+O\\=x"
 
 
 def test_no_minion_can_have_another_ones_names(cluster):
