@@ -1,0 +1,283 @@
+"""The base tree: one cached file tree of the distribution, with Salt in it, under every host.
+
+A tree is known by (suite, architecture, Salt version, hash of this file and of `packages.py`): whoever
+changes the recipe gets a new tree, and whoever does not waits for nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import machine, packages
+from .config import CACHE, CHECKOUT
+from .ui import LabError, say, step
+
+# What a plain server installation has and the lab leans on, and nothing that the formula installs.
+INCLUDE = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "less",
+    "nftables",
+    "openssl",
+    "procps",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+)
+
+# Needed to install Salt (timelib has no wheel), left behind in the builder.
+BUILD_PACKAGES = ("gcc", "libc6-dev", "python3-dev", "python3-venv")
+
+# Salt's own packages put it here, too.
+SALT_HOME = "/opt/saltstack/salt"
+
+# Nothing in a host that lives for minutes needs these, and each costs time in every boot.
+MASKED_UNITS = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "ldconfig.service",
+    "logrotate.timer",
+    "man-db.timer",
+    "motd-news.timer",
+    "systemd-firstboot.service",
+    "systemd-logind.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+)
+
+# As in Salt's own packages.
+SALT_UNIT = """\
+[Unit]
+Description=The Salt {title}
+After=network.target
+
+[Service]
+Type=notify
+NotifyAccess=all
+KillMode={kill_mode}
+LimitNOFILE=100000
+ExecStart=/usr/bin/salt-{daemon}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+FILES = {
+    "etc/apt/apt.conf.d/90lab": 'Acquire::Languages "none";\nAPT::Periodic::Enable "0";\n',
+    "etc/machine-id": "",
+    "etc/resolv.conf": "# The lab has no name server: names come from /etc/hosts.\n",
+    "usr/lib/systemd/system/salt-master.service": SALT_UNIT.format(
+        title="Master Server", daemon="master", kill_mode="mixed"
+    ),
+    "usr/lib/systemd/system/salt-minion.service": SALT_UNIT.format(
+        title="Minion", daemon="minion", kill_mode="process"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base tree, built or still to be built."""
+
+    suite: str
+    salt: str
+    architecture: str
+
+    @property
+    def key(self) -> str:
+        recipe = Path(__file__).read_bytes() + Path(packages.__file__).read_bytes()
+        digest = hashlib.sha256(recipe).hexdigest()[:10]
+        return f"{self.suite}-{self.architecture}-salt{self.salt}-{digest}"
+
+    @property
+    def home(self) -> Path:
+        return CACHE / "base" / self.key
+
+    @property
+    def tree(self) -> Path:
+        return self.home / "tree"
+
+    @property
+    def ready(self) -> bool:
+        return self.tree.is_dir()
+
+
+def choose(suite: str | None, salt: str) -> Base:
+    """The base tree for a suite (default: this machine's own) and a Salt version."""
+    return Base(suite or machine.codename(), salt, machine.architecture())
+
+
+def prepare(base: Base) -> None:
+    """Build the tree unless it is there. Two calls at once build it once."""
+    if base.ready:
+        return
+    base.home.parent.mkdir(parents=True, exist_ok=True)
+    with (base.home.parent / f".{base.suite}-{base.salt}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if base.ready:
+            return
+        unfinished = base.home.with_name(f".new-{base.suite}-{base.salt}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        with step(f"built the base tree: {base.suite}, Salt {base.salt}"):
+            _build_in_own_namespace(base, unfinished)
+        unfinished.rename(base.home)
+
+
+def _build_in_own_namespace(base: Base, home: Path) -> None:
+    """Mounts and processes of a build are in namespaces of their own, and end with the build."""
+    own = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+           "--mount-proc")  # fmt: skip
+    build = (sys.executable, str(CHECKOUT / "test/lab/lab"), "_build-base")
+    words = [*machine.LEASH, *own, *build, base.suite, base.salt, str(home)]
+    if subprocess.run(words, stdin=subprocess.DEVNULL).returncode:
+        raise LabError(f"the base tree was not built; what was done is in {home / 'log'}")
+
+
+def build(suite: str, salt: str, home: Path) -> None:
+    """Build a tree and the packages for its hosts below `home`. Runs in namespaces of its own."""
+    base = choose(suite, salt)
+    log, tree, builder = home / "log", home / "tree", home / "builder"
+    with step(f"  {suite}: file tree of the distribution"):
+        _bootstrap(suite, tree, log)
+        machine.run("cp", "-a", tree, builder)
+    chroot = _enter_builder(builder)
+    with step("  packages that hosts will install"):
+        count = packages.download(chroot, builder, home / "packages", log)
+    say(f"  {count} packages in the hosts' repository")
+    with step(f"  Salt {salt} and what it needs"):
+        _install_salt(salt, chroot, log)
+    _leave_builder(builder)
+    machine.run("mv", builder / SALT_HOME[1:], _made(tree / SALT_HOME[1:]))
+    shutil.rmtree(builder)
+    _finish(tree, base.key)
+    packages.preload_index(tree, home / "packages", base.key)
+
+
+def _bootstrap(suite: str, tree: Path, log: Path) -> None:
+    options = [f"--aptopt={line}" for line in machine.apt_options()]
+    machine.run(
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--include={','.join(INCLUDE)}",
+        "--skip=cleanup/apt/lists",
+        '--aptopt=Acquire::Languages "none";',
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        *options,
+        suite,
+        tree,
+        *machine.apt_lines(suite),
+        log=log,
+    )
+
+
+def _enter_builder(builder: Path) -> list[str]:
+    """Make the builder a place where apt and pip work; returns the words that run a command in it."""
+    machine.run("mount", "-t", "proc", "proc", builder / "proc")
+    machine.run("mount", "--rbind", "/dev", builder / "dev")
+    machine.run("mount", "--rbind", "/etc/ssl/certs", builder / "etc/ssl/certs")
+    shutil.copy("/etc/resolv.conf", _plain_file(builder / "etc/resolv.conf"))
+    hosts = [line for line in Path("/etc/hosts").read_text().splitlines() if line.strip()]
+    (builder / "etc/hosts").write_text("\n".join(hosts) + "\n")
+    cache = CACHE / "pip"
+    cache.mkdir(exist_ok=True)
+    machine.run("mount", "--bind", cache, _made(builder / "var/cache/pip", itself=True))
+    return ["chroot", str(builder), "/usr/bin/env", "-i", *_build_environment(builder)]
+
+
+def _leave_builder(builder: Path) -> None:
+    for place in ("var/cache/pip", "etc/ssl/certs", "dev", "proc"):
+        machine.run("umount", "--recursive", builder / place)
+
+
+def _build_environment(builder: Path) -> list[str]:
+    """The machine's settings for pip and proxies, with the files that they name."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("PIP_") or name.lower() in ("http_proxy", "https_proxy", "no_proxy")
+    }
+    kept.pop("PIP_CERT", None)
+    for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        bundle = os.environ.get(name, "")
+        if os.path.isfile(bundle):
+            shutil.copy(bundle, builder / "tmp/ca.pem")
+            kept["PIP_CERT"] = "/tmp/ca.pem"
+            break
+    if not os.path.exists(kept.get("PIP_FIND_LINKS", "/")):
+        del kept["PIP_FIND_LINKS"]
+    for settings in ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf"):
+        if os.path.isfile(os.path.expanduser(settings)):
+            shutil.copy(os.path.expanduser(settings), builder / "etc/pip.conf")
+    kept |= {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PIP_CACHE_DIR": "/var/cache/pip",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    return [f"{name}={value}" for name, value in kept.items()]
+
+
+def _install_salt(salt: str, chroot: list[str], log: Path) -> None:
+    apt = [*chroot, "apt-get", "-q", "-y", "--no-install-recommends", "install"]
+    machine.run(*apt, *BUILD_PACKAGES, log=log)
+    machine.run(*chroot, "python3", "-m", "venv", SALT_HOME, log=log)
+    python = f"{SALT_HOME}/bin/python"
+    machine.run(*chroot, python, "-m", "pip", "install", "--no-compile", f"salt=={salt}", log=log)
+    # Every host would compile all of it at every boot of a blank disk.
+    machine.run(*chroot, python, "-m", "compileall", "-q", "-j0", f"{SALT_HOME}/lib", log=log)
+
+
+def _finish(tree: Path, key: str) -> None:
+    """What makes a file tree of the distribution a host of the lab."""
+    for name, text in FILES.items():
+        _plain_file(tree / name).write_text(text)
+    for source in [tree / "etc/apt/sources.list", *(tree / "etc/apt/sources.list.d").iterdir()]:
+        source.unlink(missing_ok=True)
+    (tree / "etc/apt/sources.list").write_text(packages.source_line(key))
+    system = tree / "etc/systemd/system"
+    for unit in MASKED_UNITS:
+        _link(system / unit, "/dev/null")
+    _link(system / "default.target", "/usr/lib/systemd/system/multi-user.target")
+    for script in sorted((tree / SALT_HOME[1:] / "bin").glob("salt*")):
+        _link(tree / "usr/bin" / script.name, f"{SALT_HOME}/bin/{script.name}")
+    for folder in ("etc/salt/master.d", "etc/salt/minion.d", "srv/formula", "srv/pillar"):
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _made(path: Path, itself: bool = False) -> Path:
+    (path if itself else path.parent).mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _plain_file(path: Path) -> Path:
+    """Make way for a file: a link would lead a write out of the tree."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _link(path: Path, target: str) -> None:
+    _plain_file(path).symlink_to(target)

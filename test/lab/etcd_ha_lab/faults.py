@@ -1,0 +1,140 @@
+"""Faults: what happens to real machines, and `heal`, which undoes any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import cgroups, hosts, lab, network, salt
+from .config import Host, Places
+from .ui import LabError, say, size, step
+
+BALLAST = "ballast"
+
+
+def kill(places: Places, name: str) -> None:
+    """Power loss. The disk stays as it is; `heal` boots the host again."""
+    hosts.power_off(places, name)
+    say(f"{name} is off, its disk as it was: `lab fault {name} heal` boots it")
+
+
+def freeze(places: Places, name: str) -> None:
+    """Every process stands still; connections stay open and nobody answers."""
+    _must_be_on(places, name)
+    cgroups.freeze(cgroups.of_host(places, name), True)
+    say(f"{name} stands still: `lab fault {name} heal` lets it go on")
+
+
+def cut(places: Places, name: str, others: list[str], one_way: bool) -> None:
+    """Pull the plug, or (with `others`) drop packets between a host and these alone."""
+    if not others:
+        network.set_port(places, name, up=False)
+        say(f"{name} is cut off: `lab fault {name} heal` plugs it in")
+        return
+    pairs = _cuts(places)
+    for other in others:
+        here, there = Host(name).address, Host(other).address
+        pairs |= {(there, here)} if one_way else {(there, here), (here, there)}
+    _set_cuts(places, pairs)
+    direction = "hears nothing from" if one_way else "is cut off from"
+    say(f"{name} {direction} {', '.join(others)}: `lab fault {name} heal` mends it")
+
+
+def wipe(places: Places, name: str, folder: str | None) -> None:
+    """Power loss and a blank disk, then a boot; or (with `folder`) that folder's content alone."""
+    if folder is None:
+        lab.reset(places, [name])
+        say(f"{name} came back with a blank disk")
+        return
+    _must_be_on(places, name)
+    if not folder.startswith("/") or os.path.normpath(folder) == "/":
+        raise LabError(f"--data takes the folder to empty, as /var/lib/etcd, not '{folder}'")
+    # First the processes that write there, as a lost disk would end them.
+    script = 'fuser -s -k -KILL -M -m "$1" 2>/dev/null; find "$1" -mindepth 1 -delete'
+    done = hosts.output(places, name, ["sh", "-c", script, "sh", folder])
+    if done.returncode:
+        raise LabError(f"{folder} of {name} was not emptied: {done.stderr.strip()}")
+    say(f"{folder} of {name} is empty")
+
+
+def fill(places: Places, name: str, leave: int) -> None:
+    """Fill the host's disk, all but `leave` bytes."""
+    disk = places.disk(name)
+    room = os.statvfs(disk)
+    free = room.f_bavail * room.f_frsize - leave
+    if free <= 0:
+        raise LabError(f"the disk of {name} is full already")
+    with (disk / BALLAST).open("ab") as ballast:
+        start = ballast.tell()
+        # What the file system needs for its own books is not known before; take what there is.
+        while free > 4096:
+            try:
+                os.posix_fallocate(ballast.fileno(), start, free)
+                break
+            except OSError:
+                free = free * 99 // 100
+    room = os.statvfs(disk)
+    left = size(room.f_bavail * room.f_frsize)
+    say(f"the disk of {name} has {left} left: `lab fault {name} heal` frees it")
+
+
+def heal(places: Places, name: str, wait: bool = True) -> None:
+    """Undo whatever was done to a host; if it was off, boot it with its disk as it was."""
+    record = lab.require(places)
+    clear(places, name)
+    if hosts.first_process(places, name):
+        say(f"{name} is well")
+        return
+    with step(f"{name} is on again"):
+        hosts.mount(places, Host(name), record.base.tree)
+        hosts.boot(places, Host(name))
+        hosts.wait_on(places, [name])
+        if wait:
+            on = [n for n in record.minions if hosts.first_process(places, n)]
+            salt.wait_for(places, on if name == "master" else [name])
+
+
+def clear(places: Places, name: str) -> None:
+    """Undo what can be undone without a boot."""
+    network.set_port(places, name, up=True)
+    _set_cuts(places, {pair for pair in _cuts(places) if Host(name).address not in pair})
+    own = cgroups.of_host(places, name)
+    if own.is_dir() and cgroups.is_frozen(own):
+        cgroups.freeze(own, False)
+    (places.disk(name) / BALLAST).unlink(missing_ok=True)
+
+
+def state(places: Places, name: str) -> str:
+    """`running` or what is wrong, as seen on the machine and not as remembered."""
+    found = []
+    own = cgroups.of_host(places, name)
+    if hosts.first_process(places, name) is None:
+        found.append("off")
+    elif cgroups.is_frozen(own):
+        found.append("frozen")
+    if name in network.unplugged(places):
+        found.append("cut")
+    if any(Host(name).address in pair for pair in _cuts(places)):
+        found.append("cut in part")
+    if (places.disk(name) / BALLAST).exists():
+        found.append("full")
+    return ", ".join(found) or "running"
+
+
+def _must_be_on(places: Places, name: str) -> None:
+    if hosts.first_process(places, name) is None:
+        raise LabError(f"{name} is off: `lab fault {name} heal` switches it on")
+
+
+def _cuts(places: Places) -> set[tuple[str, str]]:
+    try:
+        return {(source, target) for source, target in json.loads(places.cuts.read_text())}
+    except FileNotFoundError:
+        return set()
+
+
+def _set_cuts(places: Places, pairs: set[tuple[str, str]]) -> None:
+    if pairs == _cuts(places):
+        return
+    network.drop(places, sorted(pairs))
+    places.cuts.write_text(json.dumps(sorted(pairs)))
