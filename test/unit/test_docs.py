@@ -1,0 +1,217 @@
+"""The docs say what the code does: every key, function, link and refusal."""
+
+import ast
+import functools
+import pathlib
+import re
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
+FACES = {
+    "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
+    "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
+    "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
+}
+# Cells split at bars that are not escaped.
+_CELLS = re.compile(r"(?<!\\)\|")
+_FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+
+
+def tables(text):
+    """Each table of a page as its heads and its rows, all as lists of stripped cells."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", _FENCE.sub("", text), re.M):
+        rows = [[cell.strip() for cell in _CELLS.split(line)[1:-1]] for line in block.splitlines()]
+        found.append((rows[0], rows[2:]))
+    return found
+
+
+def first_column(text, head):
+    """The code in the first cells of all tables whose first head is this."""
+    return [row[0].strip("`") for heads, rows in tables(text) if heads[0] == head for row in rows]
+
+
+def leaves(settings, path=""):
+    """Every settable key of the defaults with its value; an empty mapping is a value."""
+    for name, value in settings.items():
+        here = f"{path}:{name}".lstrip(":")
+        if isinstance(value, dict) and value:
+            yield from leaves(value, here)
+        else:
+            yield here, value
+
+
+def documented_settings():
+    """The rows of docs/pillar.md that have a default: key -> (type, default as YAML)."""
+    text = (ROOT / "docs" / "pillar.md").read_text()
+    return {
+        row[0].strip("`"): (row[1], row[2].strip("`"))
+        for heads, rows in tables(text)
+        if heads[:3] == ["Key", "Type", "Default"]
+        for row in rows
+    }
+
+
+@functools.cache
+def public_functions(face):
+    tree = ast.parse((ROOT / face).read_text())
+    return {
+        node.name: ast.get_docstring(node) or ""
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+
+
+def every_function():
+    return [
+        pytest.param(face, name, id=f"{face.partition('/')[0]}.{name}")
+        for face in FACES
+        for name in public_functions(face)
+    ]
+
+
+def test_every_setting_has_a_row_and_every_row_a_setting(defaults):
+    assert set(documented_settings()) == {key for key, _ in leaves(defaults)}
+
+
+def test_documented_defaults_are_the_real_ones(defaults):
+    real = dict(leaves(defaults))
+    told = {key: yaml.safe_load(text) for key, (_, text) in documented_settings().items()}
+    assert told == real
+
+
+def test_every_row_of_a_setting_names_its_type_and_its_meaning():
+    for heads, rows in tables((ROOT / "docs" / "pillar.md").read_text()):
+        assert [row for row in rows if len(row) != len(heads) or not all(row)] == []
+
+
+def test_keys_without_a_default_are_documented_too():
+    import etcd_ha_topology as topology
+
+    keys = first_column((ROOT / "docs" / "pillar.md").read_text(), "Key")
+    assert set(topology._CLUSTER_ONLY) <= set(keys)
+    assert {f"members:ID:{name}" for name in topology._MEMBER_ONLY} <= set(keys)
+
+
+@pytest.mark.parametrize(("face", "name"), every_function())
+def test_every_public_function_shows_an_example(face, name):
+    doc = public_functions(face)[name]
+    mark = FACES[face][1]
+    assert mark in doc, f"{face}: {name} lacks {mark!r}"
+    example = doc.partition(mark)[2]
+    assert f"etcd_ha.{name}" in example, f"{face}: the example of {name} does not use it"
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_modules_page_lists_the_public_functions_and_no_others(face):
+    listed = first_column((ROOT / "docs" / "modules.md").read_text(), FACES[face][0])
+    assert sorted(listed) == sorted(f"etcd_ha.{name}" for name in public_functions(face))
+
+
+def anchors(page):
+    """The anchors of a page's headings as GitHub makes them."""
+    heads = re.findall(r"^#+ +(.*)$", _FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def broken_links(page):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# One head\n[a](page.md#one-head) [b](#no) [c](gone.md) [d](https://x.y/)\n")
+    assert broken_links(page) == ["#no", "gone.md"]
+
+
+def test_every_page_is_reached_from_the_readme():
+    linked = set(re.findall(r"\]\((docs/[^)#\s]+)", (ROOT / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in DOCS} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_name_what_exists(page):
+    known = {f"etcd_ha.{name}" for face in FACES for name in public_functions(face)}
+    folder = ROOT / "etcd_ha"
+    for sls in folder.rglob("*.sls"):
+        parts = sls.relative_to(ROOT).with_suffix("").parts
+        known.add(".".join(parts[:-1] if parts[-1] == "init" else parts))
+    used = set(re.findall(r"(?<![\w/])etcd_ha\.[a-z_.]*[a-z_]", page.read_text()))
+    # etcd_ha.sls is the pillar file, etcd_ha.conf the master's, etcd_ha.git a repository.
+    assert used - known - {"etcd_ha.sls", "etcd_ha.conf", "etcd_ha.git"} == set()
+
+
+def texts_of_the_code():
+    """Every text in the code; what is filled in at run time stands as …"""
+    found = []
+    for path in [*(ROOT / "_utils").glob("*.py"), *(ROOT / face for face in FACES)]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "…" for p in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    found += [path.read_text() for path in (ROOT / "etcd_ha").rglob("*.sls")]
+    return found
+
+
+def is_said(quote, texts):
+    """Whether a text has the quote's words in their order, with anything where … stands."""
+    words = [re.escape(part.strip()) for part in quote.split("…") if part.strip()]
+    pattern = re.compile(".*".join(words), re.S)
+    return any(pattern.search(text) for text in texts)
+
+
+def test_refusals_in_the_docs_are_the_code_s_own():
+    text = (ROOT / "docs" / "orchestrate.md").read_text()
+    quotes = first_column(text, "It says")
+    assert len(quotes) > 10
+    texts = texts_of_the_code()
+    assert [quote for quote in quotes if not is_said(quote, texts)] == []
+
+
+def test_every_refusal_of_the_planner_is_in_the_docs():
+    """By the first words after a host's name, as a person would look it up."""
+    quotes = first_column((ROOT / "docs" / "orchestrate.md").read_text(), "It says")
+    tree = ast.parse((ROOT / "_utils" / "etcd_ha_planner.py").read_text())
+    refusers = {
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and node.name
+        in (
+            "_refusal",
+            "_foreign",
+            "_bootstrap_refusal",
+            "_running_refusal",
+            "_difference",
+            "_gate",
+        )
+    }
+    assert len(refusers) == 6
+    missing = []
+    for function in refusers:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "…" for p in node.value.values]
+                said = "".join(map(str, parts))
+                if not any(is_said(quote, [said]) for quote in quotes):
+                    missing.append(said)
+    assert missing == []
