@@ -1,6 +1,9 @@
 {#- What etcd reads at its start, and what root's etcdctl reads. -#}
 {%- from "etcd_ha/map.jinja" import host, os with context %}
 {%- set member = host.member %}
+include:
+  - etcd_ha.account
+
 /etc/default/etcd is as the pillar wants {{ member.name }}:
   file.managed:
     - name: /etc/default/etcd

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import salt.config
 import salt.state
+import salt.utils.templates
 import yaml
 
 FORMULA = Path(__file__).resolve().parents[2]
@@ -20,12 +21,16 @@ GRAINS = {
 }
 
 
+REQUISITES = ("require", "watch", "onchanges", "prereq")
+
+
 class Compiled:
     """The compiled states of one minion: the ordered chunks that Salt would run."""
 
-    def __init__(self, chunks, errors):
+    def __init__(self, chunks, errors, texts=None):
         self.chunks = chunks
         self.errors = errors
+        self.texts = texts or {}
 
     def ids(self):
         """State IDs in the order of their run, each once."""
@@ -45,9 +50,71 @@ class Compiled:
         assert len(found) == 1, f"{len(found)} chunks of {function} with {having}: {self.ids()}"
         return found[0]
 
-    def position(self, chunk):
-        """The place of a chunk in the order of the run."""
-        return self.chunks.index(chunk)
+    def file(self, path):
+        """The text that the template behind a managed file renders to."""
+        return self.texts[path]
+
+    def unresolved(self):
+        """Requisites that point to no chunk, as ``ID -> {kind: target}`` texts."""
+        return [
+            f"{chunk['__id__']} -> {requisite}"
+            for chunk in self.chunks
+            for requisite in requisites(chunk)
+            if not self.targets(requisite)
+        ]
+
+    def targets(self, requisite):
+        """The chunks that a requisite such as ``{"sls": "etcd_ha.unit"}`` points to."""
+        ((kind, target),) = requisite.items()
+        if kind == "sls":
+            return [
+                chunk
+                for chunk in self.chunks
+                if target in (chunk["__sls__"], *chunk.get("__sls_included_from__", ()))
+            ]
+        return [
+            chunk
+            for chunk in self.chunks
+            if kind in ("id", chunk["state"]) and target in (chunk["__id__"], chunk["name"])
+        ]
+
+    def behind(self, chunk):
+        """The IDs of all chunks that must have passed before this one, however far back."""
+        seen, waiting = set(), [chunk]
+        while waiting:
+            for requisite in requisites(waiting.pop()):
+                for target in self.targets(requisite):
+                    if target["__id__"] not in seen:
+                        seen.add(target["__id__"])
+                        waiting.append(target)
+        return seen
+
+
+def requisites(chunk):
+    """Every requisite of a chunk."""
+    return [one for kind in REQUISITES for one in chunk.get(kind, ()) if isinstance(one, dict)]
+
+
+def templates(state, chunks):
+    """Render the template of every managed file: destination -> text."""
+    texts = {}
+    for chunk in chunks:
+        if chunk.get("template") != "jinja":
+            continue
+        path = FORMULA / chunk["source"].removeprefix("salt://")
+        done = salt.utils.templates.JINJA(
+            str(path),
+            to_str=True,
+            saltenv="base",
+            salt=state.functions,
+            opts=state.opts,
+            grains=state.opts["grains"],
+            pillar=state.opts["pillar"],
+            **chunk["context"],
+        )
+        assert done["result"], f"{path}: {done['data']}"
+        texts[chunk["name"]] = done["data"]
+    return texts
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +185,7 @@ def compile_states(minion_opts):
             errors += requisite_errors
             chunks, order_errors = state.state.compile_high_data(high)
             errors += order_errors
-            return Compiled(chunks, errors)
+            return Compiled(chunks, errors, templates(state.state, chunks) if not errors else {})
         finally:
             state.destroy()
 

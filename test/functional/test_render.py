@@ -1,0 +1,540 @@
+"""Every SLS and template under StrictUndefined, over operating systems and cases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from conftest import FORMULA, GRAINS
+
+MEMBER, BALANCER, CA = "etcd1.example.com", "lb.example.com", "ca.example.com"
+OF_MEMBER = (
+    "account",
+    "certificates",
+    "environment",
+    "hosts",
+    "install",
+    "member",
+    "prepare",
+    "unit",
+)
+OF_BALANCER = ("balancer", "balancer.package", "certificates", "hosts", "prepare")
+KEY = "-----BEGIN PRIVATE KEY-----\nnot a key, but as secret as one\n-----END PRIVATE KEY-----\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+def main(pillar):
+    """The settings of the only cluster of the shipped pillar."""
+    return pillar["etcd_ha"]["clusters"]["main"]
+
+
+def sound(compiled):
+    """No error, no requisite that leads nowhere; hands the compiled states back."""
+    assert compiled.errors == []
+    assert compiled.chunks
+    assert compiled.unresolved() == []
+    return compiled
+
+
+@pytest.mark.parametrize("os", GRAINS)
+class TestEveryOperatingSystem:
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA, "stranger.example.com"])
+    def test_whole(self, compile_states, pillar, minion, os):
+        sound(compile_states(minion, pillar, "etcd_ha", os=os))
+
+    @pytest.mark.parametrize("sls", OF_MEMBER)
+    def test_each_of_a_member_stands_alone(self, compile_states, pillar, sls, os):
+        sound(compile_states(MEMBER, pillar, f"etcd_ha.{sls}", os=os))
+
+    @pytest.mark.parametrize("sls", OF_BALANCER)
+    @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
+    def test_each_of_a_balancer_stands_alone(self, compile_states, pillar, kind, sls, os):
+        main(pillar)["balancer"] = {"kind": kind, "stats": {"enabled": True}}
+        sound(compile_states(BALANCER, pillar, f"etcd_ha.{sls}", os=os))
+
+    @pytest.mark.parametrize("kind", ["nftables", "ufw", "auto", "firewalld"])
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
+    def test_firewall(self, compile_states, pillar, minion, kind, os):
+        main(pillar)["firewall"] = {
+            "enabled": True,
+            "kind": kind,
+            "client_networks": ["10.1.0.0/16", "fd00::/64"],
+        }
+        sound(compile_states(minion, pillar, "etcd_ha.firewall", os=os))
+        sound(compile_states(minion, pillar, "etcd_ha", os=os))
+
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
+    def test_trust_store_package_and_hostname(self, compile_states, pillar, minion, os):
+        main(pillar)["tls"]["trust_store"] = True
+        main(pillar)["host"] = {"hostname": True}
+        main(pillar)["install"] = {"method": "package"}
+        main(pillar)["wal_dir"] = "/srv/wal/etcd"
+        compiled = sound(compile_states(minion, pillar, "etcd_ha", os=os))
+        sound(compile_states(minion, pillar, "etcd_ha.trust", os=os))
+        assert compiled.of("pkg.installed")
+        assert f"the running system is called {minion}" in compiled.ids()
+
+
+def test_every_sls_is_rendered_by_some_test():
+    """A new SLS must be reached by the cases above."""
+    known = {"applied", "authority", "balancer", "firewall", "trust", *OF_MEMBER, *OF_BALANCER}
+    folders = {path.parent.name for path in (FORMULA / "etcd_ha").glob("*/init.sls")} - {"orch"}
+    assert folders <= known
+
+
+def test_unknown_operating_system_is_refused_by_name(compile_states, pillar, monkeypatch):
+    monkeypatch.setitem(GRAINS, "Plan9", {"os": "Plan9", "os_family": "Plan9", "osarch": "amd64"})
+    compiled = compile_states(MEMBER, pillar, os="Plan9")
+    assert any("Plan9" in error and "Debian" in error for error in compiled.errors)
+
+
+def test_wrong_pillar_is_refused_with_every_fault(compile_states, pillar):
+    main(pillar)["versoin"] = "3.6.14"
+    main(pillar)["members"][MEMBER]["address"] = "192.168.200.999"
+    compiled = compile_states(MEMBER, pillar)
+    assert compiled.chunks == []
+    told = " ".join(compiled.errors)
+    assert "did you mean 'version'" in told
+    assert "192.168.200.999" in told
+
+
+class TestMember:
+    @pytest.fixture
+    def compiled(self, compile_states, pillar):
+        return sound(compile_states(MEMBER, pillar, action="bootstrap"))
+
+    def test_runs_only_after_every_file_of_its_own(self, compiled):
+        running = compiled.one("etcd_ha.running")
+        behind = compiled.behind(running)
+        others = {c["__id__"] for c in compiled.chunks} - behind - {running["__id__"]}
+        assert others == {c["__id__"] for c in compiled.of("etcd_ha.applied")}
+
+    def test_hands_over_what_the_orchestrate_asked_for(self, compiled):
+        running = compiled.one("etcd_ha.running")
+        assert running["action"] == "bootstrap"
+        assert running["program"] == "/opt/etcd/current/etcd"
+        assert running["environment"]["ETCD_INITIAL_CLUSTER_STATE"] == "existing"
+
+    def test_a_highstate_acts_on_nothing(self, compile_states, pillar):
+        compiled = compile_states(MEMBER, pillar, action="none")
+        assert compiled.one("etcd_ha.running")["action"] == "none"
+
+    def test_mark_is_written_last_and_knows_every_file(self, compiled):
+        applied = compiled.one("etcd_ha.applied")
+        assert compiled.chunks[-1] is applied
+        assert len(compiled.behind(applied)) == len(compiled.ids()) - 1
+        managed = {c["name"] for c in compiled.of("file.managed")}
+        managed |= {c["name"] for c in compiled.of("x509.certificate_managed")}
+        managed |= {c["name"] for c in compiled.of("x509.pem_managed")}
+        assert set(applied["files"]) == managed
+        assert applied["source"] == "0" * 64
+
+    def test_environment_file_reads_back_as_the_variables(self, compiled):
+        import etcd_ha_environment
+
+        text = compiled.file("/etc/default/etcd")
+        wanted = compiled.one("etcd_ha.running")["environment"]
+        assert etcd_ha_environment.parse_file(text) == wanted
+        assert compiled.one("file.managed", name="/etc/default/etcd")["mode"] == "0640"
+
+    def test_etcdctl_of_root_knows_the_whole_cluster(self, compiled):
+        import etcd_ha_environment
+
+        values = etcd_ha_environment.parse_file(compiled.file("/etc/etcd/etcdctl.env"))
+        assert values["ETCDCTL_ENDPOINTS"].count("https://") == 3
+        assert values["ETCDCTL_KEY"] == "/etc/etcd/pki/admin.key"
+        assert ". /etc/etcd/etcdctl.env" in compiled.file("/etc/profile.d/etcdctl.sh")
+
+    def test_unit_can_write_to_its_data_alone(self, compile_states, pillar):
+        main(pillar)["wal_dir"] = "/srv/wal"
+        unit = sound(compile_states(MEMBER, pillar)).file("/etc/systemd/system/etcd.service")
+        lines = unit.splitlines()
+        assert "ReadWritePaths=/var/lib/etcd /srv/wal" in lines
+        assert "ProtectSystem=strict" in lines
+        assert "User=etcd" in lines
+        assert "ExecStart=/opt/etcd/current/etcd" in lines
+        assert lines.index("EnvironmentFile=/etc/default/etcd") < lines.index(
+            "EnvironmentFile=-/run/etcd_ha/bootstrap.env"
+        )
+
+    def test_data_directories_are_etcds_alone(self, compile_states, pillar):
+        main(pillar)["wal_dir"] = "/srv/wal/etcd"
+        compiled = sound(compile_states(MEMBER, pillar))
+        for path in ("/var/lib/etcd", "/srv/wal/etcd"):
+            found = compiled.one("file.directory", name=path)
+            assert (found["mode"], found["user"]) == ("0700", "etcd")
+        assert compiled.one("file.directory", name="/srv/wal")["creates"] == "/srv/wal"
+
+    def test_release_is_the_one_of_the_architecture(self, compile_states, pillar):
+        found = compile_states(MEMBER, pillar, os="Ubuntu").one("etcd_ha.installed")
+        assert found["archive"] == "etcd-v3.6.14-linux-arm64.tar.gz"
+        assert found["sums_url"].endswith("/v3.6.14/SHA256SUMS")
+
+    def test_hosts_block_names_everybody(self, compiled):
+        block = compiled.one("file.blockreplace", name="/etc/hosts")["content"]
+        assert block.splitlines() == [
+            "192.168.200.52 etcd1.example.com etcd1",
+            "192.168.200.62 etcd2.example.com etcd2",
+            "192.168.200.63 etcd3.example.com etcd3",
+            "192.168.200.56 lb.example.com",
+        ]
+
+    def test_package_does_not_start_its_own_etcd(self, compile_states, pillar):
+        main(pillar)["install"] = {"method": "package"}
+        compiled = sound(compile_states(MEMBER, pillar))
+        package = compiled.one("pkg.installed")
+        mask = compiled.one("file.symlink", target="/dev/null")
+        assert mask["__id__"] in compiled.behind(package)
+        assert package["pkgs"] == ["etcd-server", "etcd-client"]
+        # Our own unit takes the mask's place instead of being written through it.
+        assert compiled.one("file.managed", name=mask["name"])["follow_symlinks"] is False
+        assert not compiled.of("etcd_ha.switched")
+        assert compiled.one("etcd_ha.running")["program"] == "/usr/bin/etcd"
+
+
+class TestPrepare:
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
+    def test_touches_nothing_that_a_running_cluster_uses(self, compile_states, pillar, minion):
+        compiled = sound(compile_states(minion, pillar, "etcd_ha.prepare"))
+        forbidden = {"etcd_ha.running", "etcd_ha.switched", "service.running"}
+        assert not forbidden & set(compiled.functions())
+        owned = {"/etc/default/etcd", "/etc/systemd/system/etcd.service", "/etc/haproxy/haproxy.cfg"}
+        assert not owned & {chunk["name"] for chunk in compiled.chunks}
+
+    def test_completes_only_who_is_nothing_but_a_ca(self, compile_states, pillar):
+        def marks(minion):
+            return compile_states(minion, pillar, "etcd_ha.prepare").of("etcd_ha.applied")
+
+        assert len(marks(CA)) == 1
+        assert marks(MEMBER) == marks(BALANCER) == []
+        main(pillar)["tls"]["ca"]["minion"] = MEMBER
+        assert marks(MEMBER) == []
+
+    def test_stages_the_release_and_the_balancers_package(self, compile_states, pillar):
+        member = compile_states(MEMBER, pillar, "etcd_ha.prepare")
+        assert member.one("etcd_ha.installed")["dir"] == "/opt/etcd/3.6.14"
+        balancer = compile_states(BALANCER, pillar, "etcd_ha.prepare")
+        assert balancer.one("pkg.installed")["pkgs"] == ["haproxy"]
+
+
+class TestCertificates:
+    def test_each_leaf_names_its_own_policy(self, compile_states, pillar):
+        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha.certificates"))
+        leaves = compiled.of("x509.certificate_managed")
+        assert [leaf["signing_policy"] for leaf in leaves] == [
+            f"etcd_ha_main_{purpose}_{MEMBER}" for purpose in ("server", "peer", "admin")
+        ]
+        assert {leaf["ca_server"] for leaf in leaves} == {CA}
+        # What a certificate says is the policy's to say, and only the policy's.
+        assert not {"CN", "subjectAltName", "keyUsage"} & {key for leaf in leaves for key in leaf}
+
+    def test_keys_are_for_their_owner_alone(self, compile_states, pillar):
+        compiled = compile_states(MEMBER, pillar, "etcd_ha.certificates")
+        for key, owner in (("server", "etcd"), ("peer", "etcd"), ("admin", "root")):
+            found = compiled.one("file.managed", name=f"/etc/etcd/pki/{key}.key")
+            assert (found["mode"], found["user"]) == ("0400", owner)
+        staged = compiled.of("x509.private_key_managed")
+        assert {(key["mode"], key["user"], key["new"]) for key in staged} == {
+            ("0400", "root", True)
+        }
+
+    def test_a_key_that_is_there_changes_only_with_its_certificate(
+        self, compile_states, pillar, tmp_path
+    ):
+        main(pillar)["config_dir"] = str(tmp_path)
+        folder = tmp_path / "pki" / "next"
+        folder.mkdir(parents=True)
+        (folder / "server.key").touch()
+        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha.certificates"))
+        bound = {
+            key["name"].rpartition("/")[2]: bool(key.get("prereq"))
+            for key in compiled.of("x509.private_key_managed")
+        }
+        # A lost key is made anew at once; x509 could not even look at the certificate without it.
+        assert bound == {"server.key": True, "peer.key": False, "admin.key": False}
+
+    def test_rendering_asks_nobody_and_the_slot_asks_by_name(self, compile_states, pillar):
+        compiled = compile_states(BALANCER, pillar, "etcd_ha.certificates")
+        slot = compiled.one("x509.pem_managed")["text"]
+        assert slot == (
+            "__slot__:salt:x509.get_signing_policy"
+            f'("etcd_ha_main_check_{BALANCER}", ca_server="{CA}").signing_cert'
+        )
+
+    def test_dry_run_on_a_blank_host_asks_no_ca(self, compile_states, pillar):
+        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha", test=True))
+        assert not compiled.of("x509.pem_managed")
+        assert compiled.one("file.managed", name="/etc/etcd/pki/ca.crt")["replace"] is False
+
+    def test_plain_http_has_none(self, compile_states, pillar):
+        main(pillar)["tls"] = {"enabled": False}
+        for minion in (MEMBER, BALANCER):
+            compiled = sound(compile_states(minion, pillar))
+            assert not [f for f in compiled.functions() if f.startswith("x509.")]
+            assert not [c for c in compiled.chunks if "certificate" in c["__id__"]]
+        assert "https" not in json.dumps(compiled.texts)
+        assert "check-ssl" not in compiled.file("/etc/haproxy/haproxy.cfg")
+
+    def test_own_files_are_copied_with_the_right_modes(self, compile_states, pillar):
+        main(pillar)["tls"] = {
+            "source": "files",
+            "files": {
+                "ca": {"certificate": "/root/pki/ca.crt"},
+                **{
+                    name: {"certificate": f"/root/pki/{name}.crt", "key": f"/root/pki/{name}.key"}
+                    for name in ("server", "peer", "client")
+                },
+            },
+        }
+        member = sound(compile_states(MEMBER, pillar))
+        sound(compile_states(BALANCER, pillar))
+        admin = member.one("file.managed", name="/etc/etcd/pki/admin.key")
+        assert admin["source"] == "/root/pki/client.key"
+        assert (admin["mode"], admin["show_changes"]) == ("0400", False)
+        assert not [f for f in member.functions() if f.startswith("x509.")]
+
+    @pytest.mark.parametrize("level", ["cluster", "common"])
+    def test_pillar_keys_stand_in_no_state(self, compile_states, pillar, level):
+        pair = {"certificate": CERTIFICATE, "key": KEY}
+        files = {"ca": {"certificate": CERTIFICATE}, "server": pair, "peer": pair, "client": pair}
+        main(pillar)["tls"] = {"source": "pillar"}
+        if level == "cluster":
+            main(pillar)["tls"]["files"] = files
+            prefix = "etcd_ha:clusters:main:tls:files"
+        else:
+            pillar["etcd_ha"]["tls"] = {"files": files}
+            prefix = "etcd_ha:tls:files"
+        for minion in (MEMBER, BALANCER):
+            compiled = sound(compile_states(minion, pillar))
+            assert "as secret as one" not in repr(compiled.chunks) + repr(compiled.texts)
+        key = compiled.one("file.managed", name="/etc/etcd/main/check.key")
+        assert key["contents_pillar"] == f"{prefix}:client:key"
+
+    def test_trust_store_follows_the_ca(self, compile_states, pillar):
+        main(pillar)["tls"]["trust_store"] = True
+        compiled = sound(compile_states(MEMBER, pillar))
+        update = compiled.one("cmd.run", name="update-ca-certificates")
+        assert {"id": "main: /etc/etcd/pki/ca.crt is the CA's certificate"} in update["onchanges"]
+
+
+class TestAuthority:
+    @pytest.fixture
+    def compiled(self, compile_states, pillar):
+        return sound(compile_states(CA, pillar, "etcd_ha.prepare"))
+
+    def test_signs_leaves_only(self, compiled):
+        certificate = compiled.one("x509.certificate_managed")
+        assert certificate["basicConstraints"] == "critical, CA:true, pathlen:0"
+        assert certificate["keyUsage"] == "critical, keyCertSign, cRLSign"
+        assert "ca_server" not in certificate
+
+    def test_key_is_made_once_and_never_silently_again(self, compiled):
+        key = compiled.one("x509.private_key_managed")
+        assert key["creates"] == key["name"] == "/etc/pki/etcd_ha/main/ca.key"
+        guard = compiled.one("test.fail_without_changes")
+        assert guard["__id__"] in compiled.behind(key)
+        assert "backup" in guard["name"]
+
+    def test_directories_are_roots_alone(self, compiled):
+        modes = {c["name"]: c["mode"] for c in compiled.of("file.directory")}
+        assert modes == {
+            "/etc/pki/etcd_ha/main": "0700",
+            "/etc/pki/etcd_ha/main/issued": "0700",
+        }
+
+    def test_one_minion_may_sign_for_two_clusters(self, compile_states, pillar):
+        second(pillar)
+        compiled = sound(compile_states(CA, pillar, "etcd_ha.prepare"))
+        names = {c["name"] for c in compiled.of("x509.certificate_managed")}
+        assert names == {f"/etc/pki/etcd_ha/{name}/ca.crt" for name in ("main", "other")}
+
+
+class TestHaproxy:
+    def text(self, compile_states, pillar):
+        compiled = sound(compile_states(BALANCER, pillar))
+        return compiled.file("/etc/haproxy/haproxy.cfg")
+
+    def test_is_validated_before_it_replaces_the_old_and_then_reloaded(
+        self, compile_states, pillar
+    ):
+        compiled = sound(compile_states(BALANCER, pillar))
+        config = compiled.one("file.managed", name="/etc/haproxy/haproxy.cfg")
+        assert config["check_cmd"] == "haproxy -c -f"
+        service = compiled.one("service.running")
+        assert service["reload"] is True
+        assert config["__id__"] in compiled.behind(service)
+        assert "main: the key of the check certificate is in use" in compiled.behind(config)
+
+    def test_checks_ask_with_a_certificate_and_look_at_the_answer(self, compile_states, pillar):
+        text = self.text(compile_states, pillar)
+        assert "http-check send meth GET uri /readyz" in text
+        assert "check-ssl verify required" in text
+        assert "ca-file /etc/etcd/main/ca.crt crt /etc/etcd/main/check.crt" in text
+        assert "server etcd1 192.168.200.52:2379 verifyhost etcd1.example.com" in text
+        assert "timeout check 2s" in text
+        # Clients' TLS is the members' business.
+        assert "mode tcp" in text
+        assert " ssl crt" not in text
+
+    def test_a_full_database_does_not_empty_the_balancer(self, compile_states, pillar):
+        main(pillar)["version"] = "3.5.33"
+        assert "uri /health?exclude=NOSPACE" in self.text(compile_states, pillar)
+
+    def test_watches_may_be_silent(self, compile_states, pillar):
+        main(pillar)["balancer"] = {"idle_timeout": 7200}
+        text = self.text(compile_states, pillar)
+        for what in ("client", "server", "tunnel"):
+            assert f"timeout {what} 7200s" in text
+        assert "on-marked-down shutdown-sessions" in text
+
+    def test_statistics_are_off_unless_asked_for(self, compile_states, pillar):
+        assert "stats" not in self.text(compile_states, pillar)
+        main(pillar)["balancer"] = {"stats": {"enabled": True}}
+        assert "bind 127.0.0.1:8404" in self.text(compile_states, pillar)
+
+    def test_ipv6(self, compile_states, pillar):
+        main(pillar)["members"] = {MEMBER: {"address": "fd00::52"}}
+        main(pillar)["load_balancers"] = {BALANCER: {"address": "fd00::56"}}
+        text = self.text(compile_states, pillar)
+        assert "bind [::]:2379 v4v6" in text
+        assert "server etcd1 [fd00::52]:2379" in text
+
+    def test_own_certificates_are_not_held_to_names_that_only_ours_have(
+        self, compile_states, pillar
+    ):
+        pair = {"certificate": "/a.crt", "key": "/a.key"}
+        main(pillar)["tls"] = {
+            "source": "files",
+            "files": {"ca": {"certificate": "/ca.crt"}, "server": pair, "peer": pair, "client": pair},
+        }
+        text = self.text(compile_states, pillar)
+        assert "verify required" in text
+        assert "verifyhost" not in text
+
+
+class TestNginx:
+    def test_passes_tcp_through(self, compile_states, pillar):
+        main(pillar)["balancer"] = {"kind": "nginx"}
+        compiled = sound(compile_states(BALANCER, pillar))
+        text = compiled.file("/etc/nginx/nginx.conf")
+        assert "server 192.168.200.63:2379 max_fails=1" in text
+        assert "proxy_socket_keepalive on;" in text
+        assert "proxy_timeout 86400s;" in text
+        assert "http {" not in text
+        assert compiled.one("pkg.installed")["pkgs"] == ["nginx", "libnginx-mod-stream"]
+        config = compiled.one("file.managed", name="/etc/nginx/nginx.conf")
+        assert config["check_cmd"] == "nginx -t -q -c"
+        assert not [c for c in compiled.chunks if "haproxy" in json.dumps(c["name"])]
+
+    def test_loads_the_stream_module_where_it_is_one(self, compile_states, pillar):
+        main(pillar)["balancer"] = {"kind": "nginx"}
+        loads = {
+            os: "include" in compile_states(BALANCER, pillar, os=os).file("/etc/nginx/nginx.conf")
+            for os in ("Debian", "RedHat", "Suse")
+        }
+        assert loads == {"Debian": True, "RedHat": True, "Suse": False}
+
+
+class TestFirewall:
+    @pytest.fixture
+    def closed(self, pillar):
+        main(pillar)["firewall"] = {
+            "enabled": True,
+            "kind": "nftables",
+            "client_networks": ["10.1.0.0/16", "fd00::/64"],
+        }
+        return pillar
+
+    def test_is_open_before_the_member_needs_its_peers(self, compile_states, closed):
+        compiled = sound(compile_states(MEMBER, closed))
+        running = compiled.one("etcd_ha.running")
+        assert "the table etcd_ha is in force" in compiled.behind(running)
+
+    def test_nftables_filters_the_two_ports_and_nothing_else(self, compile_states, closed):
+        compiled = sound(compile_states(MEMBER, closed))
+        text = compiled.file("/etc/nftables.d/etcd_ha.nft")
+        assert "policy accept;" in text
+        dropped = [line.split() for line in text.splitlines() if " drop " in line]
+        assert [line[:4] for line in dropped] == [
+            ["tcp", "dport", "2380", "drop"],
+            ["tcp", "dport", "2379", "drop"],
+        ]
+        assert "ip saddr 192.168.200.62 tcp dport 2380 accept" in text
+        assert "ip saddr 192.168.200.56 tcp dport 2379 accept" in text
+        assert "ip saddr 192.168.200.56 tcp dport 2380" not in text
+        assert "ip6 saddr fd00::/64 tcp dport 2379 accept" in text
+        assert text.index("dport 2380 accept") < text.index("dport 2380 drop")
+        config = compiled.one("file.managed", name="/etc/nftables.d/etcd_ha.nft")
+        assert config["check_cmd"] == "nft -c -f"
+
+    def test_firewalld_lets_in_before_it_drops(self, compile_states, closed):
+        main(closed)["firewall"]["kind"] = "firewalld"
+        rules = compile_states(MEMBER, closed).one("firewalld.present")["rich_rules"]
+        assert (
+            'rule family="ipv6" source address="fd00::/64" port port="2379" protocol="tcp" accept'
+        ) in rules
+        drops = [rule for rule in rules if rule.endswith("drop")]
+        assert all("priority=" in rule for rule in drops)
+        assert len(drops) == 4
+
+    def test_ufw_denies_only_after_everyone_is_admitted(self, compile_states, closed):
+        main(closed)["firewall"]["kind"] = "ufw"
+        compiled = sound(compile_states(MEMBER, closed, "etcd_ha.firewall"))
+        deny = compiled.one("cmd.run", __id__="ufw admits nobody else to port 2379")
+        behind = compiled.behind(deny)
+        assert "ufw admits 10.1.0.0/16 to port 2379" in behind
+        assert all("unless" in chunk for chunk in compiled.of("cmd.run"))
+
+    def test_auto_takes_the_one_in_use(self, compile_states, closed, tmp_path):
+        main(closed)["firewall"]["kind"] = "auto"
+        sls = {c["__sls__"] for c in compile_states(MEMBER, closed, "etcd_ha.firewall").chunks}
+        assert len(sls) == 1
+        assert sls <= {f"etcd_ha.firewall.{kind}" for kind in ("nftables", "ufw", "firewalld")}
+
+
+def second(pillar):
+    """Give the pillar a second cluster."""
+    pillar["etcd_ha"]["clusters"]["other"] = {
+        "members": {"db1.example.com": {"address": "192.168.201.1"}},
+        "load_balancers": {"db1.example.com": {"address": "192.168.201.1"}},
+        "balancer": {"port": 12379},
+        "tls": {"ca": {"minion": CA}},
+    }
+
+
+def test_two_clusters_do_not_know_each_other(compile_states, pillar):
+    second(pillar)
+    other = sound(compile_states("db1.example.com", pillar))
+    assert "192.168.200." not in repr(other.chunks) + repr(other.texts)
+    # A member that is a balancer too has both parts, each with its own certificates.
+    assert other.of("etcd_ha.running")
+    assert other.of("service.running")
+    assert len(other.of("x509.certificate_managed")) == 4
+    ours = sound(compile_states(MEMBER, pillar))
+    assert "192.168.201." not in repr(ours.chunks) + repr(ours.texts)
+
+
+def leaves(settings, path=()):
+    """Every setting below the defaults, as a tuple of keys."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def test_example_shows_every_setting_with_its_default():
+    defaults = yaml.safe_load((FORMULA / "etcd_ha" / "defaults.yaml").read_text())
+    lines = [
+        line.strip().lstrip("# ").partition(" #")[0].strip()
+        for line in (FORMULA / "pillar.example").read_text().splitlines()
+    ]
+    for path in leaves(defaults):
+        shown = [line.partition(":")[2].strip() for line in lines if line.startswith(f"{path[-1]}:")]
+        assert shown, f"{':'.join(path)} is not in pillar.example"
+        value = defaults
+        for key in path:
+            value = value[key]
+        if path not in {("options",), ("tls", "files"), ("install", "packages"), ("tls", "ca", "minion")}:
+            assert value in [yaml.safe_load(text) for text in shown], f"{':'.join(path)}: {shown}"
