@@ -1,6 +1,7 @@
 """The docs say what the code does: every key, function, link and refusal."""
 
 import ast
+import fnmatch
 import functools
 import pathlib
 import re
@@ -177,6 +178,41 @@ def is_said(quote, texts):
     words = [re.escape(part.strip()) for part in quote.split("…") if part.strip()]
     pattern = re.compile(".*".join(words), re.S)
     return any(pattern.search(text) for text in texts)
+
+
+def yaml_blocks(page):
+    return [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_yaml_in_the_docs_is_yaml(page):
+    assert all(yaml_blocks(page.read_text()))
+
+
+def test_the_readme_s_five_minutes_fit_together(defaults):
+    """Its pillar is accepted, its peer block names who asks, its top file leaves no host out."""
+    import etcd_ha_topology as topology
+
+    blocks = yaml_blocks((ROOT / "README.md").read_text())
+    pillar = next(block["etcd_ha"] for block in blocks if "etcd_ha" in block)
+    peer = next(block["peer"] for block in blocks if "peer" in block)
+    top = next(block["base"] for block in blocks if "base" in block)
+    cluster = topology.read(pillar, defaults)["main"]
+    askers = [host.minion for host in (*cluster.members, *cluster.balancers)]
+    assert set(peer) == {re.escape(minion) + "$" for minion in askers}
+    assert all(functions == ["x509.sign_remote_certificate"] for functions in peer.values())
+    for minion in cluster.hosts:
+        files = [f for glob, given in top.items() if fnmatch.fnmatch(minion, glob) for f in given]
+        assert "etcd_ha" in files
+        assert ("etcd_ha_signing_policies" in files) == (minion == cluster.ca_minion)
+    assert any(name.endswith("_master") and "etcd_ha" in top[name] for name in top)
+
+
+def test_pillar_example_names_every_setting(defaults):
+    """Where it is the default, behind a #."""
+    named = re.findall(r"^[ #]*([a-z_]+):", (ROOT / "pillar.example").read_text(), re.M)
+    told = {name for key, _ in leaves(defaults) for name in key.split(":")}
+    assert told - set(named) == set()
 
 
 def test_refusals_in_the_docs_are_the_code_s_own():
