@@ -5,8 +5,10 @@ A highstate never restarts a member that runs and never bootstraps: only the orc
 sees the whole cluster, hands a state the ``action`` to do so.
 """
 
+import filecmp
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import time
@@ -286,6 +288,97 @@ def applied(name, host, source=None, files=()):
         return ret
     # The mark is this formula's memory, not a change of the host: it is no entry of `changes`.
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, new)
+    return ret
+
+
+def key_kept(name, key, certificate):
+    """
+    A CA that has a certificate has its key too.
+
+    A new key would make every certificate of the CA worthless, so none is ever made in its place.
+
+    name
+        A sentence for people.
+
+    key, certificate
+        The CA's files (absolute paths).
+
+    .. code-block:: yaml
+
+        the CA has not lost its key:
+          etcd_ha.key_kept:
+            - key: /etc/pki/etcd_ha/main/ca.key
+            - certificate: /etc/pki/etcd_ha/main/ca.crt
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "the key is there"}
+    if os.path.exists(key):
+        return ret
+    if not os.path.exists(certificate):
+        ret["comment"] = "there is no CA yet"
+        return ret
+    ret["result"] = False
+    ret["comment"] = (
+        f"{key} is missing, but {certificate} is there. No new key is made, since it would make "
+        "every certificate of this CA worthless. Put the key back from a backup, or, if the CA is "
+        f"to begin anew, move {certificate} away as well"
+    )
+    return ret
+
+
+def key_in_use(name, source, key, user, group):
+    """
+    A private key is the one that its certificate was made with, and its user's alone to read.
+
+    No state of Salt's copies a file without reading it into a return; a key stays out of these.
+
+    name
+        A sentence for people.
+
+    source
+        The key that the certificate was signed for (absolute path).
+
+    key
+        Where the service reads it (absolute path).
+
+    user, group
+        Who owns it (text); the mode is 0400.
+
+    .. code-block:: yaml
+
+        the key of the server certificate is in use:
+          etcd_ha.key_in_use:
+            - source: /etc/etcd/pki/next/server.key
+            - key: /etc/etcd/pki/server.key
+            - user: etcd
+            - group: etcd
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{key} is in use"}
+    if not os.path.exists(source) and __opts__["test"]:
+        ret["result"], ret["changes"] = None, {key: {"old": "absent", "new": "present"}}
+        return ret
+    owner = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
+    old = os.stat(key) if os.path.exists(key) else None
+    if old is None or not filecmp.cmp(source, key, shallow=False):
+        ret["changes"][key] = {"old": "absent" if old is None else "another", "new": "present"}
+    elif (old.st_uid, old.st_gid, stat.S_IMODE(old.st_mode)) != (*owner, 0o400):
+        ret["changes"][key] = {"old": "other owner or mode", "new": f"{user}:{group} 0400"}
+    if not ret["changes"]:
+        return ret
+    if __opts__["test"]:
+        ret["result"], ret["comment"] = None, f"{key} would be put in use"
+        return ret
+    temporary = f"{key}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    with (
+        open(source, "rb") as reader,
+        open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as writer,
+    ):
+        shutil.copyfileobj(reader, writer)
+        os.fchown(writer.fileno(), *owner)
+        os.fsync(writer.fileno())
+    os.replace(temporary, key)
+    ret["comment"] = f"{key} was put in use"
     return ret
 
 

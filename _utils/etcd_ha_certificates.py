@@ -1,7 +1,5 @@
 """Which certificates a cluster needs, and the signing policies that pin each of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

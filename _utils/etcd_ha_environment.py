@@ -1,7 +1,5 @@
 """What stands in a member's environment file, and in that of root's etcdctl."""
 
-from __future__ import annotations
-
 import etcd_ha_options
 import etcd_ha_release
 from etcd_ha_topology import Cluster, Member

@@ -4,8 +4,6 @@ Member ids are decimal uint64 in etcd's JSON and hex on its command line; here t
 hex text that a person sees in ``etcdctl member list``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

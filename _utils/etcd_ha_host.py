@@ -3,8 +3,6 @@
 Pure: clusters in, plain data out. Jinja prints it and decides nothing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

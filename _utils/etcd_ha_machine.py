@@ -1,7 +1,5 @@
 """Reading what a machine really has: its unit, its running etcd, its files."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json

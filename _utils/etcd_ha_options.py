@@ -17,8 +17,6 @@ Flags that came with a patch release are in ``_LATE`` (from 3.4.22 and 3.5.5 on)
 etcd accepts and ignores (its list ``ignored``) are left out.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 import unicodedata

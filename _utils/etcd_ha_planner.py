@@ -3,8 +3,6 @@
 All knowledge that keeps quorum and data safe lives here. No I/O, no Salt.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +34,7 @@ class Observed:
     authority: str = ""
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Observed:
+    def of(cls, facts: Mapping[str, Any]) -> "Observed":
         """Read the mapping that ``etcd_ha.facts`` returns."""
         etcd = facts.get("etcd") or {}
         return cls(

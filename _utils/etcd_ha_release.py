@@ -1,7 +1,5 @@
 """etcd releases: which versions may run, where their archives lie, and what their checksums are."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

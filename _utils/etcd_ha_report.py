@@ -1,7 +1,5 @@
 """A cluster as people and other programs read it: tables, and settings to paste."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

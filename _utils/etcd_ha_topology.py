@@ -5,8 +5,6 @@ the cluster, the member. The result is complete: whoever reads a Member or a Clu
 default of its own.
 """
 
-from __future__ import annotations
-
 import copy
 import difflib
 import ipaddress

@@ -20,10 +20,11 @@ the user {{ member.user }} exists and cannot log in:
 {{ parent }} is there for the {{ what }} directory:
   file.directory:
     - name: {{ parent }}
+{%- if not salt["file.directory_exists"](parent) %}
+    {#- Someone else's directory keeps its owner and its mode. #}
     - mode: "0755"
+{%- endif %}
     - makedirs: true
-    # Someone else's directory keeps its owner and its mode.
-    - creates: {{ parent }}
 
 the {{ what }} directory {{ path }} is etcd's alone:
   file.directory:

@@ -12,19 +12,13 @@
     - makedirs: true
 {% endfor %}
 "{{ ca.cluster }}: the CA has not lost its key":
-  test.fail_without_changes:
-    - name: >-
-        {{ key }} is missing, but {{ certificate }} is there. A new key would make every certificate
-        of {{ ca.cluster }} worthless, so none is made. Put the key back from a backup, or, if the
-        CA is to begin anew, move {{ certificate }} away as well
-    - onlyif:
-      - fun: file.file_exists
-        path: {{ certificate }}
-    - unless:
-      - fun: file.file_exists
-        path: {{ key }}
+  etcd_ha.key_kept:
+    - key: {{ key }}
+    - certificate: {{ certificate }}
 
-# Made once. Whatever changes in the pillar, a key that is there is never replaced.
+{#- Made once: whatever changes in the pillar, a key that is there is never replaced. (Not by
+    `creates`: for a state without mod_run_check Salt then loads every module that it has.) #}
+{%- if not salt["file.file_exists"](key) %}
 "{{ ca.cluster }}: the CA has a key":
   x509.private_key_managed:
     - name: {{ key }}
@@ -33,10 +27,12 @@
     - mode: "0400"
     - user: root
     - group: root
-    - creates: {{ key }}
     - require:
       - file: "{{ ca.cluster }}: {{ ca.dir }} is root's alone"
-      - test: "{{ ca.cluster }}: the CA has not lost its key"
+      - etcd_ha: "{{ ca.cluster }}: the CA has not lost its key"
+    - require_in:
+      - file: "{{ ca.cluster }}: the CA's key can be read by root alone"
+{%- endif %}
 
 "{{ ca.cluster }}: the CA's key can be read by root alone":
   file.managed:
@@ -46,7 +42,7 @@
     - group: root
     - replace: false
     - require:
-      - x509: "{{ ca.cluster }}: the CA has a key"
+      - etcd_ha: "{{ ca.cluster }}: the CA has not lost its key"
 
 "{{ ca.cluster }}: the CA has a certificate that it signed itself":
   x509.certificate_managed:
@@ -65,7 +61,7 @@
     - user: root
     - group: root
     - require:
-      - x509: "{{ ca.cluster }}: the CA has a key"
+      - file: "{{ ca.cluster }}: the CA's key can be read by root alone"
 {% endfor %}
 the CA signs by the present pillar:
   etcd_ha.policies_loaded:

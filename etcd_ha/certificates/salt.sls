@@ -70,24 +70,13 @@
 {% endfor %}
 {%- for leaf in pki.leaves %}
 {%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
-"{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is in use":
-  cmd.run:
-    # No state copies a file without reading it into Salt; a key is to stay out of every return.
-    - name: >-
-        install -m 0400 -o {{ leaf.owner }} -g {{ leaf.group }} {{ key }} {{ leaf.key }}.new
-        && mv -f {{ leaf.key }}.new {{ leaf.key }}
-    - unless: cmp -s {{ key }} {{ leaf.key }}
-    - require:
-      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
-
 "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate can be read by {{ leaf.owner }} alone":
-  file.managed:
-    - name: {{ leaf.key }}
+  etcd_ha.key_in_use:
+    - source: {{ key }}
+    - key: {{ leaf.key }}
     - user: {{ leaf.owner }}
     - group: {{ leaf.group }}
-    - mode: "0400"
-    - replace: false
     - require:
-      - cmd: "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is in use"
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
 {% endfor %}
 {%- endfor %}

@@ -4,10 +4,14 @@
 {%- from "etcd_ha/map.jinja" import host, os with context %}
 {%- set unit_file = "/etc/systemd/system/" ~ host.member.unit %}
 the distribution's own {{ host.member.unit }} does not start by itself:
+{%- if salt["file.file_exists"](unit_file) %}
+  file.exists:
+    - name: {{ unit_file }}
+{%- else %}
   file.symlink:
     - name: {{ unit_file }}
     - target: /dev/null
-    - creates: {{ unit_file }}
+{%- endif %}
 
 the distribution's packages of etcd are installed:
   pkg.installed:
