@@ -1,11 +1,13 @@
-"""Compile the formula's states as a masterless minion does: Salt's own loader, renderer and compiler."""
+"""Compile the formula's states as a masterless minion does: Salt's own renderer and compiler."""
 
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 
 import pytest
+import salt._logging
 import salt.config
 import salt.state
 import salt.utils.templates
@@ -115,6 +117,13 @@ def templates(state, chunks):
         assert done["result"], f"{path}: {done['data']}"
         texts[chunk["name"]] = done["data"]
     return texts
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_logs():
+    """Salt logs every template it renders; a thousand of them would bury a failure."""
+    salt._logging.shutdown_temp_handler()
+    logging.getLogger("salt").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(scope="session")

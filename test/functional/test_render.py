@@ -43,15 +43,9 @@ class TestEveryOperatingSystem:
     def test_whole(self, compile_states, pillar, minion, os):
         sound(compile_states(minion, pillar, "etcd_ha", os=os))
 
-    @pytest.mark.parametrize("sls", OF_MEMBER)
-    def test_each_of_a_member_stands_alone(self, compile_states, pillar, sls, os):
-        sound(compile_states(MEMBER, pillar, f"etcd_ha.{sls}", os=os))
-
-    @pytest.mark.parametrize("sls", OF_BALANCER)
-    @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
-    def test_each_of_a_balancer_stands_alone(self, compile_states, pillar, kind, sls, os):
-        main(pillar)["balancer"] = {"kind": kind, "stats": {"enabled": True}}
-        sound(compile_states(BALANCER, pillar, f"etcd_ha.{sls}", os=os))
+    def test_nginx_with_statistics(self, compile_states, pillar, os):
+        main(pillar)["balancer"] = {"kind": "nginx", "stats": {"enabled": True}}
+        sound(compile_states(BALANCER, pillar, "etcd_ha", os=os))
 
     @pytest.mark.parametrize("kind", ["nftables", "ufw", "auto", "firewalld"])
     @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
@@ -61,7 +55,6 @@ class TestEveryOperatingSystem:
             "kind": kind,
             "client_networks": ["10.1.0.0/16", "fd00::/64"],
         }
-        sound(compile_states(minion, pillar, "etcd_ha.firewall", os=os))
         sound(compile_states(minion, pillar, "etcd_ha", os=os))
 
     @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
@@ -71,9 +64,27 @@ class TestEveryOperatingSystem:
         main(pillar)["install"] = {"method": "package"}
         main(pillar)["wal_dir"] = "/srv/wal/etcd"
         compiled = sound(compile_states(minion, pillar, "etcd_ha", os=os))
-        sound(compile_states(minion, pillar, "etcd_ha.trust", os=os))
         assert compiled.of("pkg.installed")
         assert f"the running system is called {minion}" in compiled.ids()
+
+
+class TestEachStandsAlone:
+    """Whoever applies one SLS by name gets all that it requires."""
+
+    @pytest.mark.parametrize("sls", [*OF_MEMBER, "firewall", "trust"])
+    def test_of_a_member(self, compile_states, pillar, sls):
+        main(pillar)["tls"]["trust_store"] = True
+        main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
+        sound(compile_states(MEMBER, pillar, f"etcd_ha.{sls}"))
+
+    @pytest.mark.parametrize("sls", [*OF_BALANCER, "firewall", "trust"])
+    def test_of_a_balancer(self, compile_states, pillar, sls):
+        main(pillar)["tls"]["trust_store"] = True
+        main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
+        sound(compile_states(BALANCER, pillar, f"etcd_ha.{sls}"))
+
+    def test_of_a_ca(self, compile_states, pillar):
+        sound(compile_states(CA, pillar, "etcd_ha.authority"))
 
 
 def test_every_sls_is_rendered_by_some_test():
@@ -127,6 +138,7 @@ class TestMember:
         managed = {c["name"] for c in compiled.of("file.managed")}
         managed |= {c["name"] for c in compiled.of("x509.certificate_managed")}
         managed |= {c["name"] for c in compiled.of("x509.pem_managed")}
+        managed |= {c["key"] for c in compiled.of("etcd_ha.key_in_use")}
         assert set(applied["files"]) == managed
         assert applied["source"] == "0" * 64
 
@@ -164,7 +176,9 @@ class TestMember:
         for path in ("/var/lib/etcd", "/srv/wal/etcd"):
             found = compiled.one("file.directory", name=path)
             assert (found["mode"], found["user"]) == ("0700", "etcd")
-        assert compiled.one("file.directory", name="/srv/wal")["creates"] == "/srv/wal"
+        # A directory that somebody else made keeps its mode; only a missing one is ours to make.
+        assert compiled.one("file.directory", name="/srv/wal")["mode"] == "0755"
+        assert "mode" not in compiled.one("file.directory", name="/var/lib")
 
     def test_release_is_the_one_of_the_architecture(self, compile_states, pillar):
         found = compile_states(MEMBER, pillar, os="Ubuntu").one("etcd_ha.installed")
@@ -199,7 +213,11 @@ class TestPrepare:
         compiled = sound(compile_states(minion, pillar, "etcd_ha.prepare"))
         forbidden = {"etcd_ha.running", "etcd_ha.switched", "service.running"}
         assert not forbidden & set(compiled.functions())
-        owned = {"/etc/default/etcd", "/etc/systemd/system/etcd.service", "/etc/haproxy/haproxy.cfg"}
+        owned = {
+            "/etc/default/etcd",
+            "/etc/systemd/system/etcd.service",
+            "/etc/haproxy/haproxy.cfg",
+        }
         assert not owned & {chunk["name"] for chunk in compiled.chunks}
 
     def test_completes_only_who_is_nothing_but_a_ca(self, compile_states, pillar):
@@ -232,8 +250,9 @@ class TestCertificates:
     def test_keys_are_for_their_owner_alone(self, compile_states, pillar):
         compiled = compile_states(MEMBER, pillar, "etcd_ha.certificates")
         for key, owner in (("server", "etcd"), ("peer", "etcd"), ("admin", "root")):
-            found = compiled.one("file.managed", name=f"/etc/etcd/pki/{key}.key")
-            assert (found["mode"], found["user"]) == ("0400", owner)
+            found = compiled.one("etcd_ha.key_in_use", key=f"/etc/etcd/pki/{key}.key")
+            assert found["user"] == owner
+            assert f"main: the {key} certificate is signed by {CA}" in compiled.behind(found)
         staged = compiled.of("x509.private_key_managed")
         assert {(key["mode"], key["user"], key["new"]) for key in staged} == {
             ("0400", "root", True)
@@ -329,12 +348,21 @@ class TestAuthority:
         assert certificate["keyUsage"] == "critical, keyCertSign, cRLSign"
         assert "ca_server" not in certificate
 
-    def test_key_is_made_once_and_never_silently_again(self, compiled):
+    def test_key_is_made_once(self, compile_states, pillar, tmp_path):
+        main(pillar)["tls"]["ca"]["dir"] = str(tmp_path)
+        main(pillar)["tls"]["algo"] = "rsa"
+        main(pillar)["tls"]["keysize"] = 2048
+        compiled = sound(compile_states(CA, pillar, "etcd_ha.prepare"))
         key = compiled.one("x509.private_key_managed")
-        assert key["creates"] == key["name"] == "/etc/pki/etcd_ha/main/ca.key"
-        guard = compiled.one("test.fail_without_changes")
-        assert guard["__id__"] in compiled.behind(key)
-        assert "backup" in guard["name"]
+        assert compiled.one("etcd_ha.key_kept")["__id__"] in compiled.behind(key)
+        certificate = compiled.one("x509.certificate_managed")
+        assert key["__id__"] in compiled.behind(certificate)
+        (tmp_path / "main").mkdir()
+        (tmp_path / "main" / "ca.key").touch()
+        # Another algorithm in the pillar must not replace the key that everything hangs on.
+        compiled = sound(compile_states(CA, pillar, "etcd_ha.prepare"))
+        assert not compiled.of("x509.private_key_managed")
+        assert compiled.one("etcd_ha.key_kept")["key"] == f"{tmp_path}/main/ca.key"
 
     def test_directories_are_roots_alone(self, compiled):
         modes = {c["name"]: c["mode"] for c in compiled.of("file.directory")}
@@ -364,7 +392,7 @@ class TestHaproxy:
         service = compiled.one("service.running")
         assert service["reload"] is True
         assert config["__id__"] in compiled.behind(service)
-        assert "main: the key of the check certificate is in use" in compiled.behind(config)
+        assert compiled.one("etcd_ha.key_in_use")["__id__"] in compiled.behind(config)
 
     def test_checks_ask_with_a_certificate_and_look_at_the_answer(self, compile_states, pillar):
         text = self.text(compile_states, pillar)
@@ -406,7 +434,12 @@ class TestHaproxy:
         pair = {"certificate": "/a.crt", "key": "/a.key"}
         main(pillar)["tls"] = {
             "source": "files",
-            "files": {"ca": {"certificate": "/ca.crt"}, "server": pair, "peer": pair, "client": pair},
+            "files": {
+                "ca": {"certificate": "/ca.crt"},
+                "server": pair,
+                "peer": pair,
+                "client": pair,
+            },
         }
         text = self.text(compile_states, pillar)
         assert "verify required" in text
@@ -531,10 +564,17 @@ def test_example_shows_every_setting_with_its_default():
         for line in (FORMULA / "pillar.example").read_text().splitlines()
     ]
     for path in leaves(defaults):
-        shown = [line.partition(":")[2].strip() for line in lines if line.startswith(f"{path[-1]}:")]
+        shown = [
+            line.partition(":")[2].strip() for line in lines if line.startswith(f"{path[-1]}:")
+        ]
         assert shown, f"{':'.join(path)} is not in pillar.example"
         value = defaults
         for key in path:
             value = value[key]
-        if path not in {("options",), ("tls", "files"), ("install", "packages"), ("tls", "ca", "minion")}:
+        if path not in {
+            ("options",),
+            ("tls", "files"),
+            ("install", "packages"),
+            ("tls", "ca", "minion"),
+        }:
             assert value in [yaml.safe_load(text) for text in shown], f"{':'.join(path)}: {shown}"
