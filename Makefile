@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | down | clean
+# make demo | down | test (lint, unit, e2e) | bench | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint bench clean venv
+.PHONY: help demo down test unit lint e2e bench clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -13,6 +13,12 @@ venv: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml test/venv
 	@test/venv $(PYTHON) $(VENV)
+
+demo:
+	@test/demo
+
+down:
+	@$(LAB) down
 
 unit: venv
 	$(BIN)/python -m pytest test/unit test/functional
@@ -23,7 +29,13 @@ lint: venv
 	$(BIN)/mypy
 	find etcd_ha pillar -name '*.sls' -print0 | xargs -0 -r $(BIN)/salt-lint
 
-test: lint unit
+e2e: venv
+	$(BIN)/python -m pytest test/e2e --durations=25
+
+bench: venv
+	$(BIN)/python test/bench/bench.py
+
+test: lint unit e2e
 
 clean:
 	rm -rf $(VENV)

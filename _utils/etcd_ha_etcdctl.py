@@ -57,7 +57,6 @@ def call(
         "HOME": "/root",
     }
     clean.update(environment)
-    clean["ETCDCTL_API"] = "3"
     try:
         done = subprocess.run(
             [program, *arguments],
