@@ -2,11 +2,13 @@
 
 import base64
 import copy
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import yaml
@@ -92,15 +94,21 @@ class Lab:
             check=False,
         )
         took = time.monotonic() - began
-        told = " ".join(words)
+        # A probe's source is told by its first line.
+        told = " ".join(word.partition("\n")[0] for word in words)
         print(f"  {took:6.1f} s  lab {told[:110]}{'...' if len(told) > 110 else ''}", flush=True)
         return Done(words, done.returncode, done.stdout, done.stderr, took)
 
     def up(self):
-        self.run("down", timeout=120)
-        self.run("up", "--hosts", len(MEMBERS), timeout=900).ok()
-        self.state = "blank"
+        done = self.run("up", "--hosts", len(MEMBERS), timeout=900).ok()
+        self.state = "dirty" if "up already" in done.text else "blank"
+        self.run("pillar").ok()
+        self.sync_master()
         self.shipped = yaml.safe_load(self.pillar_file.read_text())["etcd_ha"]
+
+    def sync_master(self):
+        """What the README asks of everyone once; the minions are synced by the orchestrate."""
+        self.salt_run("saltutil.sync_all").ok()
 
     def down(self):
         self.run("down", timeout=120).ok()
@@ -109,6 +117,7 @@ class Lab:
     def become_blank(self):
         if self.state != "blank":
             self.run("reset", timeout=300).ok()
+            self.sync_master()
             self.state = "blank"
         self.write_pillar(self.shipped)
 
@@ -147,7 +156,9 @@ class Lab:
 
     def fingerprint(self, hosts=HOSTS):
         """All that the formula could have changed on these hosts: host -> path -> what it is."""
-        return {host: self.probe(host, "fingerprint") for host in hosts}
+        with ThreadPoolExecutor() as each:
+            found = each.map(lambda host: self.probe(host, "fingerprint"), hosts)
+            return dict(zip(hosts, found, strict=True))
 
     # Salt
 
@@ -157,7 +168,8 @@ class Lab:
 
     def ask(self, target, *argv, **more):
         """A Salt command's answers: minion -> value."""
-        return json.loads(self.salt(target, *argv, "--out=json", "--static", **more).ok().out)
+        patient = ("--out=json", "--static", "-t", "60")
+        return json.loads(self.salt(target, *argv, *patient, **more).ok().out)
 
     def salt_call(self, host, *argv):
         return self.run("salt-call", host, *argv)
@@ -190,7 +202,7 @@ class Lab:
 
     # The pillar
 
-    @property
+    @functools.cached_property
     def pillar_file(self):
         folder = self.run("pillar-dir").ok().out.strip()
         return pathlib.Path(folder) / "etcd_ha.sls"
@@ -210,9 +222,10 @@ class Lab:
 
     def etcdctl(self, host, *argv, endpoint=None):
         """etcdctl as root on a member uses it, at one endpoint or at all."""
-        at = ["--endpoints", endpoint] if endpoint else []
-        script = 'set -a; . /etc/etcd/etcdctl.env; set +a; exec etcdctl "$@"'
-        return self.exec(host, "sh", "-c", script, "sh", *at, *argv)
+        # A flag beside the variable of the same meaning is fatal in etcdctl.
+        at = f"ETCDCTL_ENDPOINTS={endpoint}; " if endpoint else ""
+        script = f'set -a; . /etc/etcd/etcdctl.env; {at}set +a; exec etcdctl "$@"'
+        return self.exec(host, "sh", "-c", script, "sh", *argv)
 
     def through_balancer(self):
         return f"https://{self.address('lb')}:2379"
