@@ -19,7 +19,9 @@ import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_planner
 import etcd_ha_topology
+import salt.utils.files
 import salt.utils.http
+import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
@@ -375,15 +377,11 @@ def os_file():
         raise CommandExecutionError(str(err)) from err
 
 
-def host(defaults, settings=None):
+def host():
     """
     What the pillar wants this minion to be; the states render from it.
 
-    defaults
-        The content of ``etcd_ha/defaults.yaml`` (dict).
-
-    settings : None
-        The operating system's overrides of it (dict).
+    Made once a state run: each file asked of the master is a round trip, and every SLS asks.
 
     Returns the dict of ``etcd_ha_host.describe``: ``member``, ``balancer``, ``authorities``, ...
 
@@ -393,16 +391,33 @@ def host(defaults, settings=None):
 
     .. code-block:: bash
 
-        salt-call --local etcd_ha.host '{...}'
+        salt 'etcd1*' etcd_ha.host
     """
-    step = __pillar__.get("etcd_ha_step") or {}
-    described = etcd_ha_host.describe(
-        __grains__["id"],
-        _clusters(__pillar__.get("etcd_ha"), defaults, settings).values(),
-        _arch(),
-        step.get("action", "none"),
-    )
-    return described
+    if "etcd_ha_host" not in __context__:
+        step = __pillar__.get("etcd_ha_step") or {}
+        defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
+        __context__["etcd_ha_host"] = etcd_ha_host.describe(
+            __grains__["id"],
+            _clusters(__pillar__.get("etcd_ha"), defaults, settings).values(),
+            _arch(),
+            step.get("action", "none"),
+        )
+    return copy.deepcopy(__context__["etcd_ha_host"])
+
+
+def os_data():
+    """
+    How this minion's operating system does things: package names, paths, services.
+
+    Returns the ``os`` mapping of the file that ``etcd_ha.os_file`` names.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.os_data
+    """
+    return _file(os_file())["os"]
 
 
 def signing_policies(pillar, defaults, minion):
@@ -448,6 +463,20 @@ def modules_digest():
             if name.startswith("etcd_ha") and name.endswith(".py"):
                 found.append(f"_{kind}/{name} {etcd_ha_machine.sha256_file(f'{folder}/{name}')}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _file(path):
+    """A YAML file of the formula, fetched once a job."""
+    key = f"etcd_ha_file_{path}"
+    if key not in __context__:
+        cached = __salt__["cp.cache_file"](f"salt://{path}")
+        if not cached:
+            raise CommandExecutionError(
+                f"salt://{path} is not there: add the formula to the master's file_roots"
+            )
+        with salt.utils.files.fopen(cached, encoding="utf-8") as file:
+            __context__[key] = salt.utils.yaml.safe_load(file) or {}
+    return copy.deepcopy(__context__[key])
 
 
 def _clusters(pillar, defaults, settings):
