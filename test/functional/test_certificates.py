@@ -1,0 +1,309 @@
+"""Keys and certificates as the states really make them: Salt's x509, real files, a CA beside them.
+
+The way over the master is the only thing replaced: a `publish` module asks this process's own x509
+module in the CA's name, and can be told that the CA is away.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import os
+from pathlib import Path
+
+import pytest
+import salt.state
+from conftest import FORMULA, GRAINS
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+MEMBER, CA = "etcd1.example.com", "ca.example.com"
+PUBLISH = '''
+"""Peer publishing without a master: the CA answers in this process."""
+
+import copy
+import os
+
+
+def publish(tgt, fun, arg=None, tgt_type="glob", returner="", timeout=5, via_master=None):
+    if os.path.exists(__opts__["ca_is_away"]):
+        return {}
+    with open(__opts__["ca_is_away"] + ".asked", "a") as log:
+        log.write("policy\\n" if arg[2] else "sign\\n")
+    # A CA answers in a process of its own: what x509 takes out of the pillar comes back.
+    policies = copy.deepcopy(__pillar__["x509_signing_policies"])
+    try:
+        return {tgt: __salt__[fun](*arg, __pub_id=__opts__["id"])}
+    finally:
+        __pillar__["x509_signing_policies"].update(policies)
+'''
+
+
+class Host:
+    """Applies states of one SLS folder here, and shows what lies on disk."""
+
+    def __init__(self, opts, pillar, root):
+        self.opts, self.pillar, self.root = opts, pillar, root
+        self.pki = root / "etc" / "pki"
+
+    def apply(self, minion, sls, test=False):
+        """Run the chunks of one SLS and of those below it; a list of (ID, result)."""
+        opts = copy.deepcopy(self.opts)
+        opts.update(id=minion, test=test)
+        opts["grains"] = {"id": minion, "kernel": "Linux", "cpuarch": "x86_64", **GRAINS["Debian"]}
+        pillar = copy.deepcopy(self.pillar)
+        state = salt.state.HighState(opts, pillar_override=pillar, initial_pillar=pillar)
+        try:
+            high, errors = state.render_highstate({"base": [sls]})
+            assert errors == []
+            high, errors = state.state.requisite_in(alone(high, sls))
+            chunks, more = state.state.compile_high_data(high)
+            assert errors + more == []
+            returned = state.state.call_chunks(chunks)
+        finally:
+            state.destroy()
+        return Results(returned)
+
+    def certificate(self, purpose):
+        """A certificate as it lies on disk."""
+        return x509.load_pem_x509_certificate((self.pki / f"{purpose}.crt").read_bytes())
+
+    def pair_fits(self, purpose):
+        """Whether the certificate and the key in use belong together."""
+        key = serialization.load_pem_private_key((self.pki / f"{purpose}.key").read_bytes(), None)
+        return key.public_key() == self.certificate(purpose).public_key()
+
+    def asked(self):
+        """What the CA was asked since the last call."""
+        log = Path(f"{self.opts['ca_is_away']}.asked")
+        found = log.read_text().split() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return found
+
+    def snapshot(self):
+        """Every file below the host's pki with its content."""
+        files = (p for p in self.pki.rglob("*") if p.is_file())
+        return {str(path.relative_to(self.pki)): path.read_bytes() for path in files}
+
+
+def alone(high, sls):
+    """The states of one folder only: no account (all belongs to root here), no pillar refresh."""
+    kept = {}
+    for id_, body in high.items():
+        if not id_.startswith("__") and not body["__sls__"].startswith(sls):
+            continue
+        if "policies_loaded" in body.get("etcd_ha", ()):
+            continue
+        kept[id_] = body
+        for arguments in body.values() if isinstance(body, dict) else ():
+            for one in arguments if isinstance(arguments, list) else ():
+                if isinstance(one, dict) and "require" in one:
+                    one["require"] = [r for r in one["require"] if "sls" not in r]
+    return kept
+
+
+class Results:
+    """The results of a run."""
+
+    def __init__(self, returned):
+        self.rows = list(returned.values())
+
+    def failed(self):
+        """IDs and comments of the states that failed by themselves."""
+        rows = [r for r in self.rows if r["result"] is False]
+        return {r["__id__"]: r["comment"] for r in rows if "requisite" not in r["comment"]}
+
+    def changed(self):
+        """IDs of the states that changed something."""
+        return {r["__id__"] for r in self.rows if r["changes"]}
+
+
+@pytest.fixture
+def host(minion_opts, pillar, tmp_path):
+    """A member and its CA on one machine, everything below a temporary directory."""
+    extmods = tmp_path / "extmods"
+    for kind in ("states", "utils"):
+        (extmods / kind).mkdir(parents=True)
+        for module in (FORMULA / f"_{kind}").glob("*.py"):
+            (extmods / kind / module.name).symlink_to(module)
+    (extmods / "modules").mkdir()
+    (extmods / "modules" / "etcd_ha.py").symlink_to(FORMULA / "_modules" / "etcd_ha.py")
+    (extmods / "modules" / "publish.py").write_text(PUBLISH)
+    opts = copy.deepcopy(minion_opts)
+    opts.update(
+        extension_modules=str(extmods),
+        cachedir=str(tmp_path / "cache"),
+        ca_is_away=str(tmp_path / "ca-is-away"),
+    )
+    main = pillar["etcd_ha"]["clusters"]["main"]
+    main["config_dir"] = str(tmp_path / "etc")
+    main["tls"]["ca"]["dir"] = str(tmp_path / "ca")
+    main["user"] = main["group"] = "root"
+    pillar["x509_signing_policies"] = policies(pillar)
+    found = Host(opts, pillar, tmp_path)
+    assert found.apply(CA, "etcd_ha.authority").failed() == {}
+    return found
+
+
+def policies(pillar):
+    """The CA's signing policies, by the same function that the pillar file uses."""
+    import etcd_ha_certificates
+    import etcd_ha_topology
+    import yaml
+
+    defaults = yaml.safe_load((FORMULA / "etcd_ha" / "defaults.yaml").read_text())
+    clusters = etcd_ha_topology.read(pillar["etcd_ha"], defaults)
+    return etcd_ha_certificates.policies(clusters.values(), CA)
+
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's: run as root")
+
+
+def test_ca_is_a_ca_for_leaves_alone_and_its_key_is_roots(host):
+    certificate = x509.load_pem_x509_certificate((host.root / "ca/main/ca.crt").read_bytes())
+    basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
+    assert (host.root / "ca/main/ca.key").stat().st_mode & 0o777 == 0o400
+    assert host.apply(CA, "etcd_ha.authority").changed() == set()
+
+
+def test_lost_ca_key_is_not_replaced(host):
+    key = host.root / "ca/main/ca.key"
+    certificate = (host.root / "ca/main/ca.crt").read_bytes()
+    key.unlink()
+    failed = host.apply(CA, "etcd_ha.authority").failed()
+    assert "backup" in failed["main: the CA has not lost its key"]
+    assert not key.exists()
+    assert (host.root / "ca/main/ca.crt").read_bytes() == certificate
+
+
+def test_first_run_makes_pairs_that_fit_with_one_question_a_leaf(host):
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed() == {}
+    ca = x509.load_pem_x509_certificate((host.pki / "ca.crt").read_bytes())
+    for purpose in ("server", "peer", "admin"):
+        assert host.pair_fits(purpose)
+        host.certificate(purpose).verify_directly_issued_by(ca)
+        assert (host.pki / f"{purpose}.key").stat().st_mode & 0o777 == 0o400
+    # ca.crt comes with the first policy; each leaf is one signature.
+    assert sorted(host.asked()) == ["policy", "sign", "sign", "sign"]
+
+
+def test_server_certificate_names_the_member_and_the_balancer(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    extension = host.certificate("server").extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    names = extension.value.get_values_for_type(x509.DNSName)
+    addresses = {str(a) for a in extension.value.get_values_for_type(x509.IPAddress)}
+    assert MEMBER in names
+    assert {"192.168.200.52", "127.0.0.1", "192.168.200.56"} <= addresses
+
+
+def test_second_run_changes_nothing(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    before = host.snapshot()
+    again = host.apply(MEMBER, "etcd_ha.certificates")
+    assert again.failed() == {}
+    assert again.changed() == set()
+    assert host.snapshot() == before
+
+
+def test_dry_run_on_a_blank_host_asks_nobody_and_writes_nothing(host):
+    host.asked()
+    dry = host.apply(MEMBER, "etcd_ha.certificates", test=True)
+    assert dry.failed() == {}
+    assert "main: the server certificate is signed by ca.example.com" in dry.changed()
+    assert host.asked() == []
+    assert not host.pki.exists()
+
+
+def renewing(host):
+    """From now on every certificate is inside its renewal window."""
+    tls = host.pillar["etcd_ha"]["clusters"]["main"]["tls"]
+    tls["days_valid"], tls["days_remaining"] = 800, 799
+    host.pillar["x509_signing_policies"] = policies(host.pillar)
+
+
+def test_renewal_makes_new_keys_and_pairs_that_fit(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    before = host.snapshot()
+    renewing(host)
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed() == {}
+    after = host.snapshot()
+    for purpose in ("server", "peer", "admin"):
+        assert after[f"{purpose}.key"] != before[f"{purpose}.key"]
+        assert after[f"{purpose}.crt"] != before[f"{purpose}.crt"]
+        assert host.pair_fits(purpose)
+        left = host.certificate(purpose).not_valid_after_utc - datetime.datetime.now(
+            datetime.timezone.utc
+        )
+        assert left.days >= 798
+    assert after["ca.crt"] == before["ca.crt"]
+
+
+def test_ca_that_is_away_leaves_the_working_pairs_alone(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    before = host.snapshot()
+    renewing(host)
+    Path(host.opts["ca_is_away"]).touch()
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed()
+    after = host.snapshot()
+    live = [name for name in before if not name.startswith("next/")]
+    assert {name: after[name] for name in live} == {name: before[name] for name in live}
+    assert all(host.pair_fits(purpose) for purpose in ("server", "peer", "admin"))
+    Path(host.opts["ca_is_away"]).unlink()
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed() == {}
+    assert all(host.pair_fits(purpose) for purpose in ("server", "peer", "admin"))
+
+
+def test_ca_that_refuses_to_sign_leaves_the_working_pair_alone(host):
+    """The policy is readable, but signing fails: the new key was made and must stay aside."""
+    host.apply(MEMBER, "etcd_ha.certificates")
+    before = host.snapshot()
+    renewing(host)
+    for policy in host.pillar["x509_signing_policies"].values():
+        policy["copypath"] = "/dev/null/nowhere"
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed()
+    after = host.snapshot()
+    assert after["next/server.key"] != before["next/server.key"]
+    for purpose in ("server", "peer", "admin"):
+        assert after[f"{purpose}.key"] == before[f"{purpose}.key"]
+        assert host.pair_fits(purpose)
+
+
+@pytest.mark.parametrize("lost", ["server.key", "next/server.key", "server.crt", "ca.crt"])
+def test_lost_file_is_made_good(host, lost):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    (host.pki / lost).unlink()
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed() == {}
+    assert (host.pki / lost).exists()
+    assert host.pair_fits("server")
+    assert host.apply(MEMBER, "etcd_ha.certificates").changed() == set()
+
+
+def test_new_balancer_means_a_new_server_certificate_only(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    before = host.snapshot()
+    main = host.pillar["etcd_ha"]["clusters"]["main"]
+    main["load_balancers"]["lb2.example.com"] = {"address": "192.168.200.57"}
+    host.pillar["x509_signing_policies"] = policies(host.pillar)
+    assert host.apply(MEMBER, "etcd_ha.certificates").failed() == {}
+    after = host.snapshot()
+    assert {name.partition(".")[0] for name in after if after[name] != before[name]} == {
+        "server",
+        "next/server",
+    }
+    assert b"192.168.200.57" not in after["server.crt"]
+    names = host.certificate("server").extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert "192.168.200.57" in {str(a) for a in names.value.get_values_for_type(x509.IPAddress)}
+
+
+def test_another_minion_is_refused_this_ones_policy(host):
+    """The policy is pinned to one minion id; the rest of the host's states do not go on."""
+    for policy in host.pillar["x509_signing_policies"].values():
+        policy["minions"] = "etcd2.example.com"
+    failed = host.apply(MEMBER, "etcd_ha.certificates").failed()
+    assert any("not permitted" in comment for comment in failed.values())
+    assert not list(host.pki.glob("*.crt"))
