@@ -14,6 +14,10 @@
 {%- do files.extend([leaf.certificate, leaf.key]) %}
 {%- endfor %}
 {%- endfor %}
+{%- if host.firewall %}
+{#- Where another firewall is in use there are none, and there are to be none. #}
+{%- do files.extend(["/etc/nftables.d/etcd_ha.nft", "/etc/systemd/system/etcd_ha-firewall.service"]) %}
+{%- endif %}
 {%- for ca in host.authorities %}
 {%- do files.extend([ca.dir ~ "/ca.crt", ca.dir ~ "/ca.key"]) %}
 {%- endfor %}
@@ -26,6 +30,14 @@
 {%- if host.entries or host.hostname %}
       - sls: etcd_ha.hosts
 {%- endif %}
+{%- if host.firewall %}
+      - sls: etcd_ha.firewall
+{%- endif %}
+{%- for part in (host.member, host.balancer) if part and part.pki and part.pki.trust_store %}
+{%- if loop.first %}
+      - sls: etcd_ha.trust
+{%- endif %}
+{%- endfor %}
 {%- if host.authorities %}
       - sls: etcd_ha.authority
 {%- endif %}

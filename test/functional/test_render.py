@@ -131,17 +131,6 @@ class TestMember:
         compiled = compile_states(MEMBER, pillar, action="none")
         assert compiled.one("etcd_ha.running")["action"] == "none"
 
-    def test_mark_is_written_last_and_knows_every_file(self, compiled):
-        applied = compiled.one("etcd_ha.applied")
-        assert compiled.chunks[-1] is applied
-        assert len(compiled.behind(applied)) == len(compiled.ids()) - 1
-        managed = {c["name"] for c in compiled.of("file.managed")}
-        managed |= {c["name"] for c in compiled.of("x509.certificate_managed")}
-        managed |= {c["name"] for c in compiled.of("x509.pem_managed")}
-        managed |= {c["key"] for c in compiled.of("etcd_ha.key_in_use")}
-        assert set(applied["files"]) == managed
-        assert applied["source"] == "0" * 64
-
     def test_environment_file_reads_back_as_the_variables(self, compiled):
         import etcd_ha_environment
 
@@ -205,6 +194,32 @@ class TestMember:
         assert compiled.one("file.managed", name=mask["name"])["follow_symlinks"] is False
         assert not compiled.of("etcd_ha.switched")
         assert compiled.one("etcd_ha.running")["program"] == "/usr/bin/etcd"
+
+
+@pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
+class TestMark:
+    """The orchestrate trusts the mark: it must come after everything, and know every file."""
+
+    @pytest.fixture
+    def compiled(self, compile_states, pillar, minion):
+        main(pillar)["tls"]["trust_store"] = True
+        main(pillar)["host"] = {"hostname": True}
+        main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
+        return sound(compile_states(minion, pillar))
+
+    def test_is_written_after_every_other_state(self, compiled):
+        applied = compiled.one("etcd_ha.applied")
+        assert compiled.chunks[-1] is applied
+        assert compiled.behind(applied) == set(compiled.ids()) - {applied["__id__"]}
+        assert applied["source"] == "0" * 64
+
+    def test_knows_every_file(self, compiled):
+        shared = {"/etc/hostname"}
+        managed = {c["name"] for c in compiled.of("file.managed")} - shared
+        managed |= {c["name"] for c in compiled.of("x509.certificate_managed")}
+        managed |= {c["name"] for c in compiled.of("x509.pem_managed")}
+        managed |= {c["key"] for c in compiled.of("etcd_ha.key_in_use")}
+        assert set(compiled.one("etcd_ha.applied")["files"]) == managed
 
 
 class TestPrepare:
