@@ -3,7 +3,9 @@
 {%- set rules = [] %}
 {%- for rule in host.firewall.rules %}
 {%- for source in rule.sources %}
-{%- do rules.append('rule family="%s" source address="%s" port port="%s" protocol="tcp" accept' | format("ipv6" if ":" in source else "ipv4", source, rule.port)) %}
+{%- set family = "ipv6" if ":" in source else "ipv4" %}
+{%- do rules.append('rule family="%s" source address="%s" port port="%s" protocol="tcp" accept'
+                    | format(family, source, rule.port)) %}
 {%- endfor %}
 {#- A positive priority comes after every other rule of the zone. #}
 {%- for family in ("ipv4", "ipv6") %}
