@@ -106,6 +106,13 @@ class Lab:
         self.sync_master()
         self.shipped = yaml.safe_load(self.pillar_file.read_text())["etcd_ha"]
 
+    def reset(self):
+        done = self.run("reset", timeout=300)
+        for host in HOSTS if done.code else ():
+            journal = ("journalctl", "-u", "salt-minion", "-n", "15", "--no-pager", "-o", "cat")
+            print(f"{host}:\n{self.exec(host, *journal).text}")
+        done.ok()
+
     def sync_master(self):
         """What the README asks of everyone once; the minions are synced by the orchestrate."""
         self.salt_run("saltutil.sync_all").ok()
@@ -116,7 +123,7 @@ class Lab:
 
     def become_blank(self):
         if self.state != "blank":
-            self.run("reset", timeout=300).ok()
+            self.reset()
             self.sync_master()
             self.state = "blank"
         self.write_pillar(self.shipped)

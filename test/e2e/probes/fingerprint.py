@@ -9,7 +9,7 @@ import subprocess
 FOLDERS = ["/etc", "/opt", "/usr/local", "/usr/lib/systemd/system", "/var/lib/dpkg/status"]
 FOLDERS += [f"/var/lib/{name}" for name in sorted(os.listdir("/var/lib")) if "etcd" in name]
 # Salt's own: what a minion caches and learns is no change of the host.
-OTHERS = ("/etc/salt/",)
+OTHERS = ("/etc/salt/", "/opt/saltstack/")
 # No program can set a file's ctime back: for programs and databases that is proof enough.
 LARGE = 256 * 1024
 
