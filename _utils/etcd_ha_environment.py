@@ -43,7 +43,9 @@ def variables(cluster: Cluster, member: Member) -> dict[str, str]:
         "ETCD_LISTEN_METRICS_URLS": f"http://127.0.0.1:{ports['metrics']}",
     }
     if member.settings["wal_dir"]:
-        result["ETCD_WAL_DIR"] = member.settings["wal_dir"]
+        # Not the directory itself: etcd makes its log as <path>.tmp and renames that, which needs
+        # the parent to be writable and no mount point (server/storage/wal/wal.go, Create).
+        result["ETCD_WAL_DIR"] = f"{member.settings['wal_dir']}/wal"
     if cluster.tls:
         result.update(_tls(cluster, member))
     result.update(_of_version(cluster.version))

@@ -23,6 +23,14 @@ def test_a_tls_member_has_every_variable(cluster):
     assert found["ETCD_FEATURE_GATES"] == "InitialCorruptCheck=true,CompactHashCheck=true"
 
 
+def test_the_log_lies_below_its_directory(pillar, defaults):
+    """etcd makes its log beside the given path and renames it: a mount point cannot be that path."""
+    pillar["clusters"]["main"]["wal_dir"] = "/srv/wal"
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    found = etcd_ha_environment.variables(cluster, cluster.members[0])
+    assert found["ETCD_WAL_DIR"] == "/srv/wal/wal"
+
+
 def test_new_never_stands_in_the_file(cluster):
     for member in cluster.members:
         found = etcd_ha_environment.variables(cluster, member)
