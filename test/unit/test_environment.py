@@ -24,7 +24,7 @@ def test_a_tls_member_has_every_variable(cluster):
 
 
 def test_the_log_lies_below_its_directory(pillar, defaults):
-    """etcd makes its log beside the given path and renames it: a mount point cannot be that path."""
+    """etcd makes its log beside the given path and renames it: no mount point can be that path."""
     pillar["clusters"]["main"]["wal_dir"] = "/srv/wal"
     cluster = etcd_ha_topology.read(pillar, defaults)["main"]
     found = etcd_ha_environment.variables(cluster, cluster.members[0])
