@@ -1,5 +1,5 @@
 {#- Everything that this minion is, in the order in which it can work. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- if host.clusters %}
 include:
   - etcd_ha.prepare

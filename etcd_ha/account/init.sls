@@ -1,4 +1,4 @@
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- set member = host.member %}
 the group {{ member.group }} exists:
   group.present:

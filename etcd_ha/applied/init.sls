@@ -1,5 +1,5 @@
 {#- The last state: what this host was made from, for the orchestrate to compare. -#}
-{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set files = [] %}
 {%- if host.member %}
 {%- do files.extend(["/etc/default/etcd", "/etc/systemd/system/" ~ host.member.unit]) %}

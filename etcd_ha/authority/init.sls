@@ -1,5 +1,5 @@
 {#- The CA of each cluster that this minion signs for. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- for ca in host.authorities %}
 {%- set key, certificate = ca.dir ~ "/ca.key", ca.dir ~ "/ca.crt" %}
 {%- for folder in (ca.dir, ca.dir ~ "/issued") %}

@@ -1,5 +1,5 @@
 {#- A load balancer. It passes TCP through: clients and members speak TLS with each other. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 include:
 {%- if host.entries or host.hostname %}
   - etcd_ha.hosts

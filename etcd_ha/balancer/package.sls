@@ -1,4 +1,4 @@
-{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set balancer = host.balancer %}
 the packages of {{ balancer.kind }} are installed:
   pkg.installed:

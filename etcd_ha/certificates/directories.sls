@@ -1,4 +1,4 @@
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 "{{ part.cluster }}: {{ part.pki.dir }} is there":
   file.directory:

@@ -1,5 +1,5 @@
 {#- The user's own certificates, out of files that lie on this host already. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 {%- set pki = part.pki %}
 "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":

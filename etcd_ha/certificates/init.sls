@@ -1,5 +1,5 @@
 {#- The certificates of a member, and the one with which a balancer checks members. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 include:
 {%- if host.member %}
   - etcd_ha.account

@@ -1,6 +1,6 @@
 {#- The user's own certificates, out of the pillar. They are named by their pillar key, so that no key
     text stands in a rendered state. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- macro pillar_key(cluster, name, part) -%}
   {%- set own = "etcd_ha:clusters:" ~ cluster ~ ":tls:files:" ~ name ~ ":" ~ part -%}
   {{ own if salt["pillar.get"](own) else "etcd_ha:tls:files:" ~ name ~ ":" ~ part }}

@@ -7,7 +7,7 @@
     Round trips to the CA: one for ca.crt, which also leaves the policy in x509's cache, and one for
     each new leaf. The CA's certificate is fetched by a slot, that is while the state runs: rendering
     asks nobody. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 {%- set pki = part.pki %}
 {%- set next = pki.dir ~ "/next" %}

@@ -1,5 +1,5 @@
 {#- What etcd reads at its start, and what root's etcdctl reads. -#}
-{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set member = host.member %}
 include:
   - etcd_ha.account

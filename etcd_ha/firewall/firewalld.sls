@@ -1,5 +1,5 @@
 {#- Rich rules in the default zone: sources that need a port are let in, all others are not. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- set rules = [] %}
 {%- for rule in host.firewall.rules %}
 {%- for source in rule.sources %}

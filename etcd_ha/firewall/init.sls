@@ -1,5 +1,5 @@
 {#- Who may reach etcd's ports (opt-in). No other port is filtered. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- set kind = host.firewall.kind %}
 {%- if kind == "auto" %}
 {%- if salt["service.status"]("firewalld") %}

@@ -1,6 +1,6 @@
 {#- A table of its own, replaced as a whole. nftables drops a packet when any table does, so the
     host's other tables stay in force. -#}
-{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set table, unit = "/etc/nftables.d/etcd_ha.nft", "etcd_ha-firewall.service" %}
 the packages of nftables are installed:
   pkg.installed:

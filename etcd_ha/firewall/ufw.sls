@@ -1,5 +1,5 @@
 {#- ufw takes the first rule that matches: who needs a port goes in front, everybody else to the end. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- for rule in host.firewall.rules %}
 {%- for source in rule.sources %}
 ufw admits {{ source }} to port {{ rule.port }}:

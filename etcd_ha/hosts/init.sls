@@ -1,4 +1,4 @@
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- if host.entries %}
 /etc/hosts names every host of the cluster:
   file.blockreplace:

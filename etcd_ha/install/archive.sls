@@ -1,5 +1,5 @@
 {#- The release lies beside others until etcd_ha.member switches to it. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- set member, install = host.member, host.member.install %}
 etcd {{ member.version }} is unpacked beside other releases:
   etcd_ha.installed:

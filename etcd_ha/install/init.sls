@@ -1,3 +1,3 @@
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 include:
   - etcd_ha.install.{{ host.member.install.method }}

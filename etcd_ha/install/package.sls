@@ -1,7 +1,7 @@
 {#- A distribution's package starts its own etcd as soon as it is unpacked (Debian's postinst calls
     deb-systemd-invoke, which leaves masked units alone). So the unit is masked first; etcd_ha.unit
     puts the formula's own unit in the mask's place. -#}
-{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set unit_file = "/etc/systemd/system/" ~ host.member.unit %}
 the distribution's own {{ host.member.unit }} does not start by itself:
 {%- if salt["file.file_exists"](unit_file) %}

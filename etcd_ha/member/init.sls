@@ -1,5 +1,5 @@
 {#- A member: every file is in place before etcd is started, restarted or looked at. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- set member, install = host.member, host.member.install %}
 include:
   - etcd_ha.account

@@ -1,5 +1,5 @@
 {#- What disturbs no running cluster: it may be applied to all hosts at once, at any time. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- if host.clusters %}
 include:
 {%- if host.entries or host.hostname %}

@@ -1,5 +1,5 @@
 {#- The cluster's CA among those that every program on this host trusts (opt-in). -#}
-{%- from "etcd_ha/map.jinja" import host, os with context %}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 include:
   - etcd_ha.certificates
 

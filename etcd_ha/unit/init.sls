@@ -1,5 +1,5 @@
 {#- The unit; etcd_ha.running reloads systemd where that is needed, beside its start. -#}
-{%- from "etcd_ha/map.jinja" import host with context %}
+{%- set host = salt["etcd_ha.host"]() %}
 {%- set member = host.member %}
 the unit of etcd is hardened:
   file.managed:
