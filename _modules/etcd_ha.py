@@ -273,7 +273,7 @@ def facts(data_dirs=None, timeout=5):
 
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
-    ``policies`` and ``authority``.
+    ``policies`` (a hash) and ``days_left`` (int, of the certificate that ends first).
 
     CLI Example:
 
@@ -295,6 +295,7 @@ def facts(data_dirs=None, timeout=5):
         "etcd": _etcd_facts(mark, data_dirs or [], _seconds(timeout)),
         "balancer": balancer,
         "policies": _policies_in_force(),
+        "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
     }
 
 

@@ -383,7 +383,7 @@ def _check_peer(clusters):
                 raise CommandExecutionError(
                     f"the master does not let {minion} ask for certificates. Add to the master's "
                     "configuration and restart salt-master:\n"
-                    f"peer:\n  {re.escape(minion)}:\n    - x509.sign_remote_certificate"
+                    f"peer:\n  {re.escape(minion)}$:\n    - x509.sign_remote_certificate"
                 )
 
 

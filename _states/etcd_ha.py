@@ -160,7 +160,7 @@ def running(
     record,
     action="none",
     start_timeout=120,
-    user="etcd",
+    version=None,
 ):
     """
     The member runs with the configuration that is on disk, and is healthy.
@@ -191,6 +191,9 @@ def running(
     start_timeout : 120
         Seconds (int) to wait until the member has joined a quorum.
 
+    version : None
+        The version (text) that must be installed, where a package decides which one that is.
+
     .. code-block:: yaml
 
         etcd1 runs and is healthy:
@@ -202,6 +205,14 @@ def running(
             - record: /var/lib/etcd_ha/main.json
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    installed = __salt__["etcd_ha.version"]()["installed"] if version else None
+    if installed and installed != version:
+        ret["result"] = False
+        ret["comment"] = (
+            f"the package brings etcd {installed}, the pillar says version {version}; nothing was "
+            f"started. Set version: {installed}, or install:method: archive"
+        )
+        return ret
     found = etcd_ha_machine.unit(unit)
     process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
     has_data = os.path.isdir(f"{environment['ETCD_DATA_DIR']}/member")
@@ -281,6 +292,7 @@ def applied(name, host, source=None, files=()):
     hashes = {path: etcd_ha_machine.sha256_file(path) for path in sorted(set(files))}
     new = etcd_ha_host.mark(host, etcd_ha_host.digest(host, source), hashes)
     new["source"] = source
+    new["expires"] = _expiries(etcd_ha_host.certificates(host), hashes, old)
     if new == old:
         return ret
     if __opts__["test"]:
@@ -412,6 +424,18 @@ def policies_loaded(name):
     return ret
 
 
+def _expiries(certificates, hashes, old):
+    """Certificate -> the time at which it ends (UTC); read anew only where the file is new."""
+    known = old.get("expires", {})
+    found = {}
+    for path in certificates:
+        if path in known and old.get("files", {}).get(path) == hashes.get(path):
+            found[path] = known[path]
+        elif os.path.exists(path):
+            found[path] = __salt__["x509.read_certificate"](path)["not_after"]
+    return found
+
+
 def _listed_checksum(sums_url, archive):
     try:
         text = __salt__["cp.get_url"](sums_url, dest=None)
@@ -495,13 +519,15 @@ def _act(changes, found, unit, cluster, record, has_data, action, start_timeout)
 
 
 def _start(verb, unit, start_timeout):
+    began = time.monotonic()
     done = _systemctl(verb, unit, timeout=start_timeout + 10)
     if done["retcode"] != 0:
         journal = __salt__["cmd.run_stdout"](
             ["journalctl", "-u", unit, "-n", "5", "--no-pager", "-o", "cat"], python_shell=False
         )
         raise CommandExecutionError(
-            f"systemctl {verb} {unit} failed within {start_timeout} s. The last lines of "
+            f"systemctl {verb} {unit} failed after {time.monotonic() - began:.0f} s "
+            f"(start_timeout is {start_timeout} s). The last lines of "
             f"journalctl -u {unit}:\n{journal}"
         )
 

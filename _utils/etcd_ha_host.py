@@ -90,6 +90,13 @@ def policies_digest(policies: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
 
 
+def certificates(host: Mapping[str, Any]) -> list[str]:
+    """The files of all leaves of a host that its CA signed, and so renews."""
+    parts = [part for part in (host["member"], host["balancer"]) if part and part["pki"]]
+    signed = [part["pki"] for part in parts if part["pki"]["ca_server"]]
+    return [leaf["certificate"] for pki in signed for leaf in pki["leaves"]]
+
+
 def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict[str, Any]:
     """What is written down on a host once its states have all passed; holds no secret."""
     member, balancer = host["member"], host["balancer"]

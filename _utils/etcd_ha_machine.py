@@ -7,6 +7,7 @@ import os
 import ssl
 import subprocess
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -125,6 +126,14 @@ def pending(unit: Mapping[str, Any], program: str) -> list[str]:
 def changed_files(files: Mapping[str, str]) -> list[str]:
     """Which files are no longer as the states left them."""
     return sorted(path for path, known in files.items() if sha256_file(path) != known)
+
+
+def days_left(expires: Mapping[str, str], now: datetime | None = None) -> int | None:
+    """Whole days until the first certificate ends, None without any; times are UTC."""
+    if not expires:
+        return None
+    first = datetime.strptime(min(expires.values()), "%Y-%m-%d %H:%M:%S")
+    return (first.replace(tzinfo=timezone.utc) - (now or datetime.now(timezone.utc))).days
 
 
 def get(

@@ -23,6 +23,8 @@ class Observed:
     has_data: bool = False
     record: Mapping[str, Any] = field(default_factory=dict)
     running: Mapping[str, str] = field(default_factory=dict)
+    pending: tuple[str, ...] = ()
+    days_left: int | None = None
     version: str = ""
     cluster_id: str = ""
     leader: bool = False
@@ -31,7 +33,6 @@ class Observed:
     members: tuple[Mapping[str, Any], ...] = ()
     balancer_healthy: bool = False
     policies: str = ""
-    authority: str = ""
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Observed":
@@ -46,6 +47,8 @@ class Observed:
             has_data=bool(etcd.get("has_data")),
             record=etcd.get("record") or {},
             running=etcd.get("environment") or {},
+            pending=tuple(etcd.get("pending", ())),
+            days_left=facts.get("days_left"),
             version=str(etcd.get("version", "")),
             cluster_id=str(etcd.get("cluster_id", "")),
             leader=bool(etcd.get("leader")),
@@ -54,7 +57,6 @@ class Observed:
             members=tuple(etcd.get("members", ())),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
             policies=str(facts.get("policies", "")),
-            authority=str(facts.get("authority", "")),
         )
 
 
@@ -217,6 +219,9 @@ def _difference(cluster: Cluster, hosts: Mapping[str, Observed]) -> str:
                 f"the pillar has members that the cluster does not know "
                 f"({', '.join(sorted(ours - urls))}); adding members is not planned yet"
             )
+    moved = _moved_data(cluster, hosts)
+    if moved:
+        return moved
     for minion, host in hosts.items():
         if host.version and host.version != cluster.version:
             return (
@@ -226,12 +231,42 @@ def _difference(cluster: Cluster, hosts: Mapping[str, Observed]) -> str:
     return ""
 
 
-def _stale(minions: Sequence[str], observed: Mapping[str, Observed], wanted: Wanted) -> list[str]:
+def _moved_data(cluster: Cluster, hosts: Mapping[str, Observed]) -> str:
+    """A member that starts on another, empty directory is a member that lost its data."""
+    for member in cluster.members:
+        running = hosts[member.minion].running
+        wanted = etcd_ha_environment.variables(cluster, member)
+        for variable, key in (("ETCD_DATA_DIR", "data_dir"), ("ETCD_WAL_DIR", "wal_dir")):
+            old, new = running.get(variable, ""), wanted.get(variable, "")
+            if running and old != new:
+                return (
+                    f"{member.minion} keeps its data with {key} {old or 'unset'}, the pillar says "
+                    f"{new or 'unset'}; moving the data of a running member is not planned yet. "
+                    f"Set {key} back"
+                )
+    return ""
+
+
+def _stale(
+    cluster: Cluster,
+    minions: Sequence[str],
+    observed: Mapping[str, Observed],
+    wanted: Wanted,
+) -> list[str]:
     return [
         minion
         for minion in minions
-        if observed[minion].digest != wanted.digests.get(minion) or observed[minion].changed_files
+        if observed[minion].digest != wanted.digests.get(minion)
+        or observed[minion].changed_files
+        or _expires(cluster, observed[minion])
     ]
+
+
+def _expires(cluster: Cluster, host: Observed) -> bool:
+    """Whether a certificate that the cluster's CA signed is inside its renewal window."""
+    if cluster.ca_minion is None or host.days_left is None:
+        return False
+    return host.days_left <= int(cluster.settings["tls"]["days_remaining"])
 
 
 def _stale_authority(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
@@ -239,7 +274,7 @@ def _stale_authority(cluster: Cluster, observed: Mapping[str, Observed], wanted:
     if minion is None:
         return False
     known = wanted.policies.get(minion, "")
-    return bool(_stale([minion], observed, wanted)) or observed[minion].policies != known
+    return bool(_stale(cluster, [minion], observed, wanted)) or observed[minion].policies != known
 
 
 def _prepare(cluster: Cluster, targets: Sequence[str]) -> Step:
@@ -288,17 +323,19 @@ def _converge(
 ) -> Plan:
     steps: list[Step] = []
     members = [member.minion for member in cluster.members]
-    stale = set(_stale(members, observed, wanted))
+    stale = set(_stale(cluster, members, observed, wanted))
     changes = {m.minion: _changes(cluster, m, observed[m.minion]) for m in cluster.members}
     stopped = {minion for minion in members if not observed[minion].active}
     sick = {minion for minion in members if not observed[minion].healthy}
-    restarts = {minion for minion in members if changes[minion]}
+    # A changed formula may change the unit too, which only the host itself can tell.
+    restarts = {m for m in members if changes[m] or observed[m].pending} | (stale - stopped)
     touched = stale | stopped | sick | restarts
     balancers = [balancer.minion for balancer in cluster.balancers]
     proxies = [
         minion
         for minion in balancers
-        if minion in _stale(balancers, observed, wanted) or not observed[minion].balancer_healthy
+        if minion in _stale(cluster, balancers, observed, wanted)
+        or not observed[minion].balancer_healthy
     ]
     authority = _stale_authority(cluster, observed, wanted)
     prepared = [m for m in cluster.hosts if m in touched or m in proxies]
@@ -386,17 +423,27 @@ def _configure(
         what = f"{member.name}: {away}apply {told}, restart ({role}){down}, then wait"
     elif not host.healthy:
         what = f"{member.name}: apply its configuration and wait until it is healthy"
+    elif host.pending:
+        what = f"{member.name}: restart it for its new {' and '.join(host.pending)} ({role})"
     else:
-        what = f"{member.name}: apply its configuration without a restart"
+        what = f"{member.name}: apply its configuration, restart only if it must ({role})"
     return Step(
         title=f"{cluster.name}: {what}",
         kind="state",
         targets=(member.minion,),
         sls=("etcd_ha",),
         action="restart",
-        why=", ".join(host.changed_files) or "the pillar or the formula changed",
-        disruptive=bool(changes),
+        why=_why(cluster, host),
+        disruptive=host.active,
     )
+
+
+def _why(cluster: Cluster, host: Observed) -> str:
+    if host.changed_files:
+        return f"{', '.join(host.changed_files)} changed on the host"
+    if _expires(cluster, host):
+        return f"a certificate expires in {host.days_left} days"
+    return "the pillar or the formula changed"
 
 
 def names(minions: Sequence[str]) -> str:

@@ -69,7 +69,7 @@ _PARTS = ("certificate", "key")
 _MEMBER_ONLY = ("address", "name")
 _CLUSTER_ONLY = ("members", "load_balancers", "token")
 # Where one cluster's hosts must agree: these may not be set for a single member.
-_CLUSTER_WIDE = ("version", "tls", "balancer", "firewall", "start_timeout")
+_CLUSTER_WIDE = ("version", "tls", "balancer", "firewall", "host", "start_timeout")
 
 
 class PillarError(ValueError):

@@ -39,7 +39,9 @@ etcd {{ member.version }} is the release in use:
     - record: {{ member.record }}
     - action: {{ host.action }}
     - start_timeout: {{ member.start_timeout }}
-    - user: {{ member.user }}
+{%- if install.method == "package" %}
+    - version: {{ member.version | json }}
+{%- endif %}
     - require:
       - sls: etcd_ha.account
       - sls: etcd_ha.install

@@ -104,6 +104,7 @@ def test_the_unhealthy_go_first(cluster):
         ("no quorum", "has no quorum"),
         ("unknown member", "does not know"),
         ("other version", "runs etcd 3.5.33"),
+        ("moved data", "Set data_dir back"),
     ],
 )
 def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
@@ -131,6 +132,8 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
         hosts = change(hosts, one, members=(*hosts[one].members, stranger))
     elif what == "other version":
         hosts = change(hosts, one, version="3.5.33")
+    elif what == "moved data":
+        hosts = change(hosts, one, running={**hosts[one].running, "ETCD_DATA_DIR": "/old"})
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
     assert says in plan.refusal
     assert plan.steps == ()
@@ -180,3 +183,18 @@ def test_the_text_says_what_and_why(cluster):
     told = etcd_ha_planner.text([plan])
     assert "main: 3 members, not bootstrapped" in told
     assert "  1. prepare etcd1, etcd2, etcd3, lb, ca" in told
+
+
+def test_a_certificate_inside_its_window_is_renewed_on_its_host_alone(cluster):
+    hosts = change(healthy(cluster), "etcd2.example.com", days_left=90)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert plan.steps[1].targets == ("etcd2.example.com",)
+    assert "expires in 90 days" in plan.steps[1].why
+    hosts = change(healthy(cluster), "etcd2.example.com", days_left=91)
+    assert etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps == ()
+
+
+def test_what_waits_on_disk_is_told_as_a_restart(cluster):
+    hosts = change(healthy(cluster), "etcd2.example.com", pending=("unit",), digest="old")
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert "restart it for its new unit" in plan.steps[1].title and plan.steps[1].disruptive
