@@ -4,6 +4,7 @@ Pure: clusters in, plain data out. Jinja prints it and decides nothing.
 """
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -329,6 +330,12 @@ def _authority(cluster: Cluster) -> dict[str, Any]:
     }
 
 
+def _plain(network: str) -> str:
+    """A network as firewalls print it: compressed, and a single address without its length."""
+    parsed = ipaddress.ip_network(network)
+    return str(parsed.network_address if parsed.num_addresses == 1 else parsed)
+
+
 def _firewall(
     cluster: Cluster, member: Member | None, balancer: Balancer | None
 ) -> dict[str, Any] | None:
@@ -336,7 +343,7 @@ def _firewall(
     settings: Mapping[str, Any] = cluster.settings["firewall"]
     if not settings["enabled"]:
         return None
-    networks = list(settings["client_networks"])
+    networks = [_plain(network) for network in settings["client_networks"]]
     peers = [other.address for other in cluster.members]
     proxies = [other.address for other in cluster.balancers]
     rules = []

@@ -1,6 +1,13 @@
 {#- ufw takes the first rule that matches: who needs a port goes in front, everybody else to the end. -#}
 {%- set host = salt["etcd_ha.host"]() %}
-{%- for rule in host.firewall.rules %}
+# It is not switched on from here: who has not yet admitted ssh and Salt would be locked out.
+ufw is in force:
+  cmd.run:
+    - name: >-
+        echo "ufw is not active on this host, so its rules protect nothing. Admit ssh and what else
+        the host needs, then: ufw enable. Or choose firewall:kind nftables" >&2; exit 1
+    - unless: LC_ALL=C ufw status | grep -q '^Status. active'
+{% for rule in host.firewall.rules %}
 {%- for source in rule.sources %}
 ufw admits {{ source }} to port {{ rule.port }}:
   cmd.run:

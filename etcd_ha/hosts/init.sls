@@ -22,7 +22,6 @@
 the running system is called {{ host.hostname }}:
   cmd.run:
     - name: hostname -F /etc/hostname
-    - unless: test "$(hostname)" = {{ host.hostname }}
-    - require:
+    - onchanges:
       - file: /etc/hostname says {{ host.hostname }}
 {%- endif %}

@@ -534,6 +534,14 @@ class TestFirewall:
         assert "ufw admits 10.1.0.0/16 to port 2379" in behind
         assert all("unless" in chunk for chunk in compiled.of("cmd.run"))
 
+    def test_ufw_that_is_switched_off_is_an_error_and_not_switched_on(self, compile_states, closed):
+        main(closed)["firewall"]["kind"] = "ufw"
+        compiled = compile_states(MEMBER, closed)
+        check = compiled.one("cmd.run", __id__="ufw is in force")
+        assert check["name"].endswith("exit 1")
+        assert check["__id__"] in compiled.behind(compiled.one("etcd_ha.running"))
+        assert not [c for c in compiled.of("cmd.run") if c["name"].startswith("ufw enable")]
+
     def test_auto_takes_the_one_in_use(self, compile_states, closed, tmp_path):
         main(closed)["firewall"]["kind"] = "auto"
         sls = {c["__sls__"] for c in compile_states(MEMBER, closed, "etcd_ha.firewall").chunks}

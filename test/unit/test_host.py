@@ -58,6 +58,17 @@ def test_peers_alone_reach_the_peer_port(pillar, defaults):
     assert set(rules[2379]) == {*rules[2380], "192.168.200.56", "10.9.0.0/16"}
 
 
+def test_sources_are_written_as_firewalls_print_them(pillar, defaults):
+    """ufw lists 10.9.0.1/32 as 10.9.0.1: written otherwise, every run would find it missing."""
+    pillar["clusters"]["main"]["firewall"] = {
+        "enabled": True,
+        "client_networks": ["10.9.0.1/32", "fd00:0:0::/64", "fd00::1/128"],
+    }
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    (rule,) = describe(cluster, "lb.example.com")["firewall"]["rules"]
+    assert rule["sources"][-3:] == ["10.9.0.1", "fd00::/64", "fd00::1"]
+
+
 def test_an_action_that_is_none_of_ours_does_nothing(cluster):
     assert describe(cluster, "etcd1.example.com", action="reinstall")["action"] == "none"
 
