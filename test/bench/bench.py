@@ -2,7 +2,8 @@
 """The figures of the formula as ratios within one run: `make bench`.
 
 Absolute seconds differ from machine to machine; each figure is set against something that was
-measured beside it on the same hosts. Times are taken inside the hosts (all share one clock), so
+measured beside it on the same hosts. The modules are synced to the master beforehand, as the
+README asks of everyone once; to the minions the first converge syncs them itself. Times are taken inside the hosts (all share one clock), so
 that the lab's own command is in none of them.
 """
 
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -58,11 +60,11 @@ def script(host, name, **wanted):
 
 
 def timed(argv):
-    """Run a command on the master: its seconds and what it printed."""
+    """Run a command on the master: its seconds, what it printed, and that with its errors."""
     found = script("master", "in_timed", argv=argv)
     if found["code"] != 0:
         raise BenchError(f"{' '.join(argv)} ended with {found['code']}:\n{found['text'][-3000:]}")
-    return found["seconds"], found["out"]
+    return found["seconds"], found["out"], found["text"]
 
 
 # The floor: what three etcd take when nobody prepares, secures or checks anything
@@ -108,9 +110,9 @@ def measure(runs, writes):
         lab("reset")
         lab("salt-run", "saltutil.sync_all")
         samples["first converge"][1].append(floor(version, mirror))
-        seconds, out = timed(ORCHESTRATE)
+        seconds, out, text = timed(ORCHESTRATE)
         samples["first converge"][0].append(seconds)
-        steps.append(step_times(out, seconds))
+        steps.append(step_times(out, text, seconds))
         for _ in range(2):
             timed(PING)
         in_turns(samples)
@@ -125,11 +127,11 @@ def measure(runs, writes):
 def in_turns(samples):
     """What a warm cluster costs against a ping, one after the other so that noise hits both."""
     for _ in range(3):
-        ping, _ = timed(PING)
-        health, _ = timed(HEALTH)
+        ping, *_ = timed(PING)
+        health, *_ = timed(HEALTH)
         samples["health"][0].append(health)
         samples["health"][1].append(ping)
-        again, out = timed(ORCHESTRATE)
+        again, out, _ = timed(ORCHESTRATE)
         changed = [name for name, state in states(out).items() if state["changes"]]
         if changed:
             raise BenchError(f"the second converge was not without changes: {changed}")
@@ -172,20 +174,21 @@ def states(out):
     return {value.get("__id__", name): value for name, value in rows}
 
 
-def step_times(out, seconds):
+def step_times(out, text, seconds):
     """Each step with its seconds, its slowest host, and that host's slowest states."""
     rows, known = [], 0.0
     for name, state in states(out).items():
         took = float(str(state.get("duration", 0)).split()[0]) / 1000
         known += took
         rows.append({"step": name, "seconds": took, **slowest_host(state)})
-    first = {
-        "step": "start, observe and plan",
-        "seconds": seconds - known,
-        "host": "",
-        "states": [],
-    }
-    return [first, *rows]
+    told = re.search(r"\(planned in ([0-9.]+) s\)", text)
+    planned = float(told[1]) if told else 0.0
+    rows.insert(0, row("observe and plan, modules synced first where they are old", planned))
+    return [row("salt-run itself: start, render, end", seconds - known - planned), *rows]
+
+
+def row(step, seconds):
+    return {"step": step, "seconds": seconds, "host": "", "states": []}
 
 
 def slowest_host(state):
