@@ -223,6 +223,7 @@ def _row(cluster, step, source):
 def _plans(name):
     clusters = _clusters(name)
     _check_peer(clusters.values())
+    _check_workers(clusters.values())
     facts = _facts(clusters.values())
     observed = {minion: etcd_ha_planner.Observed.of(found) for minion, found in facts.items()}
     wanted = _wanted(facts)
@@ -385,6 +386,24 @@ def _check_peer(clusters):
                     "configuration and restart salt-master:\n"
                     f"peer:\n  {re.escape(minion)}$:\n    - x509.sign_remote_certificate"
                 )
+
+
+def _check_workers(clusters):
+    """
+    The master must have a worker to spare while every host asks its CA.
+
+    A minion's publish holds one worker of the master, which itself needs another one to pass it on
+    (seen with Salt 3008.3: with all workers held, the master answers nobody until they time out).
+    """
+    workers = int(__opts__.get("worker_threads") or 5)
+    for one in clusters:
+        asking = len(one.members) + len(one.balancers)
+        if one.ca_minion is not None and asking >= workers:
+            raise CommandExecutionError(
+                f"{asking} hosts of {one.name} may ask the CA at once, but the master has "
+                f"{workers} workers. Set worker_threads: {2 * asking} in the master's configuration "
+                "and restart salt-master"
+            )
 
 
 def _facts(clusters):

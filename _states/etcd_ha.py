@@ -337,6 +337,48 @@ def key_kept(name, key, certificate):
     return ret
 
 
+def key_made(name, key, algo="ec", keysize=256):
+    """
+    A new private key lies on this host, root's alone to read, for a certificate to be asked for.
+
+    Each run makes a new one: let it run where there is none yet, or as the ``prereq`` of the
+    certificate. (Salt's ``x509.private_key_managed`` does the same by running three states within
+    the state, at most of a second each.)
+
+    name
+        A sentence for people.
+
+    key
+        Where it shall lie (absolute path).
+
+    algo : ec
+        ``ec`` or ``rsa``.
+
+    keysize : 256
+        Its size in bits (int).
+
+    .. code-block:: yaml
+
+        a new key for the server certificate is made where it is used:
+          etcd_ha.key_made:
+            - key: /etc/etcd/pki/next/server.key
+    """
+    old = "another" if os.path.exists(key) else "absent"
+    ret = {"name": name, "result": True, "changes": {key: {"old": old, "new": f"{algo} {keysize}"}}}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": "a new key would be made"}
+    text = __salt__["x509.create_private_key"](algo=algo, keysize=keysize)
+    temporary = f"{key}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, key)
+    return {**ret, "comment": "a new key was made"}
+
+
 def key_in_use(name, source, key, user, group):
     """
     A private key is the one that its certificate was made with, and its user's alone to read.

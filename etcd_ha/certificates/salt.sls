@@ -38,14 +38,10 @@
 {% for leaf in pki.leaves %}
 {%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
 "{{ part.cluster }}: a new key for the {{ leaf.purpose }} certificate is made where it is used":
-  x509.private_key_managed:
-    - name: {{ key }}
+  etcd_ha.key_made:
+    - key: {{ key }}
     - algo: {{ leaf.algo }}
     - keysize: {{ leaf.keysize }}
-    - new: true
-    - mode: "0400"
-    - user: root
-    - group: root
     - require:
       - file: "{{ part.cluster }}: {{ next }} is root's alone"
 {%- if salt["file.file_exists"](key) %}
@@ -53,6 +49,8 @@
       - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
 {%- endif %}
 {% endfor %}
+{#- One after the other: a question to the CA holds a worker of the master while it needs a second
+    one, so hosts that ask several at once can stop a whole master (worker_threads is 5). #}
 {%- for leaf in pki.leaves %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}":
   x509.certificate_managed:

@@ -268,10 +268,8 @@ class TestCertificates:
             found = compiled.one("etcd_ha.key_in_use", key=f"/etc/etcd/pki/{key}.key")
             assert found["user"] == owner
             assert f"main: the {key} certificate is signed by {CA}" in compiled.behind(found)
-        staged = compiled.of("x509.private_key_managed")
-        assert {(key["mode"], key["user"], key["new"]) for key in staged} == {
-            ("0400", "root", True)
-        }
+        staged = {key["key"] for key in compiled.of("etcd_ha.key_made")}
+        assert staged == {f"/etc/etcd/pki/next/{p}.key" for p in ("server", "peer", "admin")}
 
     def test_a_key_that_is_there_changes_only_with_its_certificate(
         self, compile_states, pillar, tmp_path
@@ -282,8 +280,8 @@ class TestCertificates:
         (folder / "server.key").touch()
         compiled = sound(compile_states(MEMBER, pillar, "etcd_ha.certificates"))
         bound = {
-            key["name"].rpartition("/")[2]: bool(key.get("prereq"))
-            for key in compiled.of("x509.private_key_managed")
+            key["key"].rpartition("/")[2]: bool(key.get("prereq"))
+            for key in compiled.of("etcd_ha.key_made")
         }
         # A lost key is made anew at once; x509 could not even look at the certificate without it.
         assert bound == {"server.key": True, "peer.key": False, "admin.key": False}
