@@ -401,7 +401,7 @@ def _check_workers(clusters):
         if one.ca_minion is not None and asking >= workers:
             raise CommandExecutionError(
                 f"{asking} hosts of {one.name} may ask the CA at once, but the master has "
-                f"{workers} workers. Set worker_threads: {2 * asking} in the master's configuration "
+                f"{workers} workers. Set worker_threads: {2 * asking} in its configuration "
                 "and restart salt-master"
             )
 
