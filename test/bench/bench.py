@@ -3,8 +3,8 @@
 
 Absolute seconds differ from machine to machine; each figure is set against something that was
 measured beside it on the same hosts. The modules are synced to the master beforehand, as the
-README asks of everyone once; to the minions the first converge syncs them itself. Times are taken inside the hosts (all share one clock), so
-that the lab's own command is in none of them.
+README asks of everyone once; to the minions the first converge syncs them itself. Times are taken
+inside the hosts (all share one clock), so that the lab's own command is in none of them.
 """
 
 import argparse
