@@ -1,7 +1,7 @@
 """etcd release archives in upstream's layout, each from the first source that answers.
 
-Sources, in this order: upstream's own site, the Go module proxy (where Go is installed; pinned and verified by
-the go.sum files below `test/lab/etcd-build`), the distribution's packages.
+Sources, in this order: upstream's own site, the Go module proxy (where Go is installed; pinned and
+verified by the go.sum files below `test/lab/etcd-build`), the distribution's packages.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -32,6 +33,7 @@ OLDEST_DEFAULT = (3, 5, 6)  # the demo never runs what etcd itself calls unfit f
 ALL = ("3.4.23", "3.5.16", "debian", "3.5.33", "3.6.14", "3.7.1")
 
 STORE = CACHE / "etcd"
+NEWEST_PACKAGED = STORE / ".newest-packaged"
 RECIPES = Path(__file__).resolve().parents[1] / "etcd-build"
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 UPSTREAM = "https://github.com/etcd-io/etcd/releases/download"
@@ -99,8 +101,8 @@ def default_version() -> str:
     version = get("debian").version
     if order(version) < OLDEST_DEFAULT:
         raise LabError(
-            f"the distribution has only etcd {version}, which is too old for a demo: install Go, or "
-            f"set ETCD_HA_LAB_UPSTREAM to a mirror of upstream's releases"
+            f"the distribution has only etcd {version}, which is too old for a demo: "
+            f"install Go, or set ETCD_HA_LAB_UPSTREAM to a mirror of upstream's releases"
         )
     return version
 
@@ -110,8 +112,19 @@ def get(version: str) -> Artifact:
     STORE.mkdir(parents=True, exist_ok=True)
     with (STORE / f".{version}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        have = find(version)
+        have = find(_newest_packaged() or "" if version == "debian" else version)
         return have or _fetch(version)
+
+
+def _newest_packaged() -> str | None:
+    """What `debian` meant last; a week later the distribution may have something newer."""
+    if not NEWEST_PACKAGED.exists() or _age(NEWEST_PACKAGED) > 7 * 24 * 3600:
+        return None
+    return NEWEST_PACKAGED.read_text().strip()
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _fetch(version: str) -> Artifact:
@@ -162,7 +175,9 @@ def _from_upstream(version: str, to: Path) -> Artifact:
     sums = dict(reversed(line.split()) for line in (to / "SHA256SUMS").read_text().splitlines())
     found = hashlib.sha256((to / name).read_bytes()).hexdigest()
     if sums.get(name) != found:
-        raise LabError(f"{name} from upstream has sha256 {found}, and SHA256SUMS says {sums.get(name)}")
+        raise LabError(
+            f"{name} has sha256 {found}, and upstream's SHA256SUMS says {sums.get(name)}"
+        )
     return _record(version, architecture, "upstream", to)
 
 
@@ -214,14 +229,17 @@ def _from_go(version: str, to: Path) -> Artifact:
 
 
 def _from_packages(version: str, to: Path) -> Artifact:
-    apt = _apt_of_all_suites(to / "apt")
+    with (STORE / ".apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        apt = _apt_of_all_suites(STORE / ".apt")
     rows = machine.run("apt-cache", *apt, "madison", "etcd-server").splitlines()
     # The package version, e.g. 3.5.16-4+deb13u1, with the version that it packages before the dash.
     have = sorted({row.split("|")[1].strip() for row in rows}, key=order)
     if version == "debian":
         matching = have[-1:]
     else:
-        matching = [package for package in have if re.match(re.escape(version) + r"[^\d.]", package)]
+        wanted = re.compile(re.escape(version) + r"[^\d.]")
+        matching = [package for package in have if wanted.match(package)]
     if not matching:
         raise SourceMissing(f"packages exist for {', '.join(have) or 'no version'}")
     package = matching[-1]
@@ -236,6 +254,8 @@ def _from_packages(version: str, to: Path) -> Artifact:
         if (tree / "usr/bin" / program).exists():
             shutil.move(tree / "usr/bin" / program, programs / program)
     real = _reported_version(programs / "etcd")
+    if version == "debian":
+        NEWEST_PACKAGED.write_text(real)
     return _pack(real, f"package {package}", programs, to)
 
 
@@ -246,8 +266,8 @@ def _apt_of_all_suites(home: Path) -> list[str]:
     # Security and update pockets have no etcd of their own in other suites, and may not exist.
     own = machine.codename()
     lines = {line for line in lines if line.split()[2] in suites or f" {own}-" in line}
-    (home / "lists/partial").mkdir(parents=True)
-    (home / "cache").mkdir()
+    (home / "lists/partial").mkdir(parents=True, exist_ok=True)
+    (home / "cache").mkdir(exist_ok=True)
     (home / "sources.list").write_text("\n".join(sorted(lines)) + "\n")
     (home / "status").write_text("")
     options = {
@@ -265,9 +285,12 @@ def _apt_of_all_suites(home: Path) -> list[str]:
         "APT::Sandbox::User": "root",
     }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    with step("  package lists of every suite that may have etcd"):
-        # A suite that is not there yet or any more spoils nothing.
-        subprocess.run(["apt-get", *words, "-q", "update"], capture_output=True, check=False)
+    fresh = home / "updated"
+    if not fresh.exists() or _age(fresh) > 3600:
+        with step("  package lists of every suite that may have etcd"):
+            # A suite that is not there yet or any more spoils nothing.
+            subprocess.run(["apt-get", *words, "-q", "update"], capture_output=True, check=False)
+        fresh.touch()
     return words
 
 
@@ -290,11 +313,14 @@ def _pack(version: str, source: str, programs: Path, to: Path) -> Artifact:
     architecture = machine.architecture()
     name = f"etcd-v{version}-linux-{architecture}"
     archive = to / f"{name}.tar.gz"
-    with archive.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            _add(tar, tarfile.TarInfo(name), None)
-            for program in sorted(programs.iterdir()):
-                _add(tar, tarfile.TarInfo(f"{name}/{program.name}"), program)
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        _add(tar, tarfile.TarInfo(name), None)
+        for program in sorted(programs.iterdir()):
+            _add(tar, tarfile.TarInfo(f"{name}/{program.name}"), program)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     (to / "SHA256SUMS").write_text(f"{digest}  {archive.name}\n")
     for leftover in to.iterdir():

@@ -1,7 +1,7 @@
 """The base tree: one cached file tree of the distribution, with Salt in it, under every host.
 
-A tree is known by (suite, architecture, Salt version, hash of this file and of `packages.py`): whoever
-changes the recipe gets a new tree, and whoever does not waits for nothing.
+A tree is known by suite, architecture, Salt version and a hash of this file and of `packages.py`:
+whoever changes the recipe gets a new tree, and whoever does not waits for nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,9 @@ INCLUDE = (
 
 # Needed to install Salt (timelib has no wheel), left behind in the builder.
 BUILD_PACKAGES = ("gcc", "libc6-dev", "python3-dev", "python3-venv")
+
+# Seconds that a tree of a former recipe is kept for whoever may go back to it.
+KEPT_UNUSED = 7 * 24 * 3600
 
 # Salt's own packages put it here, too.
 SALT_HOME = "/opt/saltstack/salt"
@@ -100,13 +104,7 @@ class Base:
 
     suite: str
     salt: str
-    architecture: str
-
-    @property
-    def key(self) -> str:
-        recipe = Path(__file__).read_bytes() + Path(packages.__file__).read_bytes()
-        digest = hashlib.sha256(recipe).hexdigest()[:10]
-        return f"{self.suite}-{self.architecture}-salt{self.salt}-{digest}"
+    key: str
 
     @property
     def home(self) -> Path:
@@ -123,12 +121,16 @@ class Base:
 
 def choose(suite: str | None, salt: str) -> Base:
     """The base tree for a suite (default: this machine's own) and a Salt version."""
-    return Base(suite or machine.codename(), salt, machine.architecture())
+    suite = suite or machine.codename()
+    recipe = Path(__file__).read_bytes() + Path(packages.__file__).read_bytes()
+    digest = hashlib.sha256(recipe).hexdigest()[:10]
+    return Base(suite, salt, f"{suite}-{machine.architecture()}-salt{salt}-{digest}")
 
 
 def prepare(base: Base) -> None:
     """Build the tree unless it is there. Two calls at once build it once."""
     if base.ready:
+        os.utime(base.home)
         return
     base.home.parent.mkdir(parents=True, exist_ok=True)
     with (base.home.parent / f".{base.suite}-{base.salt}.lock").open("w") as lock:
@@ -141,6 +143,16 @@ def prepare(base: Base) -> None:
         with step(f"built the base tree: {base.suite}, Salt {base.salt}"):
             _build_in_own_namespace(base, unfinished)
         unfinished.rename(base.home)
+        _forget_old(base)
+
+
+def _forget_old(base: Base) -> None:
+    """Remove trees of former recipes that no lab has used for a week."""
+    mounted = Path("/proc/self/mounts").read_text()
+    for home in base.home.parent.glob(f"{base.suite}-*-salt{base.salt}-*"):
+        idle = time.time() - home.stat().st_mtime > KEPT_UNUSED and str(home) not in mounted
+        if home != base.home and idle:
+            shutil.rmtree(home)
 
 
 def _build_in_own_namespace(base: Base, home: Path) -> None:
@@ -148,14 +160,13 @@ def _build_in_own_namespace(base: Base, home: Path) -> None:
     own = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
            "--mount-proc")  # fmt: skip
     build = (sys.executable, str(CHECKOUT / "test/lab/lab"), "_build-base")
-    words = [*machine.LEASH, *own, *build, base.suite, base.salt, str(home)]
+    words = [*machine.LEASH, *own, *build, base.suite, base.salt, base.key, str(home)]
     if subprocess.run(words, stdin=subprocess.DEVNULL).returncode:
         raise LabError(f"the base tree was not built; what was done is in {home / 'log'}")
 
 
-def build(suite: str, salt: str, home: Path) -> None:
+def build(suite: str, salt: str, key: str, home: Path) -> None:
     """Build a tree and the packages for its hosts below `home`. Runs in namespaces of its own."""
-    base = choose(suite, salt)
     log, tree, builder = home / "log", home / "tree", home / "builder"
     with step(f"  {suite}: file tree of the distribution"):
         _bootstrap(suite, tree, log)
@@ -169,8 +180,8 @@ def build(suite: str, salt: str, home: Path) -> None:
     _leave_builder(builder)
     machine.run("mv", builder / SALT_HOME[1:], _made(tree / SALT_HOME[1:]))
     shutil.rmtree(builder)
-    _finish(tree, base.key)
-    packages.preload_index(tree, home / "packages", base.key)
+    _finish(tree, key)
+    packages.preload_index(tree, home / "packages", key)
 
 
 def _bootstrap(suite: str, tree: Path, log: Path) -> None:
@@ -192,7 +203,7 @@ def _bootstrap(suite: str, tree: Path, log: Path) -> None:
 
 
 def _enter_builder(builder: Path) -> list[str]:
-    """Make the builder a place where apt and pip work; returns the words that run a command in it."""
+    """Make the builder a place where apt and pip work; returns the words before a command."""
     machine.run("mount", "-t", "proc", "proc", builder / "proc")
     machine.run("mount", "--rbind", "/dev", builder / "dev")
     machine.run("mount", "--rbind", "/etc/ssl/certs", builder / "etc/ssl/certs")

@@ -1,4 +1,4 @@
-"""One cgroup for each host: its off switch, its pause button, and the proof that nothing is left."""
+"""One cgroup for each host: its off switch, its pause button, the proof that nothing is left."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def processes(path: Path) -> list[int]:
 
 def freeze(path: Path, frozen: bool) -> None:
     (path / "cgroup.freeze").write_text("1" if frozen else "0")
-    _wait(lambda: is_frozen(path) == frozen, f"{path.name} does not {'freeze' if frozen else 'thaw'}")
+    verb = "freeze" if frozen else "thaw"
+    _wait(lambda: is_frozen(path) == frozen, f"{path.name} does not {verb}")
 
 
 def is_frozen(path: Path) -> bool:

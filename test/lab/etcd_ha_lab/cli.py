@@ -13,8 +13,8 @@ from .config import DEFAULT_DISK, DEFAULT_SALT, MIRROR_URL, current_lab, short_n
 from .ui import LabError
 
 DESCRIPTION = """\
-Real hosts on this one machine: systemd-nspawn machines with a network, a systemd and a salt-minion of
-their own, a master beside them, and a mirror with what they install. Needs root (asks sudo).
+Real hosts on this one machine: systemd-nspawn machines with a network, a systemd and a salt-minion
+of their own, a master beside them, and a mirror with what they install. Needs root (asks sudo).
 """
 
 EPILOG = f"""\
@@ -90,8 +90,8 @@ def _client(words: list[str]) -> None:
 def _build_base(words: list[str]) -> None:
     from . import base
 
-    suite, salt, home = words
-    base.build(suite, salt, Path(home))
+    suite, salt, key, home = words
+    base.build(suite, salt, key, Path(home))
 
 
 PASS_THROUGH = {
@@ -137,8 +137,9 @@ def status(a: argparse.Namespace) -> int:
 def prepare(a: argparse.Namespace) -> None:
     from . import artifacts, lab
 
-    versions = artifacts.ALL if a.all else ()
-    print(lab.prepare(a.suite, a.salt, versions))
+    lab.prepare(a.suite, a.salt)
+    for version in artifacts.ALL if a.all else ():
+        artifacts.get(version)
 
 
 def fault(a: argparse.Namespace) -> None:
@@ -230,13 +231,13 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def recipe(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--suite", help="distribution release of the hosts (default: this machine's)")
+        sub.add_argument("--suite", help="release of the distribution (default: this machine's)")
         sub.add_argument("--salt", default=DEFAULT_SALT, help="Salt version (default: %(default)s)")
 
     sub = command("up", up, "bring the lab up, or add the hosts that are missing")
     sub.add_argument("--hosts", type=int, default=3, help="etcd hosts (default: %(default)s)")
-    sub.add_argument("--balancers", type=int, default=1, help="load balancers (default: %(default)s)")
-    sub.add_argument("--disk", default=DEFAULT_DISK, help="size of a host's disk (default: %(default)s)")
+    sub.add_argument("--balancers", type=int, default=1, help="balancers (default: %(default)s)")
+    sub.add_argument("--disk", default=DEFAULT_DISK, help="disk of a host (default: %(default)s)")
     recipe(sub)
 
     command("down", down, "end the lab and check that nothing of it is left")
@@ -268,7 +269,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--one-way", action="store_true",
                      help="cut --from: still send, but hear nothing")  # fmt: skip
     sub.add_argument("--data", metavar="FOLDER", help="wipe: empty this folder only, no reboot")
-    sub.add_argument("--leave", type=int, default=0, metavar="BYTES", help="fill: leave so much free")
+    sub.add_argument("--leave", type=int, default=0, metavar="BYTES", help="fill: leave so much")
     sub.add_argument("--no-wait", dest="wait", action="store_false",
                      help="heal: do not wait for the minion")  # fmt: skip
 
@@ -278,8 +279,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         default="list",
         choices=("list", "get", "default", "newest", "url", "corrupt", "restore"),
-        help="get VERSION..|all: fetch. default: version that the demo runs. newest [3.5]: newest that "
-        "is there. corrupt VERSION: serve it spoiled. restore: serve it well again",
+        help="get VERSION..|all: fetch. default: version that the demo runs. newest [3.5]: newest "
+        "that is there. corrupt VERSION: serve it spoiled. restore: serve it well again",
     )
     sub.add_argument("version", nargs="*")
     sub.add_argument("--json", action="store_true", help="list: as JSON")

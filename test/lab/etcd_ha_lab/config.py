@@ -24,6 +24,7 @@ MIRROR_URL = f"http://{MIRROR_ADDRESS}"
 MAX_MEMBERS = 30
 MAX_BALANCERS = 30
 
+RUN = Path("/run/etcd_ha_lab")
 CHECKOUT = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etcd_ha"
 
@@ -93,7 +94,7 @@ class Places:
 
     @property
     def state(self) -> Path:
-        return Path("/run/etcd_ha_lab") / self.lab
+        return RUN / self.lab
 
     @property
     def disks(self) -> Path:
@@ -103,7 +104,7 @@ class Places:
     @property
     def lock(self) -> Path:
         # Beside the state directory, for `down` removes that one.
-        return Path("/run/etcd_ha_lab") / f"{self.lab}.lock"
+        return RUN / f"{self.lab}.lock"
 
     @property
     def record(self) -> Path:
@@ -145,6 +146,11 @@ class Places:
 
     def netns(self, name: str) -> str:
         return f"etcdha-{self.lab}-{name}"
+
+
+def labs() -> list[str]:
+    """Names of the labs that are up, or that were and left something."""
+    return [path.name for path in RUN.iterdir() if path.is_dir()] if RUN.is_dir() else []
 
 
 def current_lab() -> Places:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+from pathlib import Path
 
 from . import cgroups, hosts, lab, network, salt
 from .config import Host, Places
@@ -49,12 +52,33 @@ def wipe(places: Places, name: str, folder: str | None) -> None:
     _must_be_on(places, name)
     if not folder.startswith("/") or os.path.normpath(folder) == "/":
         raise LabError(f"--data takes the folder to empty, as /var/lib/etcd, not '{folder}'")
-    # First the processes that write there, as a lost disk would end them.
-    script = 'fuser -s -k -KILL -M -m "$1" 2>/dev/null; find "$1" -mindepth 1 -delete'
-    done = hosts.output(places, name, ["sh", "-c", script, "sh", folder])
-    if done.returncode:
-        raise LabError(f"{folder} of {name} was not emptied: {done.stderr.strip()}")
-    say(f"{folder} of {name} is empty")
+    target = places.root(name) / folder.lstrip("/")
+    if not target.is_dir():
+        raise LabError(f"{name} has no folder {folder}")
+    own = cgroups.of_host(places, name)
+    # While all stands still, nothing can write in between, and systemd cannot start anything again.
+    cgroups.freeze(own, True)
+    try:
+        for pid in _users_of(own, folder):
+            os.kill(pid, signal.SIGKILL)
+        for entry in target.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    finally:
+        cgroups.freeze(own, False)
+    say(f"{folder} of {name} is empty, and what wrote there was killed")
+
+
+def _users_of(cgroup: Path, folder: str) -> list[int]:
+    """Processes that have a file below the folder open."""
+    users = []
+    for pid in cgroups.processes(cgroup):
+        try:
+            files = [os.readlink(f.path) for f in os.scandir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        if any(file.startswith(f"{folder.rstrip('/')}/") for file in files):
+            users.append(pid)
+    return users
 
 
 def fill(places: Places, name: str, leave: int) -> None:

@@ -91,15 +91,16 @@ def boot(places: Places, host: Host) -> None:
 
 
 def _master_binds(places: Places) -> list[str]:
-    """The checkout, live and read-only, and a pillar that the machine can write."""
-    binds = [f"--bind-ro={CHECKOUT}:/srv/formula", f"--bind={places.pillar}:/srv/pillar"]
-    git = CHECKOUT / ".git"
-    if git.exists():
-        # Salt's file server walks its roots; thousands of git objects are no states.
-        empty = places.state / "empty"
-        empty.mkdir(exist_ok=True)
-        binds.append(f"--bind-ro={empty if git.is_dir() else '/dev/null'}:/srv/formula/.git")
-    return binds
+    """The checkout's formula, live and read-only, and a pillar that the machine can write."""
+    # Folders one by one: Salt's file server walks its roots once a minute, and the whole checkout
+    # may hold a virtual environment and thousands of git objects.
+    folders = sorted(f.name for f in CHECKOUT.iterdir() if f.is_dir() and _is_formula(f.name))
+    binds = [f"--bind-ro={CHECKOUT / name}:/srv/formula/{name}" for name in folders]
+    return [*binds, f"--bind={places.pillar}:/srv/pillar"]
+
+
+def _is_formula(folder: str) -> bool:
+    return not folder.startswith(".") and folder not in ("build", "docs", "test")
 
 
 def first_process(places: Places, name: str) -> int | None:
@@ -146,6 +147,8 @@ def entry(places: Places, name: str, argv: Sequence[str]) -> list[str]:
     pid = first_process(places, name)
     if pid is None:
         raise LabError(f"{name} is off: `lab fault {name} heal` switches it on")
+    if cgroups.is_frozen(cgroups.of_host(places, name)):
+        raise LabError(f"{name} is frozen: `lab fault {name} heal` lets it go on")
     terminal = f"TERM={os.environ.get('TERM', 'dumb')}"
     inside = ["/usr/bin/env", "-i", "-C", "/root", *ENVIRONMENT, terminal, *argv]
     return ["nsenter", "-t", str(pid), "-a", *inside]
@@ -174,11 +177,21 @@ def output(places: Places, name: str, argv: Sequence[str]) -> subprocess.Complet
     )
 
 
+def require_running(places: Places, names: Sequence[str]) -> None:
+    """Raise with the last words of a host that ended by itself."""
+    for name in names:
+        if not cgroups.processes(cgroups.of_host(places, name)):
+            console = (places.host(name) / "console.log").read_text(errors="replace")
+            tail = "\n    ".join(console.strip().splitlines()[-4:])
+            raise LabError(f"{name} did not boot; its console said last:\n    {tail}")
+
+
 def wait_on(places: Places, names: Sequence[str], seconds: float = 20) -> None:
     """Wait until each host's PID 1 is there."""
     deadline = time.monotonic() + seconds
     for name in names:
         while first_process(places, name) is None:
+            require_running(places, [name])
             if time.monotonic() > deadline:
                 raise LabError(
                     f"{name} did not boot: its console is in {places.host(name)}/console.log"

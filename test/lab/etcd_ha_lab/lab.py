@@ -10,7 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from . import artifacts, base, cgroups, hosts, machine, mirror, mounts, network, pillar, salt
+from . import (
+    artifacts,
+    base,
+    cgroups,
+    hosts,
+    limits,
+    machine,
+    mirror,
+    mounts,
+    network,
+    pillar,
+    salt,
+)
 from .config import DEFAULT_DISK, DEFAULT_SALT, DOMAIN, Host, Places, host_names
 from .ui import LabError, say, step, table
 
@@ -21,6 +33,7 @@ class Record:
 
     suite: str
     salt: str
+    key: str
     disk: str
     etcd: str
     hosts: list[str] = field(default_factory=list)
@@ -31,7 +44,8 @@ class Record:
 
     @property
     def base(self) -> base.Base:
-        return base.choose(self.suite, self.salt)
+        """The tree that the lab came up with, even if the recipe has changed since."""
+        return base.Base(self.suite, self.salt, self.key)
 
 
 def read(places: Places) -> Record | None:
@@ -74,8 +88,8 @@ def locked(places: Places) -> Iterator[None]:
         yield
 
 
-def prepare(suite: str | None, salt_version: str, versions: Sequence[str] | None = None) -> str:
-    """Get all that a lab needs and that stays cached; returns the default etcd version."""
+def prepare(suite: str | None, salt_version: str) -> tuple[base.Base, str]:
+    """Get what stays cached: the tools, the base tree, and etcd in the default version."""
     machine.require_tools()
     tree = base.choose(suite, salt_version)
     with ThreadPoolExecutor() as both:
@@ -83,10 +97,7 @@ def prepare(suite: str | None, salt_version: str, versions: Sequence[str] | None
         tree_ready = both.submit(base.prepare, tree)
         etcd_ready = both.submit(artifacts.default_version)
         tree_ready.result()
-        default = etcd_ready.result()
-    for version in versions or ():
-        artifacts.get(version)
-    return default
+        return tree, etcd_ready.result()
 
 
 def up(
@@ -106,8 +117,8 @@ def up(
             record = None
         if record is None:
             tear_down(places)
-            etcd = prepare(suite, salt_version)
-            record = Record(suite or machine.codename(), salt_version, disk, etcd)
+            tree, etcd = prepare(suite, salt_version)
+            record = Record(tree.suite, tree.salt, tree.key, disk, etcd)
         elif (suite or record.suite, salt_version) != (record.suite, record.salt):
             raise LabError(
                 f"the lab is up with {record.suite} and Salt {record.salt}: `lab down` first"
@@ -142,6 +153,7 @@ def _add(places: Places, record: Record, names: list[str]) -> None:
     with step("keys"):
         salt.make_keys(places, names)
     record.hosts += names
+    limits.make_room(len(names))
     with step(f"started {', '.join(names)}"):
         _start(places, record, names)
     if not fresh:
@@ -196,6 +208,8 @@ def tear_down(places: Places) -> None:
     network.remove_all(places)
     shutil.rmtree(places.state, ignore_errors=True)
     shutil.rmtree(places.disks, ignore_errors=True)
+    limits.restore()
+    network.unmount_namespaces()
     if left := remains(places):
         raise LabError("the lab left something behind:\n    " + "\n    ".join(left))
 

@@ -96,4 +96,3 @@ def restore(places: Places, version: str | None) -> None:
     """Serve the good archives again (all of them without a version)."""
     spoiled = places.corrupt / "etcd"
     shutil.rmtree(spoiled / f"v{version}" if version else spoiled, ignore_errors=True)
-

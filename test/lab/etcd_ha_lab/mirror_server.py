@@ -1,4 +1,6 @@
-"""The mirror itself, a process of its own in the lab's network. Usage: mirror_server.py ADDRESS OVER CACHE
+"""The mirror itself, a process of its own in the lab's network.
+
+Usage: mirror_server.py ADDRESS OVER CACHE
 
 /etcd/... is looked up in OVER first (planted faults), then in CACHE/etcd.
 /apt/KEY/... is CACHE/base/KEY/packages.

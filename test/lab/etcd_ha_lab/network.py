@@ -6,12 +6,18 @@ Nothing stands in the machine's own namespace, so that its network stays as it i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
-from .config import MIRROR_ADDRESS, PREFIX_LENGTH, Host, Places
+from .config import MIRROR_ADDRESS, PREFIX_LENGTH, RUN, Host, Places, labs
 from .machine import run
 
 BRIDGE = "switch"
+
+# `ip netns` mounts this folder on itself and never undoes it; the mark says that we were the first.
+NAMESPACES = Path("/run/netns")
+OURS = RUN / "netns.ours"
 
 
 def batch(netns: str, *commands: str) -> None:
@@ -20,6 +26,8 @@ def batch(netns: str, *commands: str) -> None:
 
 
 def create_switch(places: Places) -> None:
+    if not os.path.ismount(NAMESPACES):
+        OURS.touch()
     run("ip", "netns", "add", places.switch)
     batch(
         places.switch,
@@ -69,6 +77,13 @@ def namespaces(places: Places) -> list[str]:
 def remove_all(places: Places) -> None:
     for netns in namespaces(places):
         run("ip", "netns", "delete", netns)
+
+
+def unmount_namespaces() -> None:
+    """Undo what `ip netns` did to the machine, once no lab and nobody else has a namespace."""
+    if OURS.exists() and not labs() and not any(NAMESPACES.iterdir()):
+        subprocess.run(["umount", NAMESPACES], stderr=subprocess.DEVNULL)
+        OURS.unlink()
 
 
 def set_port(places: Places, name: str, up: bool) -> None:

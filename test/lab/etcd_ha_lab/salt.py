@@ -1,4 +1,4 @@
-"""Salt's side of a lab: keys made before the first boot, configurations, and waiting for minions."""
+"""Salt's side of a lab: keys made before the first boot, configuration, waiting for minions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import hosts, machine
-from .config import DOMAIN, MASTER_ADDRESS, Host, Places
+from .config import MASTER_ADDRESS, Host, Places
 from .ui import LabError
 
 PUBLISH_PORT = 4505
 
 MASTER_CONFIG = f"""\
-# The lab's master. Nothing here that the formula's README does not ask of every master, but for the two
-# lines under "the lab".
+# The lab's master. Nothing here that the formula's README does not ask of every master, but for
+# what stands under "the lab".
 file_roots:
   base:
     - /srv/salt
@@ -49,9 +49,10 @@ features:
 # The lab has no name server to ask for the names of addresses, and no graphics card to look for.
 enable_fqdns_grains: false
 enable_gpu_grains: false
-# A host that comes back after a fault is wanted at once.
+# A host that comes back after a fault is wanted at once, not in up to eleven seconds.
 random_reauth_delay: 1
-recon_max: 1000
+recon_default: 100
+recon_max: 400
 """
 
 
@@ -65,7 +66,7 @@ def make_keys(places: Places, names: Sequence[str]) -> None:
 
 def _make_key(folder: Path, name: str) -> None:
     private = folder / f"{name}.pem"
-    machine.run("openssl", "genpkey", "-quiet", "-algorithm", "RSA",
+    machine.run("openssl", "genpkey", "-algorithm", "RSA",
                 "-pkeyopt", "rsa_keygen_bits:2048", "-out", private, umask=0o077)  # fmt: skip
     machine.run("openssl", "pkey", "-in", private, "-pubout", "-out", folder / f"{name}.pub")
 
@@ -127,10 +128,11 @@ def connected(places: Places) -> set[str]:
 
 
 def wait_for(places: Places, names: Sequence[str], seconds: float = 90) -> None:
-    """Wait until every minion answers test.ping; a socket is cheap to watch, so that comes first."""
+    """Wait until every minion answers test.ping; a socket is cheap to watch, so it comes first."""
     deadline = time.monotonic() + seconds
     wanted = {Host(name).address: name for name in names}
     while missing := wanted.keys() - connected(places):
+        hosts.require_running(places, [wanted[address] for address in missing])
         if time.monotonic() > deadline:
             late = ", ".join(sorted(wanted[address] for address in missing))
             raise LabError(
@@ -145,7 +147,8 @@ def wait_for(places: Places, names: Sequence[str], seconds: float = 90) -> None:
 
 def _silent(places: Places, names: Sequence[str]) -> list[str]:
     targets = ",".join(Host(name).fqdn for name in names)
-    ping = ["salt", "--static", "--out=json", "-t", "5", "-L", targets, "test.ping"]
+    # A minion may be connected and not listening yet: then ask again, and do not wait long before.
+    ping = ["salt", "--static", "--out=json", "-t", "1", "-L", targets, "test.ping"]
     try:
         answers = json.loads(hosts.output(places, "master", ping).stdout)
     except ValueError:
