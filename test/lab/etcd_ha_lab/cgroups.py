@@ -19,6 +19,13 @@ def root() -> Path:
     raise LabError("the lab needs cgroup version 2: boot this machine with it mounted")
 
 
+def shadows(places: Places) -> list[Path]:
+    """What nspawn mirrors of a lab's cgroups into version 1 hierarchies, on a hybrid machine."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    folders = [Path(row[1]) / of_lab(places).name for row in rows if row[2] == "cgroup"]
+    return [folder for folder in folders if folder.is_dir()]
+
+
 def of_lab(places: Places) -> Path:
     return root() / f"etcd_ha_lab.{places.lab}"
 

@@ -204,6 +204,8 @@ def tear_down(places: Places) -> None:
     """Remove everything that bears this lab's name, whether or not a record speaks of it."""
     top = cgroups.of_lab(places)
     cgroups.end(top)
+    for shadow in cgroups.shadows(places):
+        cgroups.remove(shadow)
     mounts.detach(places.state)
     network.remove_all(places)
     shutil.rmtree(places.state, ignore_errors=True)
@@ -219,7 +221,7 @@ def remains(places: Places) -> list[str]:
     top = cgroups.of_lab(places)
     return [
         *(f"process {pid}" for pid in cgroups.processes(top)),
-        *(f"cgroup {top}" for _ in range(top.exists())),
+        *(f"cgroup {folder}" for folder in (top, *cgroups.shadows(places)) if folder.exists()),
         *(f"mount {point}" for point in mounts.below(places.state)),
         *(f"network namespace {name}" for name in network.namespaces(places)),
         *(f"loop device {name}" for name in mounts.loops(places)),
