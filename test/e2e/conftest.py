@@ -5,6 +5,10 @@ A test asks for the state that it needs: ``blank`` (hosts that never saw the for
 brought there once, not once a test.
 """
 
+import contextlib
+import fcntl
+import os
+import tempfile
 import time
 
 import pytest
@@ -27,11 +31,27 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def _machine():
-    lab = Lab("e2e")
-    lab.up()
-    yield lab
-    if not lab.keep:
-        lab.down()
+    lab = Lab(os.environ.get("ETCD_HA_LAB", "e2e"))
+    with alone(lab):
+        lab.up()
+        yield lab
+        if not lab.keep:
+            lab.down()
+
+
+@contextlib.contextmanager
+def alone(lab):
+    """Two suites in one lab would reset each other's hosts."""
+    with open(f"{tempfile.gettempdir()}/etcd_ha_e2e_{lab.name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.exit(
+                f"another run of these tests uses the lab {lab.name!r}: wait for its end, or set "
+                "ETCD_HA_LAB to another name (a-z and 0-9)",
+                returncode=1,
+            )
+        yield
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ class Lab:
     """One lab. ``state`` says what it is like: down, blank, converged or dirty."""
 
     def __init__(self, name):
+        self.name = name
         self.environment = {**os.environ, "ETCD_HA_LAB": name}
         self.keep = bool(os.environ.get("ETCD_HA_LAB_KEEP"))
         self.state = "down"
