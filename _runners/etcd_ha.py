@@ -29,7 +29,7 @@ __virtualname__ = "etcd_ha"
 
 BANK = "etcd_ha/clusters"
 FORMULA_MODULES = ("_modules", "_states", "_utils")
-SYNCS = ("saltutil.sync_utils", "saltutil.sync_states", "saltutil.sync_modules")
+SYNCED_BANK = "etcd_ha/synced"
 
 
 def __virtual__():
@@ -97,7 +97,7 @@ def steps(cluster=None):
     rows = []
     for one in () if refusals else plans:
         rows += [_row(clusters[one.cluster], step, source) for step in one.steps]
-        if one.steps:
+        if one.steps and not salt.cache.Cache(__opts__).contains(BANK, one.cluster):
             rows.append(
                 {
                     "id": f"{one.cluster}: remember on the master that it was bootstrapped",
@@ -411,8 +411,11 @@ def _facts(clusters):
     clusters = list(clusters)
     wanted = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
     data_dirs = sorted({m.settings["data_dir"] for one in clusters for m in one.members})
-    there = _connected(wanted)
-    digest = _modules_digest()
+    there, digest = _connected(wanted), _modules_digest()
+    cache = salt.cache.Cache(__opts__)
+    # A minion that lacks the function first loads every module that it has, to look for it.
+    blank = [minion for minion in there if not cache.contains(SYNCED_BANK, minion)]
+    _sync(blank)
     answers = _ask(there, "etcd_ha.facts", kwarg={"data_dirs": data_dirs})
     old = [
         minion
@@ -420,9 +423,10 @@ def _facts(clusters):
         if not isinstance(answer.get("ret"), dict) or answer["ret"].get("modules") != digest
     ]
     if old:
-        sys.stderr.write(f"syncing the formula's modules to {', '.join(sorted(old))}\n")
-        _ask(old, list(SYNCS), [[] for _ in SYNCS])
+        _sync(old)
         answers.update(_ask(old, "etcd_ha.facts", kwarg={"data_dirs": data_dirs}))
+    for minion in {*blank, *old} & set(answers):
+        cache.store(SYNCED_BANK, minion, {"digest": digest})
     facts = {}
     for minion, answer in answers.items():
         found = answer.get("ret")
@@ -430,6 +434,23 @@ def _facts(clusters):
             raise CommandExecutionError(f"{minion} could not tell its facts: {found}")
         facts[minion] = found
     return facts
+
+
+def _sync(minions):
+    """
+    Bring the formula's modules to minions, with one reload there at the end.
+
+    Salt asks each minion for its top file to learn the environments. Where the file server has
+    ``base`` alone there is nothing to learn, and nothing of another environment to clean away.
+    """
+    if not minions:
+        return
+    sys.stderr.write(f"syncing the formula's modules to {', '.join(sorted(minions))}\n")
+    only = {"saltenv": "base"} if _files().envs() == ["base"] else {}
+    last = "saltutil.sync_modules"
+    functions = ["saltutil.sync_utils", "saltutil.sync_states", last]
+    arguments = [[{"__kwarg__": True, "refresh": one == last, **only}] for one in functions]
+    _ask(minions, functions, arguments)
 
 
 def _connected(wanted):

@@ -304,8 +304,10 @@ def _bootstrap(
         dict.fromkeys([m.minion for m in cluster.members] + [b.minion for b in cluster.balancers])
     )
     started = names([member.minion for member in cluster.members])
+    # What takes long on a balancer (its packages) runs beside the members' start, not before it.
+    first = [m for m in cluster.hosts if cluster.member(m) or m == cluster.ca_minion]
     return (
-        _prepare(cluster, cluster.hosts),
+        _prepare(cluster, first),
         Step(
             title=f"{cluster.name}: bootstrap {started} together, the balancers beside them",
             kind="state",
