@@ -111,6 +111,7 @@ def up(
     """Bring a lab up, or add what is missing to one that is up."""
     wanted = host_names(members, balancers)
     with locked(places):
+        machine.require_tools()
         record = read(places)
         if record and not _alive(places, record):
             say("the last lab did not end in order: cleaning up after it")

@@ -89,7 +89,9 @@ def require_tools(tools: Sequence[str] = tuple(TOOLS)) -> None:
 
 def install(packages: Sequence[str]) -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "-q", "-y", "--no-install-recommends", "install", *packages]
+    # Another installation may run at the same time; a machine's own does so after its first boot.
+    command = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends",
+               "install", *packages]  # fmt: skip
     try:
         run(*command, env=quiet)
     except LabError:
