@@ -357,6 +357,8 @@ def _firewall(
                 "why": "etcd clients",
             }
         )
+        # It listens on loopback, and stays closed should that ever change.
+        rules.append({"port": ports["metrics"], "sources": [], "why": "etcd metrics"})
     if balancer:
         rules.append(
             {

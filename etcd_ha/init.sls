@@ -1,11 +1,10 @@
 {#- Everything that this minion is, in the order in which it can work. -#}
 {%- set host = salt["etcd_ha.host"]() %}
-{%- if host.clusters %}
 include:
-  - etcd_ha.prepare
-{%- if host.firewall %}
+  # Also where it is off, or the host has no part any more: rules from before are removed.
   - etcd_ha.firewall
-{%- endif %}
+{%- if host.clusters %}
+  - etcd_ha.prepare
 {%- if host.member %}
   - etcd_ha.member
 {%- endif %}
@@ -14,6 +13,7 @@ include:
 {%- endif %}
   - etcd_ha.applied
 {%- else %}
+
 {{ host.minion }} has no part in an etcd cluster:
   test.succeed_without_changes: []
 {%- endif %}

@@ -111,6 +111,9 @@ def heal(places: Places, name: str, wait: bool = True) -> None:
         return
     with step(f"{name} is on again"):
         hosts.mount(places, Host(name), record.base.tree)
+        # A kernel forgets its firewall when the power goes.
+        network.disconnect(places, name)
+        network.connect(places, Host(name))
         hosts.boot(places, Host(name))
         hosts.wait_on(places, [name])
         if wait:

@@ -125,8 +125,9 @@ def power_off(places: Places, name: str) -> None:
 
 
 def discard(places: Places, name: str) -> None:
-    """Throw a host's disk away."""
+    """Throw a host's disk away, and its network, which holds firewall rules and tracked flows."""
     power_off(places, name)
+    network.disconnect(places, name)
     mounts.detach(places.host(name))
     places.image(name).unlink(missing_ok=True)
     shutil.rmtree(places.host(name), ignore_errors=True)
