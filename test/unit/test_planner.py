@@ -183,7 +183,7 @@ def test_the_text_says_what_and_why(cluster):
     plan = etcd_ha_planner.plan(cluster, blank(cluster), wanted(cluster, recorded=False))
     told = etcd_ha_planner.text([plan])
     assert "main: 3 members, not bootstrapped" in told
-    assert "  1. prepare etcd1, etcd2, etcd3, lb, ca" in told
+    assert "  1. prepare etcd1, etcd2, etcd3, ca" in told
 
 
 def test_a_certificate_inside_its_window_is_renewed_on_its_host_alone(cluster):
