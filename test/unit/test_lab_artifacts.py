@@ -89,6 +89,28 @@ def test_a_source_that_does_not_answer_leads_to_the_next(store, upstream, monkey
     assert "go: test/lab/etcd-build has no recipe" in str(why.value)
 
 
+def test_a_page_in_place_of_the_sums_leads_to_the_next_source(store, upstream, monkeypatch):
+    monkeypatch.setenv("ETCD_HA_LAB_SOURCES", "upstream,go")
+    monkeypatch.setattr(artifacts, "RECIPES", store / "no-recipes")
+    release(upstream, "3.6.14")
+    (upstream / "v3.6.14/SHA256SUMS").write_text("<html>\n\n<p>log in first</p></html>\n")
+    with pytest.raises(artifacts.SourceMissing, match="has no line for etcd-v3"):
+        artifacts.get("3.6.14")
+    assert artifacts.cached() == []
+
+
+def test_all_that_can_be_had_is_got_and_the_rest_is_named(store, upstream, monkeypatch):
+    monkeypatch.setenv("ETCD_HA_LAB_SOURCES", "upstream")
+    monkeypatch.setattr(artifacts, "_from_packages", packaged("3.5.30", store))
+    release(upstream, "3.4.23")
+    release(upstream, "3.7.1")
+    with pytest.raises(LabError) as why:
+        artifacts.get_all()
+    assert [a.version for a in artifacts.cached()] == ["3.4.23", "3.5.30", "3.7.1"]
+    for version in ("3.5.16", "3.5.33", "3.6.14"):
+        assert f"no source gives etcd {version}" in str(why.value)
+
+
 def test_without_go_the_module_proxy_is_no_source(store, monkeypatch):
     monkeypatch.setattr(artifacts.shutil, "which", lambda *_, **__: None)
     monkeypatch.setenv("ETCD_HA_LAB_SOURCES", "go")

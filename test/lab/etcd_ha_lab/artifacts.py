@@ -116,6 +116,18 @@ def get(version: str) -> Artifact:
         return have or _fetch(version)
 
 
+def get_all() -> None:
+    """Every archive that can be had here; a LabError at the end names those that cannot."""
+    refusals = []
+    for version in ALL:
+        try:
+            get(version)
+        except SourceMissing as why:
+            refusals.append(str(why))
+    if refusals:
+        raise LabError("not all of etcd's versions can be had here:\n  " + "\n  ".join(refusals))
+
+
 def _newest_packaged() -> str | None:
     """What `debian` meant last; a week later the distribution may have something newer."""
     if not NEWEST_PACKAGED.exists() or _age(NEWEST_PACKAGED) > 7 * 24 * 3600:
@@ -172,13 +184,19 @@ def _from_upstream(version: str, to: Path) -> Artifact:
     _download(f"{base}/v{version}/SHA256SUMS", to / "SHA256SUMS")
     with step(f"  etcd {version}: downloaded from upstream"):
         _download(f"{base}/v{version}/{name}", to / name)
-    sums = dict(reversed(line.split()) for line in (to / "SHA256SUMS").read_text().splitlines())
+    wanted = _sums(to / "SHA256SUMS").get(name)
+    if not wanted:
+        raise SourceMissing(f"upstream's SHA256SUMS has no line for {name}")
     found = hashlib.sha256((to / name).read_bytes()).hexdigest()
-    if sums.get(name) != found:
-        raise LabError(
-            f"{name} has sha256 {found}, and upstream's SHA256SUMS says {sums.get(name)}"
-        )
+    if wanted != found:
+        raise LabError(f"{name} has sha256 {found}, and upstream's SHA256SUMS says {wanted}")
     return _record(version, architecture, "upstream", to)
+
+
+def _sums(file: Path) -> dict[str, str]:
+    """File name -> sha256, as `sha256sum` writes them; nothing of a proxy's own page."""
+    rows = re.compile(r"^([0-9a-f]{64}) [ *](\S+)$", re.MULTILINE)
+    return {name: digest for digest, name in rows.findall(file.read_text(errors="replace"))}
 
 
 def _download(url: str, to: Path) -> None:
@@ -281,6 +299,7 @@ def _apt_of_all_suites(home: Path) -> list[str]:
         "Dir::Etc::preferencesparts": "/dev/null",
         "Acquire::Languages": "none",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+        "Acquire::GzipIndexes": "true",
         "Acquire::Retries": "0",
         "APT::Sandbox::User": "root",
     }

@@ -138,8 +138,8 @@ def prepare(a: argparse.Namespace) -> None:
     from . import artifacts, lab
 
     lab.prepare(a.suite, a.salt)
-    for version in artifacts.ALL if a.all else ():
-        artifacts.get(version)
+    if a.all:
+        artifacts.get_all()
 
 
 def fault(a: argparse.Namespace) -> None:
@@ -175,10 +175,11 @@ def mirror(a: argparse.Namespace) -> None:
             print(mirror.listing(places))
     elif a.action == "get":
         machine.require_tools(["dpkg-deb"])
-        for version in a.version or [artifacts.DEFAULT]:
-            for one in artifacts.ALL if version == "all" else (version,):
-                artifacts.get(one)
-        print(mirror.listing(places))
+        try:
+            for version in a.version or [artifacts.DEFAULT]:
+                artifacts.get_all() if version == "all" else artifacts.get(version)
+        finally:
+            print(mirror.listing(places))
     elif a.action == "default":
         print(artifacts.default_version())
     elif a.action == "newest":
