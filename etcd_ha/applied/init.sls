@@ -30,7 +30,7 @@
 {%- if host.entries or host.hostname %}
       - sls: etcd_ha.hosts
 {%- endif %}
-{%- if host.firewall or host.member or host.balancer %}
+{%- if host.member or host.balancer %}
       - sls: etcd_ha.firewall
 {%- endif %}
 {%- for part in (host.member, host.balancer) if part and part.pki and part.pki.trust_store %}
