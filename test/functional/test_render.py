@@ -422,6 +422,14 @@ class TestHaproxy:
         main(pillar)["version"] = "3.5.33"
         assert "uri /health?exclude=NOSPACE" in self.text(compile_states, pillar)
 
+    @pytest.mark.parametrize("version", ["3.4.22", "3.4.45", "3.5.6", "3.5.33"])
+    def test_before_3_6_a_learner_is_told_by_a_read(self, compile_states, pillar, version):
+        main(pillar)["version"] = version
+        text = self.text(compile_states, pillar)
+        assert "/readyz" not in text
+        assert text.index("http-check expect status 200") < text.index("POST uri /v3/kv/range")
+        assert 'http-check expect ! string "not supported for learner"' in text
+
     def test_watches_may_be_silent(self, compile_states, pillar):
         main(pillar)["balancer"] = {"idle_timeout": 7200}
         text = self.text(compile_states, pillar)
