@@ -30,6 +30,10 @@ with ThreadPoolExecutor(len(targets)) as each:
 @pytest.fixture
 def guarded(fresh):
     """Blank hosts with firewalls that their owner switched on, with rules of his own."""
+    for host in (*MEMBERS, "lb"):
+        assert fresh.exec(host, "nft", "list", "ruleset").ok().out == "", (
+            "a reset left rules behind"
+        )
     fresh.exec("etcd1", "nft", "add", "table", "inet", "theirs").ok()
     script = (
         "apt-get -q -y install firewalld >/dev/null && "
