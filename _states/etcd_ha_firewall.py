@@ -6,6 +6,7 @@ begins with ``etcd_ha:``, in firewalld they are a policy of their own, in nftabl
 """
 
 import os
+import shutil
 import tempfile
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
@@ -277,6 +278,9 @@ def _clear_firewalld(ret):
 
 
 def _clear_ufw(ret):
+    if not shutil.which("ufw"):
+        # A package that was removed leaves its rules behind as a file, and they do nothing.
+        return
     found = _ufw_rules()
     if any(rule.ours for rules in found.values() for rule in rules):
         done = _ufw_apply(ret, etcd_ha_firewall.ufw_commands([], found))

@@ -17,6 +17,7 @@
 {%- if host.firewall %}
 {#- Where another firewall is in use there are none, and there are to be none. #}
 {%- do files.extend(["/etc/nftables.d/etcd_ha.nft", "/etc/systemd/system/etcd_ha-firewall.service"]) %}
+{%- do files.append("/etc/firewalld/policies/etcd_ha.xml") %}
 {%- endif %}
 {%- for ca in host.authorities %}
 {%- do files.extend([ca.dir ~ "/ca.crt", ca.dir ~ "/ca.key"]) %}
