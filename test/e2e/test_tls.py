@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 
 import pytest
 from cryptography import x509
@@ -66,18 +67,54 @@ def test_a_client_with_a_certificate_gets_in(converged, host, version):
     assert '"health":"true"' in found["body"].replace(" ", "")
 
 
-@pytest.mark.parametrize("host", [*MEMBERS, "lb"])
+def asked_in_the_clear(lab, host, port):
+    """How plain HTTP from the CA's host ends, and from where the port was reached, if it was."""
+    found = lab.probe("ca", "plain", lab.address(host), port, "/health")
+    return found, found.pop("from", None)
+
+
+def refusals(lab, source, hosts=MEMBERS):
+    """How often these members say that they refused what came from there: it spoke no TLS."""
+    lines = []
+    for host in hosts:
+        done = lab.exec(host, "journalctl", "-u", "etcd", "-o", "cat", "--no-pager").ok()
+        lines += [line for line in done.out.splitlines() if f'"remote-addr":"{source}' in line]
+    return sum("does not look like a TLS handshake" in line for line in lines)
+
+
+def wait_for_refusals(lab, source, count, hosts=MEMBERS, seconds=10):
+    deadline = time.monotonic() + seconds
+    while (found := refusals(lab, source, hosts)) < count and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert found >= count, f"{', '.join(hosts)} did not refuse {source} for want of TLS"
+
+
+# etcd hangs up without a word, and tells its journal why.
+HUNG_UP = "RemoteDisconnected: Remote end closed connection without response"
+
+
+@pytest.mark.parametrize("host", MEMBERS)
 @pytest.mark.parametrize("port", [CLIENT, PEER])
 def test_plain_http_is_refused(converged, host, port):
-    if host == "lb" and port == PEER:
-        assert (
-            "refused"
-            in converged.probe("ca", "plain", converged.address(host), port, "/")["error"].lower()
-        ), "a balancer has no peer port"
-        return
-    found = converged.probe("ca", "plain", converged.address(host), port, "/health")
-    assert found.get("status", 400) == 400, found
-    assert "health" not in found.get("body", ""), found
+    found, source = asked_in_the_clear(converged, host, port)
+    assert source, f"the port is not open: {found}"
+    assert found == {"error": HUNG_UP}
+    wait_for_refusals(converged, source, 1, hosts=[host])
+
+
+def test_plain_http_is_refused_through_the_balancer(converged):
+    """A balancer that has no member left hangs up as well: a member must have said no."""
+    balancer = f"{converged.address('lb')}:"
+    before = refusals(converged, balancer)
+    found, source = asked_in_the_clear(converged, "lb", CLIENT)
+    assert source, f"the port is not open: {found}"
+    assert found == {"error": HUNG_UP}
+    wait_for_refusals(converged, balancer, before + 1)
+
+
+def test_a_balancer_has_no_peer_port(converged):
+    found, source = asked_in_the_clear(converged, "lb", PEER)
+    assert source is None and "ConnectionRefusedError" in found["error"], found
 
 
 @pytest.mark.parametrize("host", [*MEMBERS, "lb"])
