@@ -29,10 +29,10 @@ def describe(
 ) -> dict[str, Any]:
     """Everything that this minion is in these clusters.
 
-    ``step`` is what the orchestrate hands over: ``action``, ``successor``, and the ``stage`` where
-    a member shall not be as the pillar says yet.
+    ``step`` is what the orchestrate hands over: ``action``, ``successor``, ``endpoints``, and the
+    ``stage`` where a member shall not be as the pillar says yet.
 
-    Returns ``{minion, action, successor, clusters, entries, hostname, member, balancer,
+    Returns ``{minion, action, successor, endpoints, clusters, entries, hostname, member, balancer,
     authorities, firewall}``;
     ``member`` and ``balancer`` are None where the minion is none.
     """
@@ -46,8 +46,7 @@ def describe(
     for cluster in clusters:
         the_member, the_balancer = cluster.member(minion), cluster.balancer(minion)
         if the_member:
-            staged = dataclasses.replace(cluster, version=stage.get("version", cluster.version))
-            member = _member(staged, the_member, arch, stage.get("transport"))
+            member = _member(*_staged(cluster, the_member, stage), arch, stage.get("transport"))
         if the_balancer:
             balancer = _balancer(cluster, the_balancer)
         if the_member or the_balancer:
@@ -57,6 +56,7 @@ def describe(
         "minion": minion,
         "action": action if action in ACTIONS else "none",
         "successor": step.get("successor", ""),
+        "endpoints": step.get("endpoints", ""),
         "clusters": [cluster.name for cluster in clusters],
         "entries": _entries(serving) if serving else [],
         "hostname": _hostname(serving, minion),
@@ -65,6 +65,18 @@ def describe(
         "authorities": [_authority(c) for c in clusters if c.ca_minion == minion],
         "firewall": firewall,
     }
+
+
+def _staged(cluster: Cluster, member: Member, stage: Mapping[str, str]) -> tuple[Cluster, Member]:
+    """The member as it shall be for the time being; see ``etcd_ha_stages``."""
+    settings = dict(member.settings)
+    if stage.get("data_dir"):
+        settings["data_dir"] = stage["data_dir"]
+        settings["wal_dir"] = stage.get("wal_dir", "").rpartition("/")[0] or None
+    return (
+        dataclasses.replace(cluster, version=stage.get("version") or cluster.version),
+        dataclasses.replace(member, settings=settings),
+    )
 
 
 def record_file(cluster: str) -> str:
@@ -88,7 +100,7 @@ def os_file(os: str, os_family: str) -> str:
 
 def digest(host: Mapping[str, Any], source: str) -> str:
     """One hash of all that a host should be; ``source`` is the hash of the formula's states."""
-    wanted = {key: host[key] for key in host if key not in ("action", "successor")}
+    wanted = {key: host[key] for key in host if key not in ("action", "successor", "endpoints")}
     text = json.dumps([wanted, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -458,6 +458,7 @@ class _Convergence:
                 sls=("etcd_ha",),
                 action="join",
                 stage=_handed(self.cluster, stage),
+                endpoints=self._endpoints(),
                 why=why,
             )
         )
@@ -598,6 +599,11 @@ class _Convergence:
         staying = [m for m in self.ids if self.ids[m] in self.membership.healthy]
         able = [m for m in staying if self.observed[m].healthy] or staying
         return min(able, key=lambda m: self.observed[m].leader)
+
+    def _endpoints(self) -> str:
+        """Where the healthy voters serve clients now, as etcdctl takes it."""
+        fit = [e for one, e in self.membership.entries.items() if one in self.membership.healthy]
+        return ",".join(url for entry in fit for url in entry.get("client_urls", ()))
 
     def _through(self) -> Mapping[str, str]:
         found: Mapping[str, str] = self.cluster.settings["upgrade"]["through"]
