@@ -295,7 +295,7 @@ def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
         "listen": _listen(settings["kind"], settings["bind"], balancer.address, settings["port"]),
         "url": cluster.balancer_url(balancer),
         "tls": cluster.tls,
-        "check_path": _check_path(cluster.version),
+        "checks": _checks(cluster.version),
         "check_interval": settings["check_interval"],
         "check_timeout": settings["check_timeout"],
         "idle_timeout": settings["idle_timeout"],
@@ -325,16 +325,28 @@ def _listen(kind: str, bind: str, address: str, port: int) -> str:
     return f"*:{port}"
 
 
-def _check_path(version: str) -> str:
-    """What tells that a member can serve clients.
+# What a learner refuses, whoever asks, and what it says (etcd's api/v3rpc/interceptor.go).
+_FOR_VOTERS = {
+    "method": "POST",
+    "path": "/v3/kv/range",
+    "body": '{"key":"AA==","count_only":true}',
+    "expect": '! string "not supported for learner"',
+}
+
+
+def _checks(version: str) -> list[dict[str, str]]:
+    """What tells that a member can serve clients: HTTP requests, and what HAProxy is to expect.
 
     NOSPACE, which every member raises at once, must not empty the balancer. A learner must not be
-    in it: /readyz fails there from 3.6.0 on (https://github.com/etcd-io/etcd/pull/19086), while
-    /health answers 200.
+    in it. From 3.6 on /readyz says both (https://github.com/etcd-io/etcd/pull/19086). 3.5 knows
+    ``non_learner`` from 3.5.19 on alone, 3.4 never, and while 3.4 is upgraded to 3.5 both answer to
+    the same checks. So there /health, which a learner answers with 200, is followed by a read that
+    a learner refuses. Under authentication voters refuse it too, but in other words.
     """
+    healthy = {"method": "GET", "body": "", "expect": "status 200"}
     if etcd_ha_release.parse(version) >= etcd_ha_release.Version(3, 6, 0):
-        return "/readyz"
-    return "/health?exclude=NOSPACE"
+        return [{**healthy, "path": "/readyz"}]
+    return [{**healthy, "path": "/health?exclude=NOSPACE"}, _FOR_VOTERS]
 
 
 def _authority(cluster: Cluster) -> dict[str, Any]:

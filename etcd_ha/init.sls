@@ -1,8 +1,10 @@
 {#- Everything that this minion is, in the order in which it can work. -#}
 {%- set host = salt["etcd_ha.host"]() %}
 include:
+{%- if host.member or host.balancer or not host.clusters %}
   # Also where it is off, or the host has no part any more: rules from before are removed.
   - etcd_ha.firewall
+{%- endif %}
 {%- if host.clusters %}
   - etcd_ha.prepare
 {%- if host.member %}

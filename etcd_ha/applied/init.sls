@@ -17,6 +17,7 @@
 {%- if host.firewall %}
 {#- Where another firewall is in use there are none, and there are to be none. #}
 {%- do files.extend(["/etc/nftables.d/etcd_ha.nft", "/etc/systemd/system/etcd_ha-firewall.service"]) %}
+{%- do files.append("/etc/firewalld/policies/etcd_ha.xml") %}
 {%- endif %}
 {%- for ca in host.authorities %}
 {%- do files.extend([ca.dir ~ "/ca.crt", ca.dir ~ "/ca.key"]) %}
@@ -30,7 +31,7 @@
 {%- if host.entries or host.hostname %}
       - sls: etcd_ha.hosts
 {%- endif %}
-{%- if host.firewall or host.member or host.balancer %}
+{%- if host.member or host.balancer %}
       - sls: etcd_ha.firewall
 {%- endif %}
 {%- for part in (host.member, host.balancer) if part and part.pki and part.pki.trust_store %}

@@ -10,8 +10,6 @@ include:
 {%- if host.balancer.pki and host.balancer.pki.trust_store %}
   - etcd_ha.trust
 {%- endif %}
-{%- if host.firewall %}
   - etcd_ha.firewall
-{%- endif %}
   - etcd_ha.balancer.package
   - etcd_ha.balancer.{{ host.balancer.kind }}

@@ -13,9 +13,7 @@ include:
 {%- if member.pki and member.pki.trust_store %}
   - etcd_ha.trust
 {%- endif %}
-{%- if host.firewall %}
   - etcd_ha.firewall
-{%- endif %}
   - etcd_ha.environment
   - etcd_ha.unit
 {%- if install.method == "archive" %}
@@ -54,9 +52,7 @@ etcd {{ member.version }} is the release in use:
 {%- if member.pki %}
       - sls: etcd_ha.certificates
 {%- endif %}
-{%- if host.firewall %}
       - sls: etcd_ha.firewall
-{%- endif %}
       - sls: etcd_ha.environment
       - sls: etcd_ha.unit
 {%- if install.method == "archive" %}

@@ -16,6 +16,7 @@ FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
+    "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
 }
 # Cells split at bars that are not escaped.
 _CELLS = re.compile(r"(?<!\\)\|")
@@ -104,13 +105,17 @@ def test_every_public_function_shows_an_example(face, name):
     mark = FACES[face][1]
     assert mark in doc, f"{face}: {name} lacks {mark!r}"
     example = doc.partition(mark)[2]
-    assert f"etcd_ha.{name}" in example, f"{face}: the example of {name} does not use it"
+    assert f"{pathlib.Path(face).stem}.{name}" in example, (
+        f"{face}: the example of {name} does not use it"
+    )
 
 
 @pytest.mark.parametrize("face", FACES)
 def test_modules_page_lists_the_public_functions_and_no_others(face):
     listed = first_column((ROOT / "docs" / "modules.md").read_text(), FACES[face][0])
-    assert sorted(listed) == sorted(f"etcd_ha.{name}" for name in public_functions(face))
+    assert sorted(listed) == sorted(
+        f"{pathlib.Path(face).stem}.{name}" for name in public_functions(face)
+    )
 
 
 def anchors(page):
@@ -140,6 +145,13 @@ def test_a_broken_link_is_seen(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One head\n[a](page.md#one-head) [b](#no) [c](gone.md) [d](https://x.y/)\n")
     assert broken_links(page) == ["#no", "gone.md"]
+
+
+def test_the_formula_has_one_version():
+    formula = yaml.safe_load((ROOT / "FORMULA").read_text())["version"]
+    project = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    newest = re.search(r"^## (\d[\d.]+\d)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert str(formula) == project[1] == newest[1]
 
 
 def test_every_page_is_reached_from_the_readme():

@@ -1,5 +1,6 @@
 """What the lab reads from the machine it runs on, and what it does where it finds leftovers."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
 
-from etcd_ha_lab import base, limits, machine, packages
+from etcd_ha_lab import base, config, limits, machine, packages
 from etcd_ha_lab.ui import LabError
 
 TARGETS = """\
@@ -75,25 +76,40 @@ class TestInotifyLimit:
     def limit(self, tmp_path, monkeypatch):
         monkeypatch.setattr(limits, "LIMIT", tmp_path / "limit")
         monkeypatch.setattr(limits, "BEFORE", tmp_path / "before")
-        monkeypatch.setattr(limits, "in_use", lambda: 100)
-        monkeypatch.setattr(limits, "labs", lambda: [])
+        monkeypatch.setattr(limits, "in_use", lambda: 60)
+        for module in (limits, config):
+            monkeypatch.setattr(module, "RUN", tmp_path / "run")
+        monkeypatch.setattr(limits, "labs", config.labs)
         limits.LIMIT.write_text("128\n")
         return limits.LIMIT
 
+    def add(self, lab, *hosts):
+        for name in hosts:
+            config.Places(lab).host(name).mkdir(parents=True)
+
     def test_a_limit_with_room_is_left_alone(self, limit):
-        limits.make_room(3)
+        self.add("lab", "master", "etcd1", "etcd2")
+        limits.make_room()
         assert limit.read_text() == "128\n"
         assert not limits.BEFORE.exists()
 
-    def test_a_limit_without_room_is_raised_and_set_back(self, limit):
-        limits.make_room(6)
+    def test_a_limit_without_room_is_raised_and_set_back(self, limit, tmp_path):
+        self.add("lab", *(f"etcd{n}" for n in range(9)))
+        limits.make_room()
         assert limit.read_text() == str(limits.ROOMY)
+        shutil.rmtree(tmp_path / "run/lab")
         limits.restore()
         assert limit.read_text() == "128"
 
-    def test_it_stays_while_another_lab_runs(self, limit, monkeypatch):
-        limits.make_room(6)
-        monkeypatch.setattr(limits, "labs", lambda: ["other"])
+    def test_hosts_of_other_labs_count_before_they_boot(self, limit):
+        for lab in ("one", "two", "three"):
+            self.add(lab, "master", "etcd1", "etcd2")
+        limits.make_room()
+        assert limit.read_text() == str(limits.ROOMY)
+
+    def test_it_stays_while_another_lab_runs(self, limit):
+        self.add("lab", *(f"etcd{n}" for n in range(9)))
+        limits.make_room()
         limits.restore()
         assert limit.read_text() == str(limits.ROOMY)
 

@@ -70,3 +70,17 @@ def test_an_example_becomes_two_files(tmp_path, monkeypatch):
     assert pillar.write(Places("unit"), None, tmp_path / "example")
     assert "etcd_ha_signing_policies" in (tmp_path / "pillar/top.sls").read_text()
     assert "198.18.0.11" in (tmp_path / "pillar/etcd_ha.sls").read_text()
+
+
+def test_the_pillar_belongs_to_who_called_sudo(monkeypatch, tmp_path):
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    given = {}
+    monkeypatch.setattr(pillar.os, "chown", lambda path, *who, **_: given.update({path.name: who}))
+    monkeypatch.setattr(Places, "pillar", tmp_path / "pillar")
+    (tmp_path / "pillar.example").write_text(EXAMPLE)
+    pillar.write(Places("lab"), None, tmp_path / "pillar.example")
+    assert given == {}
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "1001")
+    pillar.write(Places("lab"), None, tmp_path / "pillar.example")
+    assert given == dict.fromkeys(("pillar", "top.sls", "etcd_ha.sls"), (1000, 1001))

@@ -44,6 +44,9 @@ KEPT_UNUSED = 7 * 24 * 3600
 # a host's package installation shall take as long as on a real disk.
 DPKG_OPTIONS = ("path-exclude=/usr/share/man/*", "path-exclude=/usr/share/doc/*")
 
+# A machine behind a proxy of its own trusts more than the distribution does.
+MACHINE_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
 # Salt's own packages put it here, too.
 SALT_HOME = "/opt/saltstack/salt"
 
@@ -210,7 +213,8 @@ def _enter_builder(builder: Path) -> list[str]:
     """Make the builder a place where apt and pip work; returns the words before a command."""
     machine.run("mount", "-t", "proc", "proc", builder / "proc")
     machine.run("mount", "--rbind", "/dev", builder / "dev")
-    machine.run("mount", "--rbind", "/etc/ssl/certs", builder / "etc/ssl/certs")
+    if MACHINE_CERTIFICATES.exists():  # else the builder's own must not be hidden by nothing
+        machine.run("mount", "--rbind", "/etc/ssl/certs", builder / "etc/ssl/certs")
     shutil.copy("/etc/resolv.conf", _plain_file(builder / "etc/resolv.conf"))
     hosts = [line for line in Path("/etc/hosts").read_text().splitlines() if line.strip()]
     (builder / "etc/hosts").write_text("\n".join(hosts) + "\n")
@@ -223,7 +227,8 @@ def _enter_builder(builder: Path) -> list[str]:
 def _leave_builder(builder: Path) -> None:
     for place in ("var/cache/pip", "etc/ssl/certs", "dev", "proc"):
         # Lazy: whatever still holds a device open is of no concern to the tree.
-        machine.run("umount", "--recursive", "--lazy", builder / place)
+        if os.path.ismount(builder / place):
+            machine.run("umount", "--recursive", "--lazy", builder / place)
 
 
 def _build_environment(builder: Path) -> list[str]:

@@ -58,8 +58,9 @@ def main() -> int:
 
 def _on_master(program: str):
     def call(words: list[str]) -> None:
-        from . import hosts
+        from . import hosts, lab
 
+        lab.require(current_lab())
         hosts.execute(current_lab(), "master", [program, *words])
 
     return call
@@ -117,7 +118,7 @@ def up(a: argparse.Namespace) -> None:
 def down(_: argparse.Namespace) -> None:
     from . import lab
 
-    machine.require_tools()
+    machine.require_tools(["ip", "losetup"])
     lab.down(current_lab())
 
 
@@ -207,6 +208,9 @@ def pillar(a: argparse.Namespace) -> None:
 
 
 def pillar_dir(_: argparse.Namespace) -> None:
+    from . import lab
+
+    lab.require(current_lab())
     print(current_lab().pillar)
 
 

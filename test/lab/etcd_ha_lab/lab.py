@@ -154,7 +154,6 @@ def _add(places: Places, record: Record, names: list[str]) -> None:
     with step("keys"):
         salt.make_keys(places, names)
     record.hosts += names
-    limits.make_room(len(names))
     with step(f"started {', '.join(names)}"):
         _start(places, record, names)
     if not fresh:
@@ -169,6 +168,9 @@ def _add(places: Places, record: Record, names: list[str]) -> None:
 
 def _start(places: Places, record: Record, names: Sequence[str]) -> None:
     """Blank disks, then boots: the master first, for the others wait for it."""
+    for name in names:
+        places.host(name).mkdir(parents=True, exist_ok=True)
+    limits.make_room()
     for name in sorted(names, key=lambda name: name != "master"):
         host = Host(name)
         hosts.create(places, host, record.base.tree, record.disk)

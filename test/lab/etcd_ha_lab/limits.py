@@ -9,38 +9,51 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .config import RUN, labs
+from .config import RUN, Places, labs
 from .ui import say
 
 LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 BEFORE = RUN / "inotify.before"
 PER_HOST = 8
 ROOMY = 1024
+HOSTS_CGROUP = "/etcd_ha_lab."
 
 
 def in_use() -> int:
-    """inotify instances of all processes on this machine."""
+    """inotify instances of all processes on this machine, but for those in labs' hosts."""
     count = 0
     for process in os.scandir("/proc"):
         if not process.name.isdigit():
             continue
         try:
-            for descriptor in os.scandir(f"/proc/{process.name}/fd"):
-                count += os.readlink(descriptor.path) == "anon_inode:inotify"
+            files = [os.readlink(d.path) for d in os.scandir(f"/proc/{process.name}/fd")]
+            own = files.count("anon_inode:inotify")
+            if own and HOSTS_CGROUP not in Path(f"/proc/{process.name}/cgroup").read_text():
+                count += own
         except OSError:  # it ended under our hands
             continue
     return count
 
 
-def make_room(hosts: int) -> None:
-    """Raise the limit if that many more hosts would not boot under it."""
+def hosts_of_all_labs() -> int:
+    return sum(len(list(Places(lab).host("").glob("*"))) for lab in labs())
+
+
+def make_room() -> None:
+    """Raise the limit if the hosts of all labs, those still to boot too, do not fit under it.
+
+    What hosts hold right now says little: another lab's may be booting. A host for which there is
+    no room left comes up without a minion that answers.
+    """
     limit = int(LIMIT.read_text())
-    if limit >= ROOMY or in_use() + hosts * PER_HOST <= limit:
+    needed = in_use() + hosts_of_all_labs() * PER_HOST
+    if limit >= needed:
         return
     if not BEFORE.exists():
         BEFORE.write_text(str(limit))
-    LIMIT.write_text(str(ROOMY))
-    say(f"raised fs.inotify.max_user_instances from {limit} to {ROOMY} until the last lab is down")
+    roomy = max(ROOMY, needed)
+    LIMIT.write_text(str(roomy))
+    say(f"raised fs.inotify.max_user_instances from {limit} to {roomy} until the last lab is down")
 
 
 def restore() -> None:

@@ -26,6 +26,7 @@ TOOLS = {
     "dpkg-deb": "dpkg",
     "openssl": "openssl",
     "ss": "iproute2",
+    "update-ca-certificates": "ca-certificates",  # for upstream's site, and pip's start from 24.2 on
 }
 
 # A child of ours ends with us, even when we are killed.

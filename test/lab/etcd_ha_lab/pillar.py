@@ -5,6 +5,7 @@ Text is replaced, not parsed: comments stay, and what the demo runs is the file 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -55,4 +56,13 @@ def write(places: Places, version: str | None, example: Path = EXAMPLE) -> bool:
         return False
     (places.pillar / "top.sls").write_text(TOP)
     (places.pillar / "etcd_ha.sls").write_text(adapt(example.read_text(), version))
+    for path in (places.pillar, *places.pillar.iterdir()):
+        _give_to_caller(path)
     return True
+
+
+def _give_to_caller(path: Path) -> None:
+    """Who called sudo may edit the pillar without it."""
+    if "SUDO_UID" in os.environ:
+        os.chown(path, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]),
+                 follow_symlinks=False)  # fmt: skip

@@ -128,21 +128,38 @@ def connected(places: Places) -> set[str]:
 
 
 def wait_for(places: Places, names: Sequence[str], seconds: float = 90) -> None:
-    """Wait until every minion answers test.ping; a socket is cheap to watch, so it comes first."""
-    deadline = time.monotonic() + seconds
+    """Wait until every minion answers test.ping; a socket is cheap to watch, so it comes first.
+
+    A slow machine gets the time that it needs: `seconds` pass without one more minion, or it waits.
+    """
     wanted = {Host(name).address: name for name in names}
-    while missing := wanted.keys() - connected(places):
-        hosts.require_running(places, [wanted[address] for address in missing])
+    missing, deadline = set(wanted), time.monotonic() + seconds
+    while missing:
+        before, missing = missing, wanted.keys() - connected(places)
+        if len(missing) < len(before):
+            deadline = time.monotonic() + seconds
+        late = sorted(wanted[address] for address in missing)
+        hosts.require_running(places, late)
         if time.monotonic() > deadline:
-            late = ", ".join(sorted(wanted[address] for address in missing))
             raise LabError(
-                f"no connection to the master from {late} after {seconds:.0f} s: "
-                f"see `lab exec HOST journalctl -u salt-minion`"
+                f"no connection to the master from {', '.join(late)} after {seconds:.0f} s; "
+                f"{late[0]} said last:\n    {_last_words(places, late[0])}"
             )
         time.sleep(0.05)
     while silent := _silent(places, names):
         if time.monotonic() > deadline:
-            raise LabError(f"no answer to test.ping from {', '.join(silent)}")
+            raise LabError(
+                f"no answer to test.ping from {', '.join(silent)}; "
+                f"{silent[0]} said last:\n    {_last_words(places, silent[0])}"
+            )
+
+
+def _last_words(places: Places, name: str) -> str:
+    """What a host's minion and systemd wrote: the next reset throws the journal away."""
+    units = ["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"]
+    words = ["journalctl", "--boot", "--no-pager", "--output=short-monotonic", "--lines=12"]
+    said = [hosts.output(places, name, argv).stdout.strip() for argv in (units, words)]
+    return "\n".join(filter(None, said)).replace("\n", "\n    ")
 
 
 def _silent(places: Places, names: Sequence[str]) -> list[str]:

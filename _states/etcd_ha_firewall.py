@@ -1,0 +1,288 @@
+"""
+Who may reach etcd's ports, as rules of ufw or firewalld, and the removal of all such rules.
+
+Only rules that these states made are ever changed or removed: in ufw they bear a comment that
+begins with ``etcd_ha:``, in firewalld they are a policy of their own, in nftables a table.
+"""
+
+import os
+import shutil
+import tempfile
+
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_firewall
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "etcd_ha_firewall"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def ufw(name, rules):
+    """
+    ufw admits to etcd's ports those that the rules name, and nobody else.
+
+    ufw is not switched on from here: who has not yet admitted ssh would be locked out.
+
+    name
+        A sentence for people.
+
+    rules
+        A list of ``{port (int), sources (list of addresses and networks), why (text)}``.
+
+    .. code-block:: yaml
+
+        ufw admits only those who need etcd:
+          etcd_ha_firewall.ufw:
+            - rules:
+                - {port: 2380, sources: [192.168.200.52], why: etcd peers}
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "the rules are as wanted"}
+    if not _ufw_active():
+        return _inactive(
+            ret,
+            "ufw is not active on this host, so its rules protect nothing. Admit ssh and what else "
+            "the host needs, then: ufw enable",
+        )
+    found = _ufw_rules()
+    taken = etcd_ha_firewall.ufw_conflicts(rules, found)
+    if taken:
+        ret["result"] = False
+        ret["comment"] = (
+            "nothing was changed: ufw has rules for etcd's ports that are not the formula's. "
+            "Delete them, the formula adds its own: "
+            + "; ".join(f"ufw delete {rule}" for rule in taken)
+        )
+        return ret
+    return _ufw_apply(ret, etcd_ha_firewall.ufw_commands(rules, found))
+
+
+def firewalld(name, rules):
+    """
+    firewalld admits to etcd's ports those that the rules name, and nobody else, in all zones.
+
+    The rules are a policy of its own, ``etcd_ha`` (firewalld 0.9 or newer). firewalld is reloaded
+    once, when the policy is made; later changes are put in force without a reload, which would
+    drop everybody's rules that are not permanent.
+
+    name
+        A sentence for people.
+
+    rules
+        As in ``etcd_ha_firewall.ufw``.
+
+    .. code-block:: yaml
+
+        firewalld admits only those who need etcd:
+          etcd_ha_firewall.firewalld:
+            - rules:
+                - {port: 2380, sources: [192.168.200.52], why: etcd peers}
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "the rules are as wanted"}
+    if not _firewalld_running():
+        return _inactive(
+            ret,
+            "firewalld does not run on this host, so its rules protect nothing. Admit what else "
+            "the host needs, then: systemctl enable --now firewalld",
+        )
+    wanted = etcd_ha_firewall.rich_rules(rules)
+    try:
+        if not os.path.exists(etcd_ha_firewall.FIREWALLD_POLICY):
+            return _new_policy(ret, rules, wanted)
+        if etcd_ha_firewall.POLICY not in _firewall_cmd("--get-policies").split():
+            return _loaded_policy(ret)
+        return _same_rules(ret, wanted)
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": str(err)}
+
+
+def cleared(name, kinds=("nftables", "firewalld", "ufw")):
+    """
+    No rule that the formula made is left in these firewalls; others' rules stay.
+
+    It reads files alone, unless there is something to remove.
+
+    name
+        A sentence for people.
+
+    kinds : [nftables, firewalld, ufw]
+        The firewalls (list of text).
+
+    .. code-block:: yaml
+
+        no rule of etcd_ha is left in ufw:
+          etcd_ha_firewall.cleared:
+            - kinds: [ufw]
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "there is none"}
+    remove = {"nftables": _clear_nftables, "firewalld": _clear_firewalld, "ufw": _clear_ufw}
+    try:
+        for kind in kinds:
+            remove[kind](ret)
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": str(err)}
+    if ret["changes"]:
+        ret["result"] = None if __opts__["test"] else True
+        ret["comment"] = "would be removed" if __opts__["test"] else "removed"
+    return ret
+
+
+def _inactive(ret, reason):
+    ret["result"] = False
+    ret["comment"] = f"{reason}. Or choose firewall:kind nftables"
+    return ret
+
+
+def _run(*words):
+    done = __salt__["cmd.run_all"](
+        list(words), python_shell=False, ignore_retcode=True, env={"LC_ALL": "C"}
+    )
+    if done["retcode"] != 0:
+        told = done["stderr"] or done["stdout"]
+        raise CommandExecutionError(f"{' '.join(words)} failed: {told}")
+    return done["stdout"]
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _ufw_active():
+    if not etcd_ha_firewall.ufw_enabled(_read(etcd_ha_firewall.UFW_CONFIG)):
+        return False
+    try:
+        return "Status: active" in _run("ufw", "status")
+    except CommandExecutionError:
+        return False
+
+
+def _ufw_rules():
+    families = etcd_ha_firewall.ufw_families(_read(etcd_ha_firewall.UFW_DEFAULTS))
+    return {
+        family: etcd_ha_firewall.ufw_parse(_read(etcd_ha_firewall.UFW_RULES[family]))
+        for family in families
+    }
+
+
+def _ufw_apply(ret, commands):
+    """Call ufw with each, and say so in the changes; one that fails ends it."""
+    for words in commands:
+        verb, *rule = words
+        text = " ".join(rule).partition(" comment ")[0]
+        if not __opts__["test"]:
+            try:
+                _run("ufw", *words)
+            except CommandExecutionError as err:
+                return {**ret, "result": False, "comment": str(err)}
+        # A rule that is deleted only to be put behind another is no change of its own.
+        old, new = ("present", "absent") if verb == "delete" else ("absent", "present")
+        if text in ret["changes"]:
+            ret["changes"][text] = {"old": "out of order", "new": "present"}
+        else:
+            ret["changes"][text] = {"old": old, "new": new}
+    if commands:
+        ret["result"] = None if __opts__["test"] else True
+        ret["comment"] = "would be changed" if __opts__["test"] else "changed"
+    return ret
+
+
+def _firewall_cmd(*words):
+    return _run("firewall-cmd", *words)
+
+
+def _firewalld_running():
+    try:
+        return _firewall_cmd("--state").strip() == "running"
+    except CommandExecutionError:
+        return False
+
+
+def _new_policy(ret, rules, wanted):
+    ret["changes"] = {rule: {"old": "absent", "new": "present"} for rule in wanted}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": "the policy etcd_ha would be made"}
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(etcd_ha_firewall.policy_xml(rules))
+        file.flush()
+        new = (f"--new-policy-from-file={file.name}", f"--name={etcd_ha_firewall.POLICY}")
+        _firewall_cmd("--permanent", *new)
+    _firewall_cmd("--reload")
+    return {**ret, "comment": "the policy etcd_ha was made"}
+
+
+def _loaded_policy(ret):
+    ret["changes"] = {"the policy etcd_ha": {"old": "not in force", "new": "in force"}}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": "firewalld would be reloaded"}
+    _firewall_cmd("--reload")
+    return {**ret, "comment": "firewalld was reloaded"}
+
+
+def _same_rules(ret, wanted):
+    """Bring the policy's rules, those in force and those kept, to the wanted ones."""
+    for place in ((), ("--permanent",)):
+        policy = (*place, f"--policy={etcd_ha_firewall.POLICY}")
+        found = _firewall_cmd(*policy, "--list-rich-rules").splitlines()
+        for verb, rules, change in (
+            # Who is new is let in first, then who is no longer wanted is shut out.
+            ("add", [r for r in wanted if r not in found], {"old": "absent", "new": "present"}),
+            ("remove", [r for r in found if r not in wanted], {"old": "present", "new": "absent"}),
+        ):
+            ret["changes"].update(dict.fromkeys(rules, change))
+            if rules and not __opts__["test"]:
+                _firewall_cmd(*policy, *(f"--{verb}-rich-rule={rule}" for rule in rules))
+    if ret["changes"]:
+        ret["result"] = None if __opts__["test"] else True
+        ret["comment"] = "would be changed" if __opts__["test"] else "changed"
+    return ret
+
+
+def _clear_nftables(ret):
+    unit = f"/etc/systemd/system/{etcd_ha_firewall.NFT_UNIT}"
+    found = [path for path in (unit, etcd_ha_firewall.NFT_TABLE) if os.path.exists(path)]
+    ret["changes"].update({path: {"old": "present", "new": "absent"} for path in found})
+    if not found or __opts__["test"]:
+        return
+    if unit in found:
+        # Stopping it deletes the table.
+        _run("systemctl", "disable", "--now", etcd_ha_firewall.NFT_UNIT)
+    for path in found:
+        os.unlink(path)
+    _run("systemctl", "daemon-reload")
+
+
+def _clear_firewalld(ret):
+    path = etcd_ha_firewall.FIREWALLD_POLICY
+    if not os.path.exists(path):
+        return
+    ret["changes"][path] = {"old": "present", "new": "absent"}
+    if __opts__["test"]:
+        return
+    if not _firewalld_running():
+        os.unlink(path)
+        return
+    name = etcd_ha_firewall.POLICY
+    _firewall_cmd("--permanent", f"--delete-policy={name}")
+    if name in _firewall_cmd("--get-policies").split():
+        # Only a reload takes the policy itself away; without its rules it does nothing.
+        policy = f"--policy={name}"
+        rules = _firewall_cmd(policy, "--list-rich-rules").splitlines()
+        if rules:
+            _firewall_cmd(policy, *(f"--remove-rich-rule={rule}" for rule in rules))
+
+
+def _clear_ufw(ret):
+    if not shutil.which("ufw"):
+        # A package that was removed leaves its rules behind as a file, and they do nothing.
+        return
+    found = _ufw_rules()
+    if any(rule.ours for rules in found.values() for rule in rules):
+        done = _ufw_apply(ret, etcd_ha_firewall.ufw_commands([], found))
+        if done["result"] is False:
+            raise CommandExecutionError(done["comment"])
