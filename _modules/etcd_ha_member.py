@@ -109,10 +109,11 @@ def promote(endpoints="", timeout=300):
         salt etcd4.example.com etcd_ha_member.promote
     """
     member, deadline, told = _member(), time.monotonic() + timeout, "no answer"
-    others = endpoints or etcd_ha_client.others(member)
+    here = etcd_ha_client.serving_endpoint()
     while time.monotonic() < deadline:
         try:
-            own = etcd_ha_client.status(member, 5)
+            own = etcd_ha_client.status(member, 5, here)
+            others = endpoints or _reachable_through(member, own, here)
             lag = _lag(member, own, others)
             told = f"it is {lag} entries behind"
             if own and lag <= LAG:
@@ -455,6 +456,13 @@ def _lead_instead_of(member, entry):
             etcd_ha_client.etcdctl(member, ["move-leader", own["member_id"]], 10, urls)
     except (etcd_ha_etcdctl.EtcdctlError, CommandExecutionError):
         return
+
+
+def _reachable_through(member, own, here):
+    """The other members' client URLs: a voter knows them, a learner has root's file alone."""
+    if not own or own[0]["learner"]:
+        return etcd_ha_client.others(member)
+    return etcd_ha_client.advertised(etcd_ha_client.members(member, 5, here))
 
 
 def _status_of(member, endpoint=None):

@@ -23,6 +23,7 @@ import salt.cache
 import salt.client
 import salt.fileclient
 import salt.pillar
+import salt.utils.hashutils
 import salt.utils.minions
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -250,9 +251,9 @@ def _row(cluster, step, source):
 
 
 def _plans(name):
+    _check_own_modules()
     clusters = _clusters(name)
     _check_peer(clusters.values())
-    _check_workers(clusters.values())
     facts = _facts(clusters.values())
     observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
     wanted = _wanted(facts)
@@ -263,7 +264,7 @@ def _plans(name):
             wanted["digests"], wanted["policies"], bool(record), record.get("members", {})
         )
         made = etcd_ha_planner.plan(one, observed, known)
-        made = _with_release(one, made, facts)
+        made = _with_workers(one, _with_release(one, made, facts))
         notes = tuple(etcd_ha_topology.warnings(one))
         plans.append(
             etcd_ha_steps.Plan(made.cluster, made.summary, made.steps, made.refusal, notes)
@@ -400,6 +401,27 @@ def _modules_digest():
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def _check_own_modules():
+    """
+    The master's own copies of the formula's modules must be those of its file server.
+
+    Minions are synced by the plan; a master with older ones would expect what no host can be.
+    """
+    digests = []
+    for folder in ("_runners", "_utils"):
+        own = os.path.join(__opts__["extension_modules"], folder[1:])
+        for line in _hashes(folder, lambda path: os.path.basename(path).startswith("etcd_ha")):
+            name, _, hsum = line.partition(" ")
+            path = os.path.join(own, os.path.basename(name))
+            if os.path.exists(path) and salt.utils.hashutils.get_hash(path) != hsum:
+                digests.append(name)
+    if digests:
+        raise CommandExecutionError(
+            f"the master's own copy of {', '.join(digests)} is older than its file server's. "
+            "Run salt-run saltutil.sync_all, then this again"
+        )
+
+
 def _check_peer(clusters):
     """The master must let every host ask its CA; without it each request would only time out."""
     peer = __opts__.get("peer") or {}
@@ -422,22 +444,23 @@ def _check_peer(clusters):
                 )
 
 
-def _check_workers(clusters):
+def _with_workers(cluster, made):
     """
-    The master must have a worker to spare while every host asks its CA.
+    Refuse a plan in which so many hosts ask the CA at once that the master has no worker to spare.
 
     A minion's publish holds one worker of the master, which itself needs another one to pass it on
     (seen with Salt 3008.3: with all workers held, the master answers nobody until they time out).
     """
     workers = int(__opts__.get("worker_threads") or 5)
-    for one in clusters:
-        asking = len(one.members) + len(one.balancers)
-        if one.ca_minion is not None and asking >= workers:
-            raise CommandExecutionError(
-                f"{asking} hosts of {one.name} may ask the CA at once, but the master has "
-                f"{workers} workers. Set worker_threads: {2 * asking} in its configuration "
-                "and restart salt-master"
-            )
+    asking = max((len(s.targets) for s in made.steps if s.sls == ("etcd_ha",)), default=0)
+    if cluster.ca_minion is None or asking < workers:
+        return made
+    refusal = (
+        f"{asking} hosts of {cluster.name} may ask the CA at once, but the master has "
+        f"{workers} workers. Set worker_threads: {2 * asking} in its configuration "
+        "and restart salt-master"
+    )
+    return dataclasses.replace(made, steps=(), refusal=refusal)
 
 
 def _facts(clusters):

@@ -26,6 +26,7 @@ CORRUPTION: Mapping[str, str] = {
     "invalid database": "its database is corrupt",
     "page is not freelist": "its database is corrupt",
     "file size too small": "its database is corrupt",
+    "raft log corrupted, truncated, or lost": "its log has lost entries that it once confirmed",
     "wal: file not found": "its log is missing",
     "permanently removed from the cluster": "it was taken out of the member list",
 }
