@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
 
-from etcd_ha_lab import base, config, limits, machine, packages
+from etcd_ha_lab import base, config, hosts, limits, machine, packages
 from etcd_ha_lab.ui import LabError
 
 TARGETS = """\
@@ -121,3 +121,14 @@ def test_an_index_names_every_package_with_its_sum(tmp_path, monkeypatch):
     text = (tmp_path / "Packages").read_text()
     assert "Filename: ./x_1_all.deb\nSize: 3\nSHA256: " in text
     assert " Packages.gz" in (tmp_path / "Release").read_text()
+
+
+def test_a_hosts_leftovers_of_nspawn_are_found_and_no_other_labs(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "NSPAWN", tmp_path)
+    for name in ("etcdha-one-etcd1", "etcdha-one-lb", "etcdha-one2-etcd1", "somebody"):
+        (tmp_path / "unix-export" / name).mkdir(parents=True)
+    (tmp_path / "locks").mkdir()
+    found = hosts.leftovers(config.Places("one"))
+    assert [folder.name for folder in found] == ["etcdha-one-etcd1", "etcdha-one-lb"]
+    hosts.remove_leftover(found[0])
+    assert [folder.name for folder in hosts.leftovers(config.Places("one"))] == ["etcdha-one-lb"]

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, packages
+from . import machine, mounts, packages
 from .config import CACHE, CHECKOUT
 from .ui import LabError, say, step
 
@@ -227,7 +227,7 @@ def _enter_builder(builder: Path) -> list[str]:
 def _leave_builder(builder: Path) -> None:
     for place in ("var/cache/pip", "etc/ssl/certs", "dev", "proc"):
         # Lazy: whatever still holds a device open is of no concern to the tree.
-        if os.path.ismount(builder / place):
+        if mounts.below(builder / place):
             machine.run("umount", "--recursive", "--lazy", builder / place)
 
 

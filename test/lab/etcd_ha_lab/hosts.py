@@ -17,6 +17,8 @@ from .ui import LabError
 # What a host may do beyond nspawn's own list: everything about its own network.
 CAPABILITIES = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_NET_BIND_SERVICE"
 
+NSPAWN = Path("/run/systemd/nspawn")
+
 ENVIRONMENT = (
     "HOME=/root",
     "LANG=C.UTF-8",
@@ -61,6 +63,7 @@ def name_it(places: Places, host: Host) -> None:
 
 def boot(places: Places, host: Host) -> None:
     """Switch a host on. Returns at once; its systemd goes on by itself."""
+    _remove_leftovers(places, host.name)
     own = cgroups.create(cgroups.of_host(places, host.name))
     argv = [
         "systemd-nspawn",
@@ -122,6 +125,26 @@ def power_off(places: Places, name: str) -> None:
     """Power loss: everything ends at once, the disk stays as it is."""
     cgroups.end(cgroups.of_host(places, name))
     mounts.detach(places.root(name))
+    _remove_leftovers(places, name)
+
+
+def _remove_leftovers(places: Places, name: str) -> None:
+    for folder in leftovers(places):
+        if folder.name == places.netns(name):
+            remove_leftover(folder)
+
+
+def leftovers(places: Places) -> list[Path]:
+    """What nspawn keeps on the machine for each host, and had no time to remove.
+
+    From systemd 256 on it refuses to boot a host whose `unix-export` folder is there.
+    """
+    return sorted(NSPAWN.glob(f"*/{places.switch}-*"))
+
+
+def remove_leftover(folder: Path) -> None:
+    mounts.detach(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard(places: Places, name: str) -> None:

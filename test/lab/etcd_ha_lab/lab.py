@@ -210,6 +210,8 @@ def tear_down(places: Places) -> None:
     for shadow in cgroups.shadows(places):
         cgroups.remove(shadow)
     mounts.detach(places.state)
+    for folder in hosts.leftovers(places):
+        hosts.remove_leftover(folder)
     network.remove_all(places)
     shutil.rmtree(places.state, ignore_errors=True)
     shutil.rmtree(places.disks, ignore_errors=True)
@@ -226,6 +228,7 @@ def remains(places: Places) -> list[str]:
         *(f"process {pid}" for pid in cgroups.processes(top)),
         *(f"cgroup {folder}" for folder in (top, *cgroups.shadows(places)) if folder.exists()),
         *(f"mount {point}" for point in mounts.below(places.state)),
+        *(f"folder {folder}" for folder in hosts.leftovers(places)),
         *(f"network namespace {name}" for name in network.namespaces(places)),
         *(f"loop device {name}" for name in mounts.loops(places)),
         *(f"folder {path}" for path in (places.state, places.disks) if path.exists()),

@@ -26,7 +26,7 @@ TOOLS = {
     "dpkg-deb": "dpkg",
     "openssl": "openssl",
     "ss": "iproute2",
-    "update-ca-certificates": "ca-certificates",  # for upstream's site, and pip's start from 24.2 on
+    "update-ca-certificates": "ca-certificates",  # pip 24.2 does not start without any
 }
 
 # A child of ours ends with us, even when we are killed.
