@@ -625,7 +625,7 @@ def _corruption(found):
     if not found["has_data"]:
         return ""
     done = subprocess.run(
-        ["journalctl", "-u", "etcd.service", "-n", "60", "--no-pager", "-o", "cat"],
+        ["journalctl", "-u", "etcd.service", "-n", "150", "--no-pager", "-o", "cat"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

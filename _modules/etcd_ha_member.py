@@ -508,10 +508,7 @@ def _snapshot_hash(path):
 
 def _cluster_version():
     """``etcdcluster`` of GET /version on this member."""
-    configured, pki = etcd_ha_client.configured(), {}
-    if configured.get("ETCD_TRUSTED_CA_FILE"):
-        pki = etcd_ha_client.environment(_member())
-    url = etcd_ha_client.local_endpoint({})
+    pki, url = etcd_ha_client.environment(_member()), etcd_ha_client.serving_endpoint()
     files = [pki.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY")]
     try:
         _, body = etcd_ha_machine.get(f"{url}/version", *files)

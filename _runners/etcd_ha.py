@@ -450,17 +450,32 @@ def _with_workers(cluster, made):
 
     A minion's publish holds one worker of the master, which itself needs another one to pass it on
     (seen with Salt 3008.3: with all workers held, the master answers nobody until they time out).
+    Workers of their own for ``minion_pub`` end that (worker_pools, from Salt 3008 on).
     """
-    workers = int(__opts__.get("worker_threads") or 5)
+    workers = _workers_beside_peers()
+    if workers is None:
+        return made
     asking = max((len(s.targets) for s in made.steps if s.sls == ("etcd_ha",)), default=0)
     if cluster.ca_minion is None or asking < workers:
         return made
     refusal = (
         f"{asking} hosts of {cluster.name} may ask the CA at once, but the master has "
-        f"{workers} workers. Set worker_threads: {2 * asking} in its configuration "
-        "and restart salt-master"
+        f"{workers} workers. Give such questions workers of their own: set worker_pools in its "
+        "configuration as the README says (before Salt 3008: "
+        f"worker_threads: {2 * asking}), and restart salt-master"
     )
     return dataclasses.replace(made, steps=(), refusal=refusal)
+
+
+def _workers_beside_peers():
+    """How many workers all requests share; None where ``minion_pub`` has a pool of its own."""
+    pools = __opts__.get("worker_pools") or {}
+    shared = int(__opts__.get("worker_threads") or 5)
+    if not pools or not __opts__.get("worker_pools_enabled", True):
+        return shared
+    if any("minion_pub" in pool["commands"] for pool in pools.values()):
+        return None
+    return next((int(p["worker_count"]) for p in pools.values() if "*" in p["commands"]), shared)
 
 
 def _facts(clusters):

@@ -231,7 +231,7 @@ def running(
     process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
     past = etcd_ha_machine.read_json(record)
     moves = _moves(process, past, environment)
-    here = [environment["ETCD_DATA_DIR"], *(old for old, _ in moves)]
+    here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
     has_data = any(os.path.isdir(f"{folder}/member") for folder in here)
     differences = {}
     if found["active"]:
@@ -268,12 +268,12 @@ def running(
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
         if action == "join" and not _serves():
-            entered = _join(unit, environment, moves, has_data, endpoints, start_timeout)
+            entered = _join(unit, environment, record, moves, has_data, endpoints, start_timeout)
             ret["changes"].update(entered)
         elif not found["active"]:
             _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout)
         elif set(ret["changes"]) - {"enabled"}:
-            _restart(unit, environment, moves, release, successor, start_timeout)
+            _restart(unit, environment, record, moves, release, successor, start_timeout)
         _wait_healthy(unit, start_timeout)
         if action in ("join", "restart"):
             __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
@@ -568,7 +568,7 @@ def _systemctl(*arguments, timeout=60):
 
 
 def _moves(process, past, environment):
-    """Directories whose content has to move: pairs of old and new, where the old one holds it.
+    """Directories whose content has to move: the record's key, the old path and the new one.
 
     The record knows where the data was when the member was last healthy, also after a move that was
     interrupted.
@@ -583,13 +583,13 @@ def _moves(process, past, environment):
             continue
         places = [old for old in (process.get(variable), past.get(key)) if old and old != new]
         held = [old for old in places if os.path.isdir(os.path.join(old, content))]
-        moves += [(held[0], new)] if held else []
+        moves += [(key, held[0], new)] if held else []
     return moves
 
 
-def _move(moves):
+def _move(moves, record):
     """Move each directory's content; a copy across file systems is complete before it counts."""
-    for old, new in moves:
+    for variable, old, new in moves:
         parent = os.path.dirname(new)
         os.makedirs(parent, mode=0o700, exist_ok=True)
         scratch = f"{new}.moving"
@@ -604,6 +604,8 @@ def _move(moves):
         if os.path.isdir(new):
             os.rmdir(new)
         os.rename(scratch, new)
+        past = etcd_ha_machine.read_json(record)
+        etcd_ha_machine.write_json(record, {**past, variable: new})
 
 
 def _copy_with_owner(source, target):
@@ -619,7 +621,7 @@ def _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout
         etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
     if bootstrap and not has_data:
         _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
-    _move(moves)
+    _move(moves, record)
     _systemctl("reset-failed", unit)
     _start("start", unit, start_timeout)
 
@@ -631,7 +633,7 @@ def _first_start(values):
         file.write(etcd_ha_environment.file_text(values))
 
 
-def _restart(unit, environment, moves, release, successor, start_timeout):
+def _restart(unit, environment, record, moves, release, successor, start_timeout):
     """Restart a member that runs, when the others can bear it."""
     serves = _serves()
     if serves:
@@ -647,7 +649,7 @@ def _restart(unit, environment, moves, release, successor, start_timeout):
         __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
     if moves:
         _systemctl("stop", unit, timeout=start_timeout)
-        _move(moves)
+        _move(moves, record)
         _start("start", unit, start_timeout)
         return
     _start("restart", unit, start_timeout)
@@ -657,18 +659,18 @@ def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, moves, has_data, endpoints, start_timeout):
+def _join(unit, environment, record, moves, has_data, endpoints, start_timeout):
     """Enter a cluster that runs, and start as its learner; the changes that this made."""
     name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
     corrupt = __salt__["etcd_ha.facts"]()["etcd"]["corrupt"]
     changes = {}
     place = __salt__["etcd_ha_member.enter"](name, url, has_data and not corrupt, endpoints)
     if place["keep"]:
-        _move(moves)
+        _move(moves, record)
     else:
         _systemctl("stop", unit, timeout=start_timeout)
         wal = environment.get("ETCD_WAL_DIR")
-        folders = [environment["ETCD_DATA_DIR"], *(old for old, _ in moves)]
+        folders = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
         folders += [os.path.dirname(wal)] if wal else []
         aside = __salt__["etcd_ha_member.set_aside"](folders, "replaced")
         if aside:

@@ -94,8 +94,11 @@ def call(
 
 
 def corruption(log: str) -> str:
-    """Why etcd cannot use its data, from the last lines of its log; empty if it does not say so."""
-    last = log.rpartition("starting an etcd server")[2] or log
+    """Why etcd cannot use its data, from the last lines of its log; empty if it does not say so.
+
+    The last two starts count: systemd may just have begun another one.
+    """
+    last = "".join(log.split("starting an etcd server")[-2:])
     return next((why for text, why in CORRUPTION.items() if text in last), "")
 
 
