@@ -353,6 +353,51 @@ def allow_downgrade(version, timeout=30):
     return True
 
 
+def leave_v2(timeout=600):
+    """
+    See that etcd 3.6 can read this member's log, and make it so where that needs only writes.
+
+    3.6 does not start over requests of the v2 store in the log behind the newest snapshot, and
+    3.4 logs one at each /health (server/etcdserver/api/etcdhttp/metrics.go of 3.4, ``QGET``). Some
+    thousand writes of one key make etcd take a snapshot, behind which none is left.
+    https://etcd.io/docs/v3.6/upgrades/upgrade_3_6/ asks for ``etcdutl check v2store`` first.
+
+    timeout : 600
+        Seconds (int or float) for all of it.
+
+    Returns a dict: ``writes`` (int), how many it took.
+
+    Raises CommandExecutionError when the v2 store holds data of the user's own.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.leave_v2
+    """
+    deadline, writes, told = time.monotonic() + timeout, 0, ""
+    environment = etcd_ha_client.environment(_member())
+    files = tuple(environment.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY"))
+    url = f"{etcd_ha_client.serving_endpoint()}/v3/kv/put"
+    # /etcd_ha/upgrade = 1
+    body = '{"key": "L2V0Y2RfaGEvdXBncmFkZQ==", "value": "MQ=="}'
+    while time.monotonic() < deadline:
+        told = _v2_content()
+        if not told:
+            return {"writes": writes}
+        if "WAL" not in told:
+            break
+        try:
+            etcd_ha_machine.post_often(url, files, body, 1000)
+        except OSError as err:
+            raise CommandExecutionError(f"writing to make etcd snapshot failed: {err}") from err
+        writes += 1000
+    raise CommandExecutionError(
+        f"etcd 3.6 would not start over this member's data: {told}. See "
+        "https://etcd.io/docs/v3.6/upgrades/upgrade_3_6/ for moving data out of the v2 store"
+    )
+
+
 def ready_for(version, timeout=30):
     """
     Wait until the cluster as a whole has reached the line before a release, which may then run.
@@ -504,6 +549,19 @@ def _snapshot_hash(path):
         if file.read() != found.digest():
             raise CommandExecutionError("the snapshot's own hash is wrong: it is corrupt")
     return found.hexdigest()
+
+
+def _v2_content():
+    """What ``etcdutl check v2store`` complains of; empty where it does not."""
+    configured = etcd_ha_client.configured()
+    command = [etcd_ha_client.program("etcdutl"), "check", "v2store"]
+    command.append(f"--data-dir={configured['ETCD_DATA_DIR']}")
+    if configured.get("ETCD_WAL_DIR"):
+        command.append(f"--wal-dir={configured['ETCD_WAL_DIR']}")
+    done = __salt__["cmd.run_all"](command, python_shell=False, timeout=120, ignore_retcode=True)
+    if done["retcode"] == 0:
+        return ""
+    return (done["stderr"] or done["stdout"]).strip().splitlines()[-1]
 
 
 def _cluster_version():

@@ -114,7 +114,9 @@ def _of_version(text: str) -> dict[str, str]:
     if line == "3.4":
         return {"ETCD_LOGGER": "zap", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
     if line == "3.5":
-        return {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
+        # 3.6's own default: what 3.4 wrote leaves the log sooner, which 3.6 refuses to replay.
+        checks = {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
+        return {**checks, "ETCD_SNAPSHOT_COUNT": "10000"}
     return {GATES: "InitialCorruptCheck=true,CompactHashCheck=true"}
 
 

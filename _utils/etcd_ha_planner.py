@@ -384,6 +384,8 @@ class _Convergence:
         if set(releases) != {goal}:
             self._before_upgrade(newest if down else oldest, down, path)
         for version in path:
+            if not down and etcd_ha_stages.leaves_v2(oldest, version):
+                self._leave_v2(running)
             self._pass(running, version=version, down=down)
         ways = etcd_ha_stages.transports((self._transport(m) for m in running), self.cluster.scheme)
         for way in ways:
@@ -428,6 +430,19 @@ class _Convergence:
                     function="etcd_ha_member.allow_downgrade",
                     arguments={"version": goal},
                     why="etcd refuses an older release otherwise",
+                )
+            )
+
+    def _leave_v2(self, running: Sequence[str]) -> None:
+        older = [m for m in running if etcd_ha_stages.has_v2(self._release(m))]
+        if older:
+            self.taken.append(
+                Step(
+                    title=f"{self.cluster.name}: see that 3.6 can read the log of {names(older)}",
+                    kind="function",
+                    targets=tuple(older),
+                    function="etcd_ha_member.leave_v2",
+                    why="it does not start over what 3.4 or the v2 store left in it",
                 )
             )
 

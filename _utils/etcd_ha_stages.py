@@ -91,6 +91,16 @@ def is_downgrade(now: str, wanted: str) -> bool:
     return (goal.major, goal.minor) < (here.major, here.minor)
 
 
+def has_v2(version: str) -> bool:
+    """Whether a release can still write records of the v2 store, which 3.6 refuses to read."""
+    return parse(version) < Version(3, 6, 0)
+
+
+def leaves_v2(oldest: str, version: str) -> bool:
+    """Whether this pass is the one from which on the v2 store is gone."""
+    return has_v2(oldest) and parse(version).line == "3.6"
+
+
 def _newest(minor: int, through: Mapping[str, str]) -> Version:
     line = f"3.{minor}"
     return parse(through.get(line) or NEWEST[line])
