@@ -26,15 +26,17 @@ def variables(cluster: Cluster, member: Member, transport: str | None = None) ->
     """Every ``ETCD_*`` variable of a member, for ``initial-cluster-state: existing``.
 
     ``transport`` is the pillar's (None), ``http``, ``https``, or ``both`` between them: the member
-    then speaks to its peers as before, and serves clients both ways on one port, so that it can be
-    reached by those that have changed already and those that have not.
+    then listens to its peers and names itself to clients in plain, holds the certificates to reach those that want TLS, and
+    serves clients both ways on one port. So plain and TLS members are never side by side, but each
+    beside such ones.
 
     ``new`` never stands in the file: a wiped majority that starts with ``new`` forms an empty
     cluster under the old cluster id. A bootstrap hands ``new`` to its first start only.
     """
     ports = member.settings["ports"]
     scheme = spoken(cluster, transport)
-    peer = member.url(scheme, ports["peer"])
+    plain = "http" if transport == "both" else scheme
+    peer = member.url(plain, ports["peer"])
     result = {
         "ETCD_NAME": member.name,
         "ETCD_DATA_DIR": member.settings["data_dir"],
@@ -43,7 +45,7 @@ def variables(cluster: Cluster, member: Member, transport: str | None = None) ->
         "ETCD_INITIAL_CLUSTER_TOKEN": cluster.token,
         "ETCD_INITIAL_ADVERTISE_PEER_URLS": peer,
         "ETCD_LISTEN_PEER_URLS": peer,
-        "ETCD_ADVERTISE_CLIENT_URLS": member.url(scheme, ports["client"]),
+        "ETCD_ADVERTISE_CLIENT_URLS": member.url(plain, ports["client"]),
         "ETCD_LISTEN_CLIENT_URLS": _client_urls(member, scheme, transport == "both"),
         "ETCD_LISTEN_METRICS_URLS": f"http://127.0.0.1:{ports['metrics']}",
     }
@@ -65,7 +67,7 @@ def variables(cluster: Cluster, member: Member, transport: str | None = None) ->
 
 
 def spoken(cluster: Cluster, transport: str | None) -> str:
-    """The scheme of what a member advertises; between two transports that is still the old one."""
+    """The scheme by which clients are served, and between two transports the old one of them."""
     if transport == "both":
         return "http" if cluster.tls else "https"
     return transport or cluster.scheme
@@ -143,7 +145,7 @@ def client_variables(
     scheme = spoken(cluster, transport)
     urls = [m.url(scheme, m.settings["ports"]["client"]) for m in cluster.members]
     result = {"ETCDCTL_ENDPOINTS": ",".join(urls)}
-    if scheme == "https":
+    if scheme == "https" or transport == "both":
         pki = pki_dir(member)
         result["ETCDCTL_CACERT"] = f"{pki}/ca.crt"
         result["ETCDCTL_CERT"] = f"{pki}/admin.crt"

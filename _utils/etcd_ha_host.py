@@ -48,7 +48,8 @@ def describe(
         if the_member:
             member = _member(*_staged(cluster, the_member, stage), arch, stage.get("transport"))
         if the_balancer:
-            balancer = _balancer(cluster, the_balancer)
+            version = stage.get("version") or cluster.version
+            balancer = _balancer(dataclasses.replace(cluster, version=version), the_balancer)
         if the_member or the_balancer:
             serving = cluster
             firewall = _firewall(cluster, the_member, the_balancer)

@@ -5,10 +5,12 @@ The order of a convergence, and why:
 1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
 2. take dead members out that the pillar no longer names
 3. replace members that lost their data: out of the list, in again as a learner
-4. restart members one by one where releases, transports or options differ, the leader last
-5. join new members, one by one, each as a learner that is promoted once it has caught up
-6. configure the balancers: new members in, leaving members out
-7. take healthy members out that the pillar no longer names
+4. from plain to TLS or back: all members serve both, and the balancers change over
+5. join new members, one by one, each as a learner that is promoted once it has caught up;
+   balancers: new members in, leaving members out; then take out healthy members that the pillar no
+   longer names. All of that on the present release, since members that leave are not upgraded
+6. one release after the other, the leader last; then to the one transport that is wanted
+7. restart members one by one where anything else differs; balancers last
 
 No I/O, no Salt.
 """
@@ -140,9 +142,17 @@ def _regain_quorum(
 ) -> list[Step]:
     """No member is healthy: start together what is stopped, where that can be a quorum."""
     members = [member.minion for member in cluster.members]
+    gone = [m for m in wanted.managed if cluster.member(m) is None]
+    if any(m not in observed or observed[m].has_data for m in gone):
+        raise Refused(
+            f"{cluster.name} has no quorum, and {', '.join(gone)}, which the pillar no longer "
+            "names, may still be a part of it. Name it in the pillar again until the cluster is "
+            "healthy, then take it out"
+        )
     lost = [m for m in members if not observed[m].has_data or observed[m].corrupt]
-    holding = [m for m in members if m not in lost]
-    voters = max(len(members), len(wanted.managed))
+    learners = [m for m in members if observed[m].learner]
+    holding = [m for m in members if m not in lost and m not in learners]
+    voters = max(len(members), len(wanted.managed)) - len(learners)
     if not holding:
         raise Refused(
             f"{cluster.name} was bootstrapped once, but no member holds data any more. It is not "
@@ -174,7 +184,8 @@ def _regain_quorum(
                 why=why,
             )
         )
-    if stages == {etcd_ha_stages.final(cluster)} and stopped == members:
+    whole = stopped == members and not gone
+    if stages == {etcd_ha_stages.final(cluster)} and whole:
         return [*steps, _verify(cluster)]
     return [*steps, _again(cluster)]
 
@@ -204,7 +215,7 @@ class _Convergence:
         # A member that has not been touched yet has no stage here: its facts count.
         self.applied: dict[str, Stage] = {}
         self.leader = next((m for m in self.ids if observed[m].leader), "")
-        self.balanced = False
+        self.balanced_for = ""
         self.taken: list[Step] = []
 
     def steps(self) -> list[Step]:
@@ -216,10 +227,21 @@ class _Convergence:
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self._remove(dead)
         self._replace()
-        self._roll()
-        self._join(self.match.absent)
-        self._balance()
-        self._remove([e for e in self.match.leaving if e not in dead])
+        ways = self._ways()
+        if "both" in ways:
+            self._pass(transport="both")
+        leaving = [e for e in self.match.leaving if e not in dead]
+        if self.match.absent or leaving:
+            self._pass()
+            self._join(self.match.absent, self._present_stage(ways))
+        if self.match.absent or leaving or ways:
+            self._balance(self._oldest())
+        self._remove(leaving)
+        self._change_release()
+        if ways:
+            self._pass(transport=self.cluster.scheme)
+        self._pass()
+        self._balance(self.cluster.version)
         if not self.taken and not _stale_authority(self.cluster, self.observed, self.wanted):
             return []
         first = self._first_stage()
@@ -369,37 +391,41 @@ class _Convergence:
         else:
             why = "it was added to the list, but never started"
             what = f"start {self.members[minion].name} and let it catch up"
-        self._add_join(minion, what, why, self._present_stage())
+        stage = self._present_stage([]) if lost or not host.has_data else self._now(minion)
+        self._add_join(minion, what, why, stage)
 
-    # 4. rolling changes
+    # 4., 6. and 7. rolling changes
 
-    def _roll(self) -> None:
-        running = list(self.match.kept)
-        releases = [self._release(m) for m in running]
-        oldest = min(releases, key=etcd_ha_release.parse)
-        newest = max(releases, key=etcd_ha_release.parse)
-        goal = self.cluster.version
+    def _running(self) -> list[str]:
+        """The pillar's members that run by now, in the pillar's order."""
+        return [m for m in self.members if m in self.ids]
+
+    def _ways(self) -> list[str]:
+        now = (self._now(m).transport for m in self._running())
+        return etcd_ha_stages.transports(now, self.cluster.scheme)
+
+    def _oldest(self) -> str:
+        releases = [self._now(m).version for m in self._running()]
+        return min(releases, key=etcd_ha_release.parse)
+
+    def _change_release(self) -> None:
+        running, goal = self._running(), self.cluster.version
+        releases = {self._now(m).version for m in running}
+        if releases == {goal}:
+            return
+        oldest, newest = self._oldest(), max(releases, key=etcd_ha_release.parse)
         down = etcd_ha_stages.is_downgrade(newest, goal)
         path = [goal] if down else etcd_ha_stages.versions(oldest, goal, self._through())
-        if set(releases) != {goal}:
-            self._before_upgrade(newest if down else oldest, down, path)
+        self._before_release(newest if down else oldest, down)
         for version in path:
             if not down and etcd_ha_stages.leaves_v2(oldest, version):
                 self._leave_v2(running)
-            self._pass(running, version=version, down=down)
-        ways = etcd_ha_stages.transports((self._transport(m) for m in running), self.cluster.scheme)
-        for way in ways:
-            self._pass(running, transport=way)
-            if way == "both":
-                self._balance()
-        self._pass(running)
+            self._pass(version=version, down=down)
 
-    def _pass(
-        self, running: Sequence[str], version: str = "", transport: str = "", down: bool = False
-    ) -> None:
+    def _pass(self, version: str = "", transport: str = "", down: bool = False) -> None:
         """Bring all to one release or transport; with neither, to all else that differs."""
-        order = sorted(running, key=lambda m: (m == self.leader, running.index(m)))
-        for minion in order:
+        running = self._running()
+        for minion in sorted(running, key=lambda m: (m == self.leader, running.index(m))):
             now = self._now(minion)
             stage = Stage(version or now.version, transport or now.transport)
             newer = etcd_ha_release.parse(now.version) > etcd_ha_release.parse(stage.version)
@@ -409,7 +435,7 @@ class _Convergence:
                 self._gate(minion)
                 self._take(minion, stage)
 
-    def _before_upgrade(self, now: str, down: bool, path: Sequence[str]) -> None:
+    def _before_release(self, now: str, down: bool) -> None:
         goal = self.cluster.version
         self.taken.append(
             Step(
@@ -434,7 +460,7 @@ class _Convergence:
             )
 
     def _leave_v2(self, running: Sequence[str]) -> None:
-        older = [m for m in running if etcd_ha_stages.has_v2(self._release(m))]
+        older = [m for m in running if etcd_ha_stages.has_v2(self._now(m).version)]
         if older:
             self.taken.append(
                 Step(
@@ -448,13 +474,13 @@ class _Convergence:
 
     # 5. new members
 
-    def _join(self, absent: Sequence[str]) -> None:
+    def _join(self, absent: Sequence[str], stage: Stage) -> None:
         for minion in absent:
             self._add_join(
                 minion,
                 f"add {self.members[minion].name} as a learner, promote it once caught up",
                 "the pillar names a new member",
-                etcd_ha_stages.final(self.cluster),
+                stage,
             )
 
     def _add_join(self, minion: str, what: str, why: str, stage: Stage) -> None:
@@ -480,21 +506,23 @@ class _Convergence:
         self.membership.join(self.ids.setdefault(minion, f"new {minion}"))
         self.applied[minion] = stage
 
-    # 6. balancers
+    # Balancers
 
-    def _balance(self) -> None:
+    def _balance(self, version: str) -> None:
+        """Configure the balancers; while members are older, with the checks that these know."""
         balancers = [balancer.minion for balancer in self.cluster.balancers]
         stale = _stale(self.cluster, balancers, self.observed, self.wanted)
         proxies = [m for m in balancers if m in stale or not self.observed[m].balancer_healthy]
-        if self.balanced or not proxies:
+        if self.balanced_for == version or not proxies:
             return
-        self.balanced = True
+        self.balanced_for = version
         self.taken.append(
             Step(
                 title=f"{self.cluster.name}: configure the balancer {names(proxies)}",
                 kind="state",
                 targets=tuple(proxies),
                 sls=("etcd_ha",),
+                stage=_handed(self.cluster, Stage(version, self.cluster.scheme)),
                 why="its configuration differs from the pillar's, or its path to the cluster fails",
             )
         )
@@ -504,20 +532,13 @@ class _Convergence:
     def _now(self, minion: str) -> Stage:
         return self.applied.get(minion) or _stage(self.cluster, self.observed[minion])
 
-    def _release(self, minion: str) -> str:
-        return self._now(minion).version
-
-    def _transport(self, minion: str) -> str:
-        return self._now(minion).transport
-
-    def _present_stage(self) -> Stage:
-        """What a replaced member joins with: no newer than the others, so that it fits all."""
+    def _present_stage(self, ways: Sequence[str]) -> Stage:
+        """What a member joins with: no newer than the others, so that it fits all of them."""
         others = [self._now(m) for m in self.match.kept if not self._must_rejoin(m)]
-        if not others:
-            return etcd_ha_stages.final(self.cluster)
         version = min((one.version for one in others), key=etcd_ha_release.parse)
-        ways = {one.transport for one in others}
-        return Stage(version, ways.pop() if len(ways) == 1 else "both")
+        spoken = {one.transport for one in others}
+        plain = not ways and len(spoken) == 1
+        return Stage(version, spoken.pop() if plain else "both")
 
     def _first_stage(self) -> Stage | None:
         """The release to lay beside the running one before the first step."""

@@ -199,7 +199,7 @@ class World:
         if any(not host.reachable for host in targets):
             self._stop(f"{step.title}: a minion did not return")
         if not targets:
-            self.balanced = True
+            self.balanced = not step.stage
         if step.action == "bootstrap":
             self._bootstrap(cluster, step, targets)
         elif step.action == "restart":
@@ -227,11 +227,15 @@ class World:
     def _restart(self, cluster, step, targets):
         if len(targets) > 1 and any(host.running for host in targets):
             raise Violation(f"{step.title}: two members were disrupted together")
+        strangers = []
         for host in targets:
             if not host.intact:
                 self._stop(f"{step.title}: {host.minion} has no data to start with")
             if host.member not in self.entries:
-                self._stop(f"{step.title}: {host.minion} is no member")
+                # Only etcd itself can tell, at its start, and its log then does.
+                host.corrupt = True
+                strangers.append(host.minion)
+                continue
             if host.running and not self.entries[host.member].learner:
                 self._spare(step, host.member)
             version = step.stage.get("version", cluster.version)
@@ -240,6 +244,8 @@ class World:
             self.entries[host.member].url = self._url(cluster, host)
             host.running = True
         self.elect()
+        if strangers:
+            raise Stopped(f"{step.title}: {strangers} did not start")
         if not self.has_quorum:
             self._stop(f"{step.title}: it did not become healthy")
 
@@ -345,6 +351,10 @@ class World:
     def snapshot(self, step):
         if not self.has_quorum:
             self._stop("no snapshot")
+
+    def leave_v2(self, step):
+        if not self.has_quorum:
+            self._stop("no write")
 
     def allow_downgrade(self, step):
         self.may_downgrade = True

@@ -287,8 +287,9 @@ def test_an_upgrade_goes_minor_by_minor_after_a_snapshot(cluster):
         "etcd1: move leadership to etcd2, upgrade 3.4.23 -> 3.5.33 (leader), "
         "then wait until it has caught up",
     ]
-    assert [title.partition(":")[0] for title in found[5:8]] == ["etcd1", "etcd3", "etcd2"]
-    assert all("3.5.33 -> 3.6.14" in title for title in found[5:8])
+    assert found[5] == "see that 3.6 can read the log of etcd1, etcd2, etcd3"
+    assert [title.partition(":")[0] for title in found[6:9]] == ["etcd1", "etcd3", "etcd2"]
+    assert all("3.5.33 -> 3.6.14" in title for title in found[6:9])
 
 
 def test_an_interrupted_upgrade_goes_on_where_it_stopped(cluster):
