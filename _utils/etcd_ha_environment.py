@@ -26,9 +26,9 @@ def variables(cluster: Cluster, member: Member, transport: str | None = None) ->
     """Every ``ETCD_*`` variable of a member, for ``initial-cluster-state: existing``.
 
     ``transport`` is the pillar's (None), ``http``, ``https``, or ``both`` between them: the member
-    then listens to its peers and names itself to clients in plain, holds the certificates to reach those that want TLS, and
-    serves clients both ways on one port. So plain and TLS members are never side by side, but each
-    beside such ones.
+    then listens to its peers and names itself to clients in plain, holds the certificates to reach
+    those that want TLS, and serves clients both ways on one port. So plain and TLS members are
+    never side by side, but each beside such ones.
 
     ``new`` never stands in the file: a wiped majority that starts with ``new`` forms an empty
     cluster under the old cluster id. A bootstrap hands ``new`` to its first start only.
