@@ -368,9 +368,10 @@ class _Convergence:
         )
 
     def _replace(self) -> None:
-        for minion in self.match.kept:
-            if self._must_rejoin(minion):
-                self._rejoin(minion)
+        again = [m for m in self.match.kept if self._must_rejoin(m)]
+        # etcd takes one learner at a time: those that are ones already come first.
+        for minion in sorted(again, key=lambda m: not self.match.kept[m].get("learner")):
+            self._rejoin(minion)
 
     def _rejoin(self, minion: str) -> None:
         host, entry, one = self.observed[minion], self.match.kept[minion], self.ids[minion]

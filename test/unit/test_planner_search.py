@@ -256,7 +256,7 @@ FAULTS = ("interrupted", "killed", "wiped", "unreachable")
 
 
 def with_faults(search, cluster, start, plan):
-    """One fault before each step: the rest of the plan goes on into it, then all is planned anew."""
+    """One fault before each step: the rest of the plan meets it, then all is planned anew."""
     for number in range(len(plan.steps) + 1):
         for kind in FAULTS:
             minions = [m for m, h in start.hosts.items() if h.member] or [""]
@@ -318,7 +318,8 @@ def test_every_plan_keeps_its_promises(size, defaults):
     began = time.monotonic()
     search = search_all([size], defaults, faults_up_to=int(os.environ.get("ETCD_HA_FAULTS", 2)))
     print(
-        f"{size} members: {search.states} states, {search.plans} plans, {search.transitions} steps, "
-        f"{search.faults} faults, {search.refusals} refusals in {time.monotonic() - began:.1f} s"
+        f"{size} members: {search.states} states, {search.plans} plans, "
+        f"{search.transitions} steps, {search.faults} faults, {search.refusals} refusals "
+        f"in {time.monotonic() - began:.1f} s"
     )
     assert search.states and search.refusals
