@@ -100,26 +100,53 @@ def test_a_master_without_the_peer_permission_is_told_the_line_that_it_needs(bla
 
 def test_a_corrupt_release_is_refused_and_leaves_no_etcd(fresh):
     version = str(fresh.shipped["clusters"]["main"]["version"])
-    fresh.run("mirror", "corrupt", version).ok()
+    spoiled = fresh.run("mirror", "corrupt", version).ok().out.strip()
     try:
+        found = fresh.run("client", "sha256sum", spoiled).ok().out.split()[0]
         run = fresh.orch()
     finally:
         fresh.run("mirror", "restore", version).ok()
-    run.refused("sha256", "is expected", "corrupt")
+    wanted = good_hash(fresh, version)
+    assert found != wanted
+    run.refused(f"has the sha256 {found}, but {wanted} is expected", "corrupt")
+    assert {host: etcd_of(fresh, host) for host in MEMBERS} == {host: [] for host in MEMBERS}
+    # With the good release in its place nothing stands in the way; and the look above can find.
+    fresh.orch().ok()
     for host in MEMBERS:
-        left = fresh.exec(host, "sh", "-c", "ls -A /opt/etcd; ls /usr/local/bin; pgrep -x etcd")
-        assert not [word for word in left.out.split() if word != "lost+found"], left.text
+        there = etcd_of(fresh, host)
+        assert f"/opt/etcd/{version}/etcd" in there and "/usr/local/bin/etcdctl" in there, there
+        assert there[-1].isdigit(), f"etcd does not run: {there}"
+
+
+def etcd_of(lab, host):
+    """What of etcd is on a host: files and links, then the processes. Fails if it cannot look."""
+    look = """
+        set -e
+        for folder in /opt/etcd /usr/local/bin; do
+            test ! -d $folder || find $folder -mindepth 1 ! -type d
+        done
+        pgrep -x etcd || test $? -eq 1
+    """
+    return lab.exec(host, "sh", "-c", look).ok().out.split()
+
+
+def good_hash(lab, version):
+    """The sha256 of the release as the mirror keeps it, whatever it serves at the moment."""
+    rows = [line.split() for line in lab.run("mirror", "list").ok().out.splitlines()]
+    (found,) = [row[-1] for row in rows if row and row[0] == version]
+    return found
 
 
 def test_a_corrupt_release_has_both_hashes_in_its_message(fresh):
     """A hash pinned in the pillar wins over the mirror's own list."""
     pinned = "0" * 64
+    found = good_hash(fresh, str(fresh.shipped["clusters"]["main"]["version"]))
 
     def pin(cluster):
         cluster["install"] = {**cluster.get("install", {}), "checksum": pinned}
 
     fresh.change_pillar(pin)
-    fresh.orch().refused(pinned, "has the sha256")
+    fresh.orch().refused(f"has the sha256 {found}, but {pinned} is expected")
 
 
 def test_every_host_of_the_lab_is_looked_at(blank):

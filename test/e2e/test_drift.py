@@ -1,5 +1,6 @@
 """A changed pillar and a hand-edited file on a cluster that is in use."""
 
+import itertools
 import json
 import threading
 
@@ -40,8 +41,8 @@ class Writer:
         self.lab.exec("lb", "touch", self.stop)
         self.thread.join()
 
-    def check(self, longest_gap):
-        """Every acknowledged key is there, and no gap between two was longer than that."""
+    def check(self):
+        """Every acknowledged key is there; returns the longest gap between two, in seconds."""
         print(f"  {self.result}")
         count = self.result["acknowledged"]
         assert count > 50, self.result
@@ -49,7 +50,7 @@ class Writer:
         found = {line for line in got.out.split() if line}
         missing = {f"{self.prefix}{number:06d}" for number in range(count)} - found
         assert not missing, f"{len(missing)} acknowledged writes are lost: {sorted(missing)[:5]}"
-        assert self.result["longest_gap"] < longest_gap, self.result
+        return self.result["longest_gap"]
 
 
 def running_environment(lab, host):
@@ -70,22 +71,60 @@ def leader(lab):
     raise AssertionError(f"no leader in {done.out}")
 
 
+# A roll that hands leadership over costs a write 0.1 to 0.2 s, on a loaded machine too. Without a
+# leader etcd stands still for the election timeout (1 s) at least: a SIGKILL roll costs 1 to 3 s.
+LONGEST_GAP = 0.7
+
+
+def roll(lab, heartbeat):
+    """Change an option while a client writes; returns the longest gap between two writes."""
+    before = {host: started(lab, host) for host in MEMBERS}
+    last = leader(lab)
+    lab.change_pillar(lambda cluster: cluster.update(options={"heartbeat-interval": heartbeat}))
+    with Writer(lab, f"/drift/{heartbeat}/") as writer:
+        run = lab.orch().ok()
+    for host in MEMBERS:
+        environment = running_environment(lab, host)
+        assert environment.get("ETCD_HEARTBEAT_INTERVAL") == str(heartbeat), host
+        assert started(lab, host) != before[host], f"{host} was not restarted"
+    order = [name for name in run.states if "restart (" in name]
+    assert len(order) == len(MEMBERS), list(run.states)
+    assert "(leader)" in order[-1] and last in order[-1], order
+    one_was_away_at_a_time(lab)
+    return writer.check()
+
+
+def one_was_away_at_a_time(lab):
+    """Each member was back in a quorum before the next one went; by one clock, under any load.
+
+    All hosts of the lab share the machine's monotonic clock, and systemd calls etcd active when
+    etcd says that it has joined a quorum.
+    """
+    away = sorted((*last_restart(lab, host), host) for host in MEMBERS)
+    print("  " + ", ".join(f"{host} was away for {back - gone:.2f} s" for gone, back, host in away))
+    for (_, back, host), (gone, _, following) in itertools.pairwise(away):
+        assert back < gone, f"{following} went {back - gone:.2f} s before {host} was back"
+
+
+def last_restart(lab, host):
+    """When a member last went and when it was back, in seconds of the monotonic clock."""
+    names = ("ActiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    told = lab.exec(host, "systemctl", "show", "-p", ",".join(names), "etcd").ok().out
+    found = dict(line.split("=") for line in told.split())
+    return tuple(int(found[name]) / 1e6 for name in names)
+
+
 def test_a_changed_option_is_rolled_one_member_at_a_time(converged):
     converged.put("drift", "before")
-    before = {host: started(converged, host) for host in MEMBERS}
-    last = leader(converged)
-    converged.change_pillar(lambda cluster: cluster.update(options={"heartbeat-interval": 150}))
+    gaps = []
     try:
-        with Writer(converged, "/drift/") as writer:
-            run = converged.orch().ok()
-        for host in MEMBERS:
-            environment = running_environment(converged, host)
-            assert environment.get("ETCD_HEARTBEAT_INTERVAL") == "150", host
-            assert started(converged, host) != before[host], f"{host} was not restarted"
-        order = [name for name in run.states if "restart (" in name]
-        assert len(order) == len(MEMBERS), list(run.states)
-        assert "(leader)" in order[-1] and last in order[-1], order
-        writer.check(longest_gap=5.0)
+        # The client shares two cores with all hosts and can be late itself: a long gap is measured
+        # again, up to twice, rather than allowed. A roll that breaks service does so every time.
+        for heartbeat in (150, 160, 170):
+            gaps.append(roll(converged, heartbeat))
+            if gaps[-1] < LONGEST_GAP:
+                break
+        assert gaps[-1] < LONGEST_GAP, f"the longest gaps of {len(gaps)} rolls, in seconds: {gaps}"
         assert converged.get("drift") == "before"
         assert converged.orch().ok().changes == {}
     finally:

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from cryptography import x509
 from lab_command import HOSTS, MEMBERS
 
 PKI = "/etc/etcd/main"
@@ -54,6 +55,20 @@ def test_a_killed_ca_is_needed_by_nobody_and_signs_again(converged):
         converged.fault("ca", "heal")
     converged.wait_for_minions("ca")
     assert converged.orch().ok().changes == {}
+    lost = certificate(converged, "lb", f"{PKI}/check.crt")
+    converged.exec("lb", "rm", f"{PKI}/check.crt").ok()
+    converged.orch().ok()
+    found = certificate(converged, "lb", f"{PKI}/check.crt")
+    assert found.serial_number != lost.serial_number
+    # It is the old CA that signs, not a new one: the members let the new certificate in.
+    assert found.issuer == lost.issuer
+    answers = fresh_connections(converged)
+    assert answers == {"200": 20}, answers
+    assert converged.orch().ok().changes == {}
+
+
+def certificate(lab, host, path):
+    return x509.load_pem_x509_certificate(lab.exec(host, "cat", path).ok().out.encode())
 
 
 def test_a_restarted_member_keeps_its_data(converged):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import salt.state
-from conftest import FORMULA, GRAINS
+from compiled import FORMULA, GRAINS
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from conftest import FORMULA, GRAINS
+from compiled import FORMULA, GRAINS
 
 MEMBER, BALANCER, CA = "etcd1.example.com", "lb.example.com", "ca.example.com"
 OF_MEMBER = (
