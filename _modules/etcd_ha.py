@@ -13,11 +13,13 @@ import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_certificates
-import etcd_ha_environment
+import etcd_ha_client
 import etcd_ha_etcdctl
 import etcd_ha_host
 import etcd_ha_machine
-import etcd_ha_planner
+import etcd_ha_membership
+import etcd_ha_release
+import etcd_ha_stages
 import etcd_ha_topology
 import salt.utils.files
 import salt.utils.http
@@ -26,7 +28,6 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
 
-ENVIRONMENT_FILE = "/etc/default/etcd"
 FORMULA_MODULES = ("modules", "states", "utils")
 
 
@@ -53,7 +54,7 @@ def health(timeout=5):
 
         salt '*' etcd_ha.health
     """
-    mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    mark = etcd_ha_client.mark()
     if "member" in mark:
         result = _member_health(mark["member"], _seconds(timeout))
     elif "balancer" in mark:
@@ -82,7 +83,8 @@ def local_health(timeout=5):
 
         salt 'etcd1*' etcd_ha.local_health
     """
-    return _member_health(_member_on_disk(), _seconds(timeout))
+    endpoint = etcd_ha_client.serving_endpoint()
+    return _member_health(_member_on_disk(), _seconds(timeout), endpoint)
 
 
 def reason_to_stay(timeout=5):
@@ -106,17 +108,15 @@ def reason_to_stay(timeout=5):
         salt etcd1.example.com etcd_ha.reason_to_stay
     """
     member, seconds = _member_on_disk(), _seconds(timeout)
-    everyone = _client_environment(member).get("ETCDCTL_ENDPOINTS", "")
+    here = etcd_ha_client.serving_endpoint()
     try:
-        own = _status_rows(member, seconds)[0]["member_id"]
-        answer = _etcdctl(member, ["member", "list", "-w", "json"], seconds)
-        voters = [m for m in etcd_ha_etcdctl.members(answer.json()) if not m["learner"]]
-        health = _etcdctl(member, ["endpoint", "health", "-w", "json"], seconds, everyone)
-        healthy = {r["endpoint"] for r in etcd_ha_etcdctl.health(health.json()) if r["healthy"]}
+        own = _status_rows(member, seconds, here)[0]["member_id"]
+        voters = [m for m in etcd_ha_client.members(member, seconds, here) if not m["learner"]]
+        healthy = etcd_ha_client.healthy(member, seconds, etcd_ha_client.advertised(voters))
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(str(err)) from err
     others = [m for m in voters if m["id"] != own and healthy & set(m["client_urls"])]
-    needed = etcd_ha_planner.quorum(len(voters))
+    needed = etcd_ha_membership.quorum(len(voters))
     if len(voters) < 3 or len(others) >= needed:
         return ""
     return (
@@ -125,9 +125,13 @@ def reason_to_stay(timeout=5):
     )
 
 
-def move_leader(timeout=10):
+def move_leader(successor="", timeout=10):
     """
-    Hand leadership from this member to the most advanced other voter.
+    Hand leadership from this member to another voter.
+
+    successor
+        The name of the member that shall lead (text); without it, or where it is not fit, the most
+        advanced one.
 
     timeout : 10
         Seconds (int or float) for each call of etcdctl.
@@ -143,17 +147,20 @@ def move_leader(timeout=10):
         salt etcd1.example.com etcd_ha.move_leader
     """
     member, seconds = _member_on_disk(), _seconds(timeout)
-    if not _status_rows(member, seconds)[0]["leader"]:
+    here = etcd_ha_client.serving_endpoint()
+    if not _status_rows(member, seconds, here)[0]["leader"]:
         return ""
-    everyone = _client_environment(member).get("ETCDCTL_ENDPOINTS", "")
     try:
-        answer = _etcdctl(member, ["endpoint", "status", "-w", "json"], seconds, everyone)
-        rows = [r for r in etcd_ha_etcdctl.status(answer.json()) if not r["leader"]]
+        listed = etcd_ha_client.members(member, seconds, here)
+        everyone = etcd_ha_client.advertised(listed)
+        rows = [r for r in etcd_ha_client.status(member, seconds, everyone) if not r["leader"]]
         voters = [r for r in rows if not r["learner"] and not r["errors"]]
         if not voters:
             return ""
-        target = max(voters, key=lambda row: row["raft_index"])
-        done = _etcdctl(member, ["move-leader", target["member_id"]], seconds)
+        ids = {m["name"]: m["id"] for m in listed}
+        chosen = [row for row in voters if row["member_id"] == ids.get(successor)]
+        target = max(chosen or voters, key=lambda row: row["raft_index"])
+        done = etcd_ha_client.etcdctl(member, ["move-leader", target["member_id"]], seconds, here)
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(str(err)) from err
     if done.code != 0:
@@ -181,7 +188,7 @@ def status(timeout=5):
 
         salt 'etcd*' etcd_ha.status
     """
-    mark = _mark()
+    mark = etcd_ha_client.mark()
     if "member" not in mark:
         return {"role": "balancer" if "balancer" in mark else "none"}
     rows = _status_rows(mark["member"], _seconds(timeout))
@@ -206,11 +213,13 @@ def members(timeout=5):
 
         salt 'etcd1*' etcd_ha.members
     """
-    mark = _mark()
+    mark = etcd_ha_client.mark()
     if "member" not in mark:
         return []
     try:
-        answer = _etcdctl(mark["member"], ["member", "list", "-w", "json"], _seconds(timeout))
+        answer = etcd_ha_client.etcdctl(
+            mark["member"], ["member", "list", "-w", "json"], _seconds(timeout)
+        )
         return etcd_ha_etcdctl.members(answer.json())
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
@@ -229,7 +238,7 @@ def version():
 
         salt 'etcd*' etcd_ha.version
     """
-    mark = _mark()
+    mark = etcd_ha_client.mark()
     running = ""
     if "member" in mark:
         try:
@@ -251,11 +260,11 @@ def endpoints():
 
         salt 'lb*' etcd_ha.endpoints
     """
-    mark = _mark()
+    mark = etcd_ha_client.mark()
     if "balancer" in mark:
         return [mark["balancer"]["url"]]
     if "member" in mark:
-        listed = _client_environment(mark["member"]).get("ETCDCTL_ENDPOINTS", "")
+        listed = etcd_ha_client.environment(mark["member"]).get("ETCDCTL_ENDPOINTS", "")
         return [url for url in listed.split(",") if url]
     return []
 
@@ -281,7 +290,7 @@ def facts(data_dirs=None, timeout=5):
 
         salt 'etcd*' etcd_ha.facts
     """
-    mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    mark = etcd_ha_client.mark()
     balancer = None
     if "balancer" in mark:
         balancer = _balancer_health(mark["balancer"], _seconds(timeout))
@@ -322,7 +331,7 @@ def verify(endpoints, cluster, timeout=15):
 
         salt etcd1.example.com etcd_ha.verify '["https://192.168.200.56:2379"]' main
     """
-    mark = _mark()
+    mark = etcd_ha_client.mark()
     if "member" not in mark:
         raise CommandExecutionError(
             "etcd_ha.verify needs a member's admin certificate: run it there"
@@ -395,15 +404,32 @@ def host():
         salt 'etcd1*' etcd_ha.host
     """
     if "etcd_ha_host" not in __context__:
-        step = __pillar__.get("etcd_ha_step") or {}
+        step = __pillar__.get("etcd_ha_step") or {"stage": _present_stage()}
         defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
         __context__["etcd_ha_host"] = etcd_ha_host.describe(
             __grains__["id"],
             _clusters(__pillar__.get("etcd_ha"), defaults, settings).values(),
             _arch(),
-            step.get("action", "none"),
+            step,
         )
     return copy.deepcopy(__context__["etcd_ha_host"])
+
+
+def _present_stage():
+    """What a member is, which only the orchestrate may change: a highstate keeps to it.
+
+    Otherwise a crash between a highstate and the orchestrate would start a release, a transport or
+    a data directory that the cluster is not ready for.
+    """
+    configured = etcd_ha_client.configured()
+    if not _record() or not configured:
+        return {}
+    return {
+        "version": _release_in_use(),
+        "transport": etcd_ha_stages.transport(configured),
+        "data_dir": configured.get("ETCD_DATA_DIR", ""),
+        "wal_dir": configured.get("ETCD_WAL_DIR", ""),
+    }
 
 
 def os_data():
@@ -491,28 +517,13 @@ def _arch():
     return __grains__.get("osarch") or __grains__.get("cpuarch", "")
 
 
-def _mark():
-    return etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
-
-
 def _member_on_disk():
-    """The member as its files say, also before the first converge has left its mark."""
-    mark = _mark()
-    if "member" in mark:
-        return mark["member"]
-    try:
-        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
-            own = etcd_ha_environment.parse_file(file.read())
-    except OSError as err:
+    member = etcd_ha_client.member_on_disk()
+    if member is None:
         raise CommandExecutionError(
             "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
-        ) from err
-    ca = own.get("ETCD_TRUSTED_CA_FILE", "/etc/etcd/pki/ca.crt")
-    return {
-        "cluster": "",
-        "name": own.get("ETCD_NAME", ""),
-        "config_dir": os.path.dirname(os.path.dirname(ca)),
-    }
+        )
+    return member
 
 
 def _seconds(timeout):
@@ -525,35 +536,11 @@ def _seconds(timeout):
     return seconds
 
 
-def _client_environment(member):
-    return etcd_ha_etcdctl.read_environment(f"{member['config_dir']}/etcdctl.env")
-
-
-def _local_endpoint(environment):
-    """The member's own client URL on loopback, as its environment file has it."""
-    try:
-        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
-            own = etcd_ha_environment.parse_file(file.read())
-    except OSError:
-        own = {}
-    listed = own.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
-    return listed[-1] or environment.get("ETCDCTL_ENDPOINTS", "").split(",")[0]
-
-
-def _etcdctl(member, arguments, timeout, endpoints=None, stdin=None):
-    environment = _client_environment(member)
-    environment["ETCDCTL_ENDPOINTS"] = endpoints or _local_endpoint(environment)
-    program = next(
-        (path for path in ("/usr/local/bin/etcdctl", "/usr/bin/etcdctl") if os.path.exists(path)),
-        "etcdctl",
-    )
-    return etcd_ha_etcdctl.call(arguments, environment, program, timeout, stdin)
-
-
-def _member_health(member, timeout):
+def _member_health(member, timeout, endpoint=None):
     result = {"role": "member", "cluster": member["cluster"], "name": member["name"]}
     try:
-        answer = _etcdctl(member, ["endpoint", "health", "-w", "json"], timeout)
+        command = ["endpoint", "health", "-w", "json"]
+        answer = etcd_ha_client.etcdctl(member, command, timeout, endpoint)
         row = etcd_ha_etcdctl.health(answer.json())[0]
     except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
         return {**result, "healthy": False, "error": f"{err}. Look at: journalctl -u etcd"}
@@ -580,10 +567,9 @@ def _balancer_health(balancer, timeout):
     return {**result, "healthy": True, "took": f"{(time.monotonic() - began) * 1000:.1f}ms"}
 
 
-def _status_rows(member, timeout):
+def _status_rows(member, timeout, endpoint=None):
     try:
-        answer = _etcdctl(member, ["endpoint", "status", "-w", "json"], timeout)
-        rows = etcd_ha_etcdctl.status(answer.json())
+        rows = etcd_ha_client.status(member, timeout, endpoint)
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
     if not rows:
@@ -605,30 +591,52 @@ def _installed_version():
 def _etcd_facts(mark, data_dirs, timeout):
     unit = etcd_ha_machine.unit("etcd.service")
     running = etcd_ha_machine.process_environment(unit["pid"]) if unit["pid"] else {}
-    configured = {}
-    if os.path.exists(ENVIRONMENT_FILE):
-        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
-            configured = etcd_ha_environment.parse_file(file.read())
-    dirs = [running.get("ETCD_DATA_DIR"), configured.get("ETCD_DATA_DIR"), *data_dirs]
-    program = next(
-        (path for path in ("/usr/local/bin/etcd", "/usr/bin/etcd") if os.path.exists(path)), ""
-    )
+    configured, record = etcd_ha_client.configured(), _record()
+    dirs = [source.get("ETCD_DATA_DIR") for source in (running, configured)]
+    dirs += [record.get("data_dir"), *data_dirs]
     result = {
         "active": unit["active"],
         "state": unit["state"],
         "enabled": unit["enabled"],
-        "environment": running,
-        "pending": etcd_ha_machine.pending(unit, program),
+        "environment": running or configured,
+        "pending": etcd_ha_machine.pending(unit, etcd_ha_client.program("etcd")),
         "has_data": any(os.path.isdir(f"{folder}/member") for folder in dirs if folder),
-        "record": _record(mark),
+        "installed": _release_in_use(),
+        "record": record,
         "healthy": False,
     }
-    if unit["active"] and "member" in mark:
-        result.update(_live_facts(mark["member"], timeout))
+    if unit["active"] and configured:
+        here = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")[-1]
+        result.update(_live_facts(_member_on_disk(), timeout, here))
+    if not result["healthy"] and not result.get("corrupt"):
+        result["corrupt"] = _corruption(result)
     return result
 
 
-def _record(mark):
+def _release_in_use():
+    """The release that would start now, from the link where there is one (it is quick)."""
+    target = os.path.realpath(etcd_ha_client.program("etcd"))
+    release = os.path.basename(os.path.dirname(target))
+    return release if etcd_ha_release.fault(release) is None else _installed_version()
+
+
+def _corruption(found):
+    """Why this member's data is of no use any more, as etcd's own log says, or an empty text."""
+    if not found["has_data"]:
+        return ""
+    done = subprocess.run(
+        ["journalctl", "-u", "etcd.service", "-n", "150", "--no-pager", "-o", "cat"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=10,
+        check=False,
+    )
+    return etcd_ha_etcdctl.corruption(done.stdout)
+
+
+def _record():
     """The durable mark of a bootstrap: whichever cluster's lies here."""
     folder = os.path.dirname(etcd_ha_machine.MARK_FILE)
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -637,14 +645,21 @@ def _record(mark):
     return {}
 
 
-def _live_facts(member, timeout):
+def _live_facts(member, timeout, here):
     """What the running etcd says; ``member list`` needs a quorum, so it is the proof of health."""
     try:
-        row = _status_rows(member, timeout)[0]
-        listed = members(timeout)
+        row = _status_rows(member, timeout, here)[0]
     except CommandExecutionError as err:
         return {"healthy": False, "error": str(err)}
-    return {**row, "members": listed, "healthy": row["leader_id"] not in ("", "0")}
+    try:
+        # A learner answers no member list: it is not healthy until it has been promoted.
+        listed = [] if row["learner"] else etcd_ha_client.members(member, timeout, here)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        return {**row, "healthy": False, "error": str(err)}
+    healthy = bool(listed) and row["leader_id"] not in ("", "0")
+    if etcd_ha_etcdctl.has_alarm(row, "CORRUPT"):
+        return {**row, "members": listed, "healthy": False, "corrupt": "etcd raised CORRUPT for it"}
+    return {**row, "members": listed, "healthy": healthy}
 
 
 def _policies_in_force():
@@ -660,10 +675,10 @@ def _verify_endpoint(member, endpoint, cluster, timeout):
     while time.monotonic() - began < timeout:
         tried = time.monotonic()
         try:
-            put = _etcdctl(member, ["put", key], 5, endpoint, stdin=value)
-            got = _etcdctl(member, ["get", key, "--print-value-only"], 5, endpoint)
+            put = etcd_ha_client.etcdctl(member, ["put", key], 5, endpoint, stdin=value)
+            got = etcd_ha_client.etcdctl(member, ["get", key, "--print-value-only"], 5, endpoint)
             if put.code == 0 and got.out.strip() == value:
-                _etcdctl(member, ["del", key], 5, endpoint)
+                etcd_ha_client.etcdctl(member, ["del", key], 5, endpoint)
                 return round(time.monotonic() - tried, 3)
             reason = (put.err or got.err).strip()[-300:]
         except etcd_ha_etcdctl.EtcdctlError as err:

@@ -13,14 +13,17 @@ import time
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_certificates
 import etcd_ha_host
+import etcd_ha_observed
 import etcd_ha_planner
 import etcd_ha_release
 import etcd_ha_report
+import etcd_ha_steps
 import etcd_ha_topology
 import salt.cache
 import salt.client
 import salt.fileclient
 import salt.pillar
+import salt.utils.hashutils
 import salt.utils.minions
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -57,7 +60,7 @@ def plan(cluster=None):
         plans = _plans(cluster)
     except (CommandExecutionError, SaltInvocationError) as err:
         return _failed(str(err))
-    told = etcd_ha_planner.text(plans)
+    told = etcd_ha_steps.text(plans)
     return _failed(told) if any(one.refusal for one in plans) else told
 
 
@@ -84,7 +87,7 @@ def steps(cluster=None):
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     sys.stderr.write(
-        f"{etcd_ha_planner.text(plans)}\n  (planned in {time.monotonic() - began:.1f} s)\n"
+        f"{etcd_ha_steps.text(plans)}\n  (planned in {time.monotonic() - began:.1f} s)\n"
     )
     sys.stderr.flush()
     refusals = [
@@ -96,15 +99,7 @@ def steps(cluster=None):
     source = _source_digest()
     rows = []
     for one in () if refusals else plans:
-        rows += [_row(clusters[one.cluster], step, source) for step in one.steps]
-        if one.steps and not salt.cache.Cache(__opts__).contains(BANK, one.cluster):
-            rows.append(
-                {
-                    "id": f"{one.cluster}: remember on the master that it was bootstrapped",
-                    "kind": "remember",
-                    "cluster": one.cluster,
-                }
-            )
+        rows += _rows(clusters[one.cluster], one.steps, source)
     return {"refusals": refusals, "steps": rows}
 
 
@@ -156,12 +151,18 @@ def endpoints(cluster=None, consumer=None):
         raise SaltInvocationError(str(err)) from err
 
 
-def remember(cluster):
+def remember(cluster, members=None):
     """
-    Keep on the master that a cluster was bootstrapped, so that it never is a second time.
+    Keep on the master that a cluster was bootstrapped, and who its members are.
+
+    So it is never bootstrapped a second time, and a member that the pillar no longer names is known
+    as one that may be taken out.
 
     cluster
         The name of the cluster (text).
+
+    members : None
+        minion -> ``{name, peer_url}`` (dict).
 
     Returns True.
 
@@ -171,7 +172,8 @@ def remember(cluster):
 
         salt-run etcd_ha.remember main
     """
-    salt.cache.Cache(__opts__).store(BANK, cluster, {"cluster": cluster, "state": "bootstrapped"})
+    record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
+    salt.cache.Cache(__opts__).store(BANK, cluster, record)
     return True
 
 
@@ -204,6 +206,28 @@ def _failed(text):
     return {"refused": text, "retcode": 1}
 
 
+def _rows(cluster, steps, source):
+    """The plan's steps, and what the master remembers before and after them."""
+    if not steps:
+        return []
+    past = _record(cluster.name).get("members", {})
+    own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
+    rows = [_row(cluster, step, source) for step in steps]
+    known = {
+        "kind": "remember",
+        "id": f"{cluster.name}: remember on the master who its members are",
+        "cluster": cluster.name,
+        "members": own,
+    }
+    if past and set(own) - set(past):
+        # Before a new member enters: after an interruption it is known as one of ours.
+        first = f"{cluster.name}: remember on the master who its members are going to be"
+        rows.insert(0, {**known, "id": first, "members": {**past, **own}})
+    if own != past and rows[-1]["kind"] != "again":
+        rows.append(known)
+    return rows
+
+
 def _row(cluster, step, source):
     """One step as the orchestrate's template takes it."""
     row = {
@@ -213,69 +237,80 @@ def _row(cluster, step, source):
         "cluster": cluster.name,
     }
     if step.kind == "verify":
-        row["endpoints"] = etcd_ha_report.client_urls(cluster)
-        return row
-    row["sls"] = list(step.sls)
-    row["pillar"] = {"etcd_ha_step": {"action": step.action, "source": source}}
+        row["kind"], row["function"] = "function", "etcd_ha.verify"
+        urls = etcd_ha_report.client_urls(cluster)
+        row["arguments"] = {"endpoints": urls, "cluster": cluster.name}
+    elif step.kind == "function":
+        row["function"], row["arguments"] = step.function, dict(step.arguments)
+    elif step.kind == "state":
+        row["sls"] = list(step.sls)
+        handed = {"action": step.action, "source": source, "stage": dict(step.stage)}
+        handed |= {"successor": step.successor, "endpoints": step.endpoints}
+        row["pillar"] = {"etcd_ha_step": handed}
     return row
 
 
 def _plans(name):
+    _check_own_modules()
     clusters = _clusters(name)
     _check_peer(clusters.values())
-    _check_workers(clusters.values())
     facts = _facts(clusters.values())
-    observed = {minion: etcd_ha_planner.Observed.of(found) for minion, found in facts.items()}
+    observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
     wanted = _wanted(facts)
     plans = []
     for one in clusters.values():
-        recorded = salt.cache.Cache(__opts__).contains(BANK, one.name)
-        known = etcd_ha_planner.Wanted(wanted["digests"], wanted["policies"], recorded)
+        record = _record(one.name)
+        known = etcd_ha_observed.Wanted(
+            wanted["digests"], wanted["policies"], bool(record), record.get("members", {})
+        )
         made = etcd_ha_planner.plan(one, observed, known)
-        made = _with_release(one, made, facts)
+        made = _with_workers(one, _with_release(one, made, facts))
         notes = tuple(etcd_ha_topology.warnings(one))
         plans.append(
-            etcd_ha_planner.Plan(made.cluster, made.summary, made.steps, made.refusal, notes)
+            etcd_ha_steps.Plan(made.cluster, made.summary, made.steps, made.refusal, notes)
         )
     return plans
+
+
+def _record(cluster):
+    """What the master remembers of a cluster; empty where it was never bootstrapped."""
+    return salt.cache.Cache(__opts__).fetch(BANK, cluster) or {}
 
 
 def _with_release(cluster, made, facts):
     """Refuse a version that the mirror does not have, before any host is touched."""
     install = cluster.settings["install"]
-    prepares = [step for step in made.steps if step.sls == ("etcd_ha.prepare",)]
-    if not prepares or install["method"] != "archive":
+    touched = [m.minion for s in made.steps for m in cluster.members if m.minion in s.targets]
+    if not touched or install["method"] != "archive":
         return made
-    asked = next((m.minion for m in cluster.members if m.minion in prepares[0].targets), None)
-    if asked is None:
-        return made
-    if facts[asked].get("etcd", {}).get("version") == cluster.version:
-        return made
+    asked = touched[0]
     arch = etcd_ha_release.architecture(facts[asked]["arch"])
-    url = etcd_ha_release.archive_url(install["url"], cluster.version, arch)
-    if not etcd_ha_release.pinned(install["checksum"], arch):
-        url = etcd_ha_release.checksums_url(install["url"], cluster.version)
-    if not url.startswith("http"):
-        return made
-    answer = _ask([asked], "etcd_ha.release_available", [url]).get(asked, {})
-    reason = answer.get("ret", "no answer")
-    if reason == "":
-        return made
-    return dataclasses.replace(
-        made,
-        steps=(),
-        refusal=(
-            f"{asked} cannot fetch {url} ({reason}): correct version or install:url of "
-            f"{cluster.name}, or put the release on the mirror"
-        ),
-    )
+    present = {facts[m.minion].get("etcd", {}).get("version") for m in cluster.members}
+    needed = {step.stage.get("version", cluster.version) for step in made.steps} - present
+    for version in sorted(needed):
+        url = etcd_ha_release.archive_url(install["url"], version, arch)
+        if not etcd_ha_release.pinned(install["checksum"], arch):
+            url = etcd_ha_release.checksums_url(install["url"], version)
+        if not url.startswith("http"):
+            continue
+        reason = _ask([asked], "etcd_ha.release_available", [url]).get(asked, {}).get("ret", "?")
+        if reason:
+            refusal = (
+                f"{asked} cannot fetch {url} ({reason}): correct version or install:url of "
+                f"{cluster.name}, or put the release on the mirror"
+            )
+            return dataclasses.replace(made, steps=(), refusal=refusal)
+    return made
 
 
 def _wanted(facts):
     """What every host that answered should have in its mark, and every CA in its memory."""
     source = _source_digest()
     digests, policies = {}, {}
+    named = {minion for one in _clusters().values() for minion in one.hosts}
     for minion, found in facts.items():
+        if minion not in named:
+            continue
         clusters = _read(_yaml(found["os_file"]).get("settings"))
         described = etcd_ha_host.describe(minion, clusters.values(), found["arch"])
         digests[minion] = etcd_ha_host.digest(described, source)
@@ -366,6 +401,27 @@ def _modules_digest():
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def _check_own_modules():
+    """
+    The master's own copies of the formula's modules must be those of its file server.
+
+    Minions are synced by the plan; a master with older ones would expect what no host can be.
+    """
+    digests = []
+    for folder in ("_runners", "_utils"):
+        own = os.path.join(__opts__["extension_modules"], folder[1:])
+        for line in _hashes(folder, lambda path: os.path.basename(path).startswith("etcd_ha")):
+            name, _, hsum = line.partition(" ")
+            path = os.path.join(own, os.path.basename(name))
+            if os.path.exists(path) and salt.utils.hashutils.get_hash(path) != hsum:
+                digests.append(name)
+    if digests:
+        raise CommandExecutionError(
+            f"the master's own copy of {', '.join(digests)} is older than its file server's. "
+            "Run salt-run saltutil.sync_all, then this again"
+        )
+
+
 def _check_peer(clusters):
     """The master must let every host ask its CA; without it each request would only time out."""
     peer = __opts__.get("peer") or {}
@@ -388,28 +444,47 @@ def _check_peer(clusters):
                 )
 
 
-def _check_workers(clusters):
+def _with_workers(cluster, made):
     """
-    The master must have a worker to spare while every host asks its CA.
+    Refuse a plan in which so many hosts ask the CA at once that the master has no worker to spare.
 
     A minion's publish holds one worker of the master, which itself needs another one to pass it on
     (seen with Salt 3008.3: with all workers held, the master answers nobody until they time out).
+    Workers of their own for ``minion_pub`` end that (worker_pools, from Salt 3008 on).
     """
-    workers = int(__opts__.get("worker_threads") or 5)
-    for one in clusters:
-        asking = len(one.members) + len(one.balancers)
-        if one.ca_minion is not None and asking >= workers:
-            raise CommandExecutionError(
-                f"{asking} hosts of {one.name} may ask the CA at once, but the master has "
-                f"{workers} workers. Set worker_threads: {2 * asking} in its configuration "
-                "and restart salt-master"
-            )
+    workers = _workers_beside_peers()
+    if workers is None:
+        return made
+    asking = max((len(s.targets) for s in made.steps if s.sls == ("etcd_ha",)), default=0)
+    if cluster.ca_minion is None or asking < workers:
+        return made
+    refusal = (
+        f"{asking} hosts of {cluster.name} may ask the CA at once, but the master has "
+        f"{workers} workers. Give such questions workers of their own: set worker_pools in its "
+        "configuration as the README says (before Salt 3008: "
+        f"worker_threads: {2 * asking}), and restart salt-master"
+    )
+    return dataclasses.replace(made, steps=(), refusal=refusal)
+
+
+def _workers_beside_peers():
+    """How many workers all requests share; None where ``minion_pub`` has a pool of its own."""
+    pools = __opts__.get("worker_pools") or {}
+    shared = int(__opts__.get("worker_threads") or 5)
+    if not pools or not __opts__.get("worker_pools_enabled", True):
+        return shared
+    if any("minion_pub" in pool["commands"] for pool in pools.values()):
+        return None
+    return next((int(p["worker_count"]) for p in pools.values() if "*" in p["commands"]), shared)
 
 
 def _facts(clusters):
     """The facts of every host of these clusters that is there, synced first where need be."""
     clusters = list(clusters)
-    wanted = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
+    named = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
+    # Hosts that the pillar no longer names may still have to be stopped.
+    known = [minion for one in clusters for minion in _record(one.name).get("members", {})]
+    wanted = list(dict.fromkeys(named + known))
     data_dirs = sorted({m.settings["data_dir"] for one in clusters for m in one.members})
     there, digest = _connected(wanted), _modules_digest()
     cache = salt.cache.Cache(__opts__)

@@ -161,6 +161,9 @@ def running(
     action="none",
     start_timeout=120,
     version=None,
+    release=None,
+    successor="",
+    endpoints="",
 ):
     """
     The member runs with the configuration that is on disk, and is healthy.
@@ -186,13 +189,24 @@ def running(
     action : none
         ``none`` starts a stopped member that holds data and never restarts one; ``restart`` also
         restarts a member whose process differs from what is on disk, after moving leadership
-        away; ``bootstrap`` also starts a member without data as one of a new cluster.
+        away; ``bootstrap`` also starts a member without data as one of a new cluster; ``join``
+        also enters a cluster that runs, as a learner that is promoted once it has caught up, and
+        sets data aside that is of no use there any more.
 
     start_timeout : 120
         Seconds (int) to wait until the member has joined a quorum.
 
     version : None
         The version (text) that must be installed, where a package decides which one that is.
+
+    release : None
+        The release (text) that ``program`` is; it is started only when the cluster is ready for it.
+
+    successor
+        The name of the member that shall lead when this one, as the leader, is restarted (text).
+
+    endpoints
+        Client URLs of the cluster that a joining member enters (text, comma-separated).
 
     .. code-block:: yaml
 
@@ -215,15 +229,17 @@ def running(
         return ret
     found = etcd_ha_machine.unit(unit)
     process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
-    has_data = os.path.isdir(f"{environment['ETCD_DATA_DIR']}/member")
+    past = etcd_ha_machine.read_json(record)
+    moves = _moves(process, past, environment)
+    here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
+    has_data = any(os.path.isdir(f"{folder}/member") for folder in here)
     differences = {}
     if found["active"]:
         differences = etcd_ha_environment.needs_restart(process, environment)
         for reason in etcd_ha_machine.pending(found, program):
             differences[reason] = {"old": "as started", "new": "as on disk"}
-    past = etcd_ha_machine.read_json(record)
-    started_before = past.get("state") == "bootstrapped"
-    if not found["active"] and not has_data and (action != "bootstrap" or started_before):
+    fresh = action == "join" or (action == "bootstrap" and past.get("state") != "bootstrapped")
+    if not found["active"] and not has_data and not fresh:
         ret["result"] = False
         ret["comment"] = (
             f"{environment['ETCD_NAME']} holds no data and was not started: a member without data "
@@ -234,7 +250,7 @@ def running(
         ret["changes"]["enabled"] = {"old": False, "new": True}
     if not found["active"]:
         ret["changes"]["unit"] = {"old": found["state"], "new": "active"}
-    if differences and action in ("restart", "bootstrap"):
+    if differences and action != "none":
         ret["changes"].update(differences)
     elif differences:
         ret["comment"] = (
@@ -247,9 +263,21 @@ def running(
         return ret
     began = time.monotonic()
     try:
-        _act(ret["changes"], found, unit, cluster, record, has_data, action, start_timeout)
+        if found["stale"] or not found["active"]:
+            _systemctl("daemon-reload")
+        if "enabled" in ret["changes"]:
+            _systemctl("enable", unit)
+        if action == "join" and not _serves():
+            entered = _join(unit, environment, record, moves, has_data, endpoints, start_timeout)
+            ret["changes"].update(entered)
+        elif not found["active"]:
+            _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout)
+        elif set(ret["changes"]) - {"enabled"}:
+            _restart(unit, environment, record, moves, release, successor, start_timeout)
         _wait_healthy(unit, start_timeout)
-        _remember(record, cluster)
+        if action in ("join", "restart"):
+            __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
+        _remember(record, cluster, environment)
     except CommandExecutionError as err:
         ret["result"], ret["comment"] = False, str(err)
         return ret
@@ -539,25 +567,125 @@ def _systemctl(*arguments, timeout=60):
     )
 
 
-def _act(changes, found, unit, cluster, record, has_data, action, start_timeout):
-    """Enable, start or restart the unit, as the changes say."""
-    if found["stale"] or not found["active"]:
-        _systemctl("daemon-reload")
-    if "enabled" in changes:
-        _systemctl("enable", unit)
-    if not found["active"]:
-        if action == "bootstrap" and etcd_ha_machine.read_json(record).get("state") is None:
-            etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
-        if action == "bootstrap" and not has_data:
-            os.makedirs(os.path.dirname(BOOTSTRAP_FILE), mode=0o755, exist_ok=True)
-            with open(BOOTSTRAP_FILE, "w", encoding="utf-8") as file:
-                file.write("ETCD_INITIAL_CLUSTER_STATE=new\n")
-        _systemctl("reset-failed", unit)
+def _moves(process, past, environment):
+    """Directories whose content has to move: the record's key, the old path and the new one.
+
+    The record knows where the data was when the member was last healthy, also after a move that was
+    interrupted.
+    """
+    moves = []
+    for variable, key, content in (
+        ("ETCD_DATA_DIR", "data_dir", "member"),
+        ("ETCD_WAL_DIR", "wal_dir", ""),
+    ):
+        new = environment.get(variable, "")
+        if not new or os.path.isdir(os.path.join(new, content)):
+            continue
+        places = [old for old in (process.get(variable), past.get(key)) if old and old != new]
+        held = [old for old in places if os.path.isdir(os.path.join(old, content))]
+        moves += [(key, held[0], new)] if held else []
+    return moves
+
+
+def _move(moves, record):
+    """Move each directory's content; a copy across file systems is complete before it counts."""
+    for variable, old, new in moves:
+        parent = os.path.dirname(new)
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        scratch = f"{new}.moving"
+        shutil.rmtree(scratch, ignore_errors=True)
+        owner = os.stat(old)
+        try:
+            os.rename(old, scratch)
+        except OSError:
+            shutil.copytree(old, scratch, symlinks=True, copy_function=_copy_with_owner)
+            os.rename(old, f"{old}.moved-{time.strftime('%Y%m%d-%H%M%S')}")
+        os.chown(scratch, owner.st_uid, owner.st_gid)
+        if os.path.isdir(new):
+            os.rmdir(new)
+        os.rename(scratch, new)
+        past = etcd_ha_machine.read_json(record)
+        etcd_ha_machine.write_json(record, {**past, variable: new})
+
+
+def _copy_with_owner(source, target):
+    shutil.copy2(source, target)
+    found = os.stat(source)
+    os.chown(target, found.st_uid, found.st_gid)
+
+
+def _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout):
+    """Start a member: with its data, or without any as one of a new cluster."""
+    bootstrap = action == "bootstrap"
+    if bootstrap and etcd_ha_machine.read_json(record).get("state") is None:
+        etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
+    if bootstrap and not has_data:
+        _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
+    _move(moves, record)
+    _systemctl("reset-failed", unit)
+    _start("start", unit, start_timeout)
+
+
+def _first_start(values):
+    """Variables for one start alone: the file lies on a tmpfs, and is removed after it."""
+    os.makedirs(os.path.dirname(BOOTSTRAP_FILE), mode=0o755, exist_ok=True)
+    with open(BOOTSTRAP_FILE, "w", encoding="utf-8") as file:
+        file.write(etcd_ha_environment.file_text(values))
+
+
+def _restart(unit, environment, record, moves, release, successor, start_timeout):
+    """Restart a member that runs, when the others can bear it."""
+    serves = _serves()
+    if serves:
+        reason = __salt__["etcd_ha.reason_to_stay"]()
+        if reason:
+            raise CommandExecutionError(
+                f"{unit} was not restarted: {reason}. Its new configuration waits on disk; heal "
+                "the others, then run the orchestrate again"
+            )
+        if release:
+            __salt__["etcd_ha_member.ready_for"](release)
+        _move_leadership_away(successor)
+        __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
+    if moves:
+        _systemctl("stop", unit, timeout=start_timeout)
+        _move(moves, record)
         _start("start", unit, start_timeout)
-    elif set(changes) - {"enabled"}:
-        _refuse_to_break_quorum(unit)
-        _move_leadership_away()
-        _start("restart", unit, start_timeout)
+        return
+    _start("restart", unit, start_timeout)
+
+
+def _serves():
+    return __salt__["etcd_ha.local_health"]()["healthy"]
+
+
+def _join(unit, environment, record, moves, has_data, endpoints, start_timeout):
+    """Enter a cluster that runs, and start as its learner; the changes that this made."""
+    name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+    corrupt = __salt__["etcd_ha.facts"]()["etcd"]["corrupt"]
+    changes = {}
+    place = __salt__["etcd_ha_member.enter"](name, url, has_data and not corrupt, endpoints)
+    if place["keep"]:
+        _move(moves, record)
+    else:
+        _systemctl("stop", unit, timeout=start_timeout)
+        wal = environment.get("ETCD_WAL_DIR")
+        folders = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
+        folders += [os.path.dirname(wal)] if wal else []
+        aside = __salt__["etcd_ha_member.set_aside"](folders, "replaced")
+        if aside:
+            changes["data"] = {"old": corrupt or "not of this cluster any more", "new": aside}
+        changes["member"] = {"old": "absent", "new": "learner, then voter"}
+        _first_start(
+            {
+                "ETCD_INITIAL_CLUSTER_STATE": "existing",
+                "ETCD_INITIAL_CLUSTER": place["initial_cluster"],
+            }
+        )
+    _systemctl("reset-failed", unit)
+    _start("restart", unit, start_timeout)
+    __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
+    return changes
 
 
 def _start(verb, unit, start_timeout):
@@ -574,22 +702,10 @@ def _start(verb, unit, start_timeout):
         )
 
 
-def _refuse_to_break_quorum(unit):
-    """The last gate before a restart; a member that serves nobody any more may always restart."""
-    if not __salt__["etcd_ha.local_health"]()["healthy"]:
-        return
-    reason = __salt__["etcd_ha.reason_to_stay"]()
-    if reason:
-        raise CommandExecutionError(
-            f"{unit} was not restarted: {reason}. Its new configuration waits on disk; heal the "
-            "others, then run the orchestrate again"
-        )
-
-
-def _move_leadership_away():
-    """Hand leadership to the most advanced other voter; a failure only costs an election."""
+def _move_leadership_away(successor):
+    """Hand leadership to another voter; a failure only costs an election."""
     try:
-        __salt__["etcd_ha.move_leader"]()
+        __salt__["etcd_ha.move_leader"](successor)
     except CommandExecutionError:
         return
 
@@ -610,8 +726,13 @@ def _wait_healthy(unit, start_timeout):
     )
 
 
-def _remember(record, cluster):
+def _remember(record, cluster, environment):
     """A healthy member belongs to a bootstrapped cluster: keep that outside the data directory."""
-    wanted = {"cluster": cluster, "state": "bootstrapped"}
+    wanted = {
+        "cluster": cluster,
+        "state": "bootstrapped",
+        "data_dir": environment["ETCD_DATA_DIR"],
+        "wal_dir": environment.get("ETCD_WAL_DIR", ""),
+    }
     if etcd_ha_machine.read_json(record) != wanted:
         etcd_ha_machine.write_json(record, wanted)

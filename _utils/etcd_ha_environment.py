@@ -22,37 +22,64 @@ def initial_cluster(cluster: Cluster) -> str:
     return ",".join(f"{member.name}={cluster.peer_url(member)}" for member in cluster.members)
 
 
-def variables(cluster: Cluster, member: Member) -> dict[str, str]:
+def variables(cluster: Cluster, member: Member, transport: str | None = None) -> dict[str, str]:
     """Every ``ETCD_*`` variable of a member, for ``initial-cluster-state: existing``.
+
+    ``transport`` is the pillar's (None), ``http``, ``https``, or ``both`` between them: the member
+    then listens to its peers and names itself to clients in plain, holds the certificates to reach
+    those that want TLS, and serves clients both ways on one port. So plain and TLS members are
+    never side by side, but each beside such ones.
 
     ``new`` never stands in the file: a wiped majority that starts with ``new`` forms an empty
     cluster under the old cluster id. A bootstrap hands ``new`` to its first start only.
     """
     ports = member.settings["ports"]
-    local = f"{cluster.scheme}://127.0.0.1:{ports['client']}"
+    scheme = spoken(cluster, transport)
+    plain = "http" if transport == "both" else scheme
+    peer = member.url(plain, ports["peer"])
     result = {
         "ETCD_NAME": member.name,
         "ETCD_DATA_DIR": member.settings["data_dir"],
         "ETCD_INITIAL_CLUSTER": initial_cluster(cluster),
         "ETCD_INITIAL_CLUSTER_STATE": "existing",
         "ETCD_INITIAL_CLUSTER_TOKEN": cluster.token,
-        "ETCD_INITIAL_ADVERTISE_PEER_URLS": cluster.peer_url(member),
-        "ETCD_LISTEN_PEER_URLS": cluster.peer_url(member),
-        "ETCD_ADVERTISE_CLIENT_URLS": cluster.client_url(member),
-        "ETCD_LISTEN_CLIENT_URLS": f"{cluster.client_url(member)},{local}",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS": peer,
+        "ETCD_LISTEN_PEER_URLS": peer,
+        "ETCD_ADVERTISE_CLIENT_URLS": member.url(plain, ports["client"]),
+        "ETCD_LISTEN_CLIENT_URLS": _client_urls(member, scheme, transport == "both"),
         "ETCD_LISTEN_METRICS_URLS": f"http://127.0.0.1:{ports['metrics']}",
     }
     if member.settings["wal_dir"]:
         # Not the directory itself: etcd makes its log as <path>.tmp and renames that, which needs
         # the parent to be writable and no mount point (server/storage/wal/wal.go, Create).
         result["ETCD_WAL_DIR"] = f"{member.settings['wal_dir']}/wal"
-    if cluster.tls:
+    if transport == "both" or scheme == "https":
         result.update(_tls(cluster, member))
     result.update(_of_version(cluster.version))
+    known = etcd_ha_options.flags(cluster.version)
     for flag, value in member.settings["options"].items():
+        if flag not in known:
+            # The pillar is checked against its own version; on the way there etcd is older.
+            continue
         name, text = etcd_ha_options.variable(flag), etcd_ha_options.text(value)
         result[name] = _gates(result[name], text) if name == GATES and name in result else text
     return result
+
+
+def spoken(cluster: Cluster, transport: str | None) -> str:
+    """The scheme by which clients are served, and between two transports the old one of them."""
+    if transport == "both":
+        return "http" if cluster.tls else "https"
+    return transport or cluster.scheme
+
+
+def _client_urls(member: Member, scheme: str, both: bool) -> str:
+    """Where clients are served; etcd tells TLS from plain on one port (embed/serve.go, cmux)."""
+    port = member.settings["ports"]["client"]
+    other = {"http": "https", "https": "http"}[scheme]
+    schemes = [other, scheme] if both else [scheme]
+    urls = [member.url(one, port) for one in schemes]
+    return ",".join(urls + [f"{one}://127.0.0.1:{port}" for one in schemes])
 
 
 def _gates(ours: str, theirs: str) -> str:
@@ -89,7 +116,9 @@ def _of_version(text: str) -> dict[str, str]:
     if line == "3.4":
         return {"ETCD_LOGGER": "zap", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
     if line == "3.5":
-        return {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
+        # 3.6's own default: what 3.4 wrote leaves the log sooner, which 3.6 refuses to replay.
+        checks = {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
+        return {**checks, "ETCD_SNAPSHOT_COUNT": "10000"}
     return {GATES: "InitialCorruptCheck=true,CompactHashCheck=true"}
 
 
@@ -106,15 +135,17 @@ def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, 
     }
 
 
-def client_variables(cluster: Cluster, member: Member) -> dict[str, str]:
+def client_variables(
+    cluster: Cluster, member: Member, transport: str | None = None
+) -> dict[str, str]:
     """What makes root's plain ``etcdctl`` on a member speak to the whole cluster.
 
     No ETCDCTL_API: 3 is the default since 3.4, and 3.6 warns of the variable at every call.
     """
-    result = {
-        "ETCDCTL_ENDPOINTS": ",".join(cluster.client_url(m) for m in cluster.members),
-    }
-    if cluster.tls:
+    scheme = spoken(cluster, transport)
+    urls = [m.url(scheme, m.settings["ports"]["client"]) for m in cluster.members]
+    result = {"ETCDCTL_ENDPOINTS": ",".join(urls)}
+    if scheme == "https" or transport == "both":
         pki = pki_dir(member)
         result["ETCDCTL_CACERT"] = f"{pki}/ca.crt"
         result["ETCDCTL_CERT"] = f"{pki}/admin.crt"

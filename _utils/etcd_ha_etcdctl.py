@@ -17,6 +17,21 @@ import etcd_ha_environment
 ALARMS: Mapping[int, str] = {1: "NOSPACE", 2: "CORRUPT"}
 
 
+# What etcd logs when it cannot use its own data; server/storage/wal, .../snap, .../corrupt.go.
+CORRUPTION: Mapping[str, str] = {
+    "crc mismatch": "its log or snapshot is corrupt (crc mismatch)",
+    "checksum mismatch": "its data differs from the others' (checksum mismatch)",
+    "found data inconsistency with peers": "its data differs from the others'",
+    "failed to recover v3 backend from snapshot": "its database is missing or corrupt",
+    "invalid database": "its database is corrupt",
+    "page is not freelist": "its database is corrupt",
+    "file size too small": "its database is corrupt",
+    "raft log corrupted, truncated, or lost": "its log has lost entries that it once confirmed",
+    "wal: file not found": "its log is missing",
+    "permanently removed from the cluster": "it was taken out of the member list",
+}
+
+
 class EtcdctlError(RuntimeError):
     """etcdctl could not be run, failed, or said something that is not JSON."""
 
@@ -76,6 +91,22 @@ def call(
     except subprocess.TimeoutExpired:
         raise EtcdctlError(f"etcdctl {arguments[0]} gave no answer within {timeout:g} s") from None
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def corruption(log: str) -> str:
+    """Why etcd cannot use its data, from the last lines of its log; empty if it does not say so.
+
+    The last two starts count: systemd may just have begun another one.
+    """
+    last = "".join(log.split("starting an etcd server")[-2:])
+    return next((why for text, why in CORRUPTION.items() if text in last), "")
+
+
+def has_alarm(row: Mapping[str, Any], alarm: str) -> bool:
+    """Whether a member's own status says that it has raised this alarm."""
+    own = int(row["member_id"] or "0", 16)
+    wanted = (f"memberID:{own} ", f"alarm:{alarm}")
+    return any(all(part in f"{error} " for part in wanted) for error in row["errors"])
 
 
 def hex_id(number: object) -> str:

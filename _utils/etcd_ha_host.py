@@ -3,6 +3,7 @@
 Pure: clusters in, plain data out. Jinja prints it and decides nothing.
 """
 
+import dataclasses
 import hashlib
 import ipaddress
 import json
@@ -15,7 +16,7 @@ import etcd_ha_release
 from etcd_ha_certificates import Certificate
 from etcd_ha_topology import Balancer, Cluster, Member, bracketed
 
-ACTIONS = ("none", "bootstrap", "restart")
+ACTIONS = ("none", "bootstrap", "restart", "join")
 UNIT = "etcd.service"
 ENVIRONMENT_FILE = "/etc/default/etcd"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
@@ -24,29 +25,39 @@ BALANCER_CONFIG_DIR = "/etc/etcd"
 
 
 def describe(
-    minion: str, clusters: Iterable[Cluster], arch: str, action: str = "none"
+    minion: str, clusters: Iterable[Cluster], arch: str, step: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Everything that this minion is in these clusters.
 
-    Returns ``{minion, action, clusters, entries, member, balancer, authorities, firewall}``;
+    ``step`` is what the orchestrate hands over: ``action``, ``successor``, ``endpoints``, and the
+    ``stage`` where a member shall not be as the pillar says yet.
+
+    Returns ``{minion, action, successor, endpoints, clusters, entries, hostname, member, balancer,
+    authorities, firewall}``;
     ``member`` and ``balancer`` are None where the minion is none.
     """
     clusters = [cluster for cluster in clusters if minion in cluster.hosts]
+    step = step or {}
+    stage = step.get("stage") or {}
+    action = step.get("action", "none")
     member = balancer = None
     firewall: dict[str, Any] | None = None
     serving = None
     for cluster in clusters:
         the_member, the_balancer = cluster.member(minion), cluster.balancer(minion)
         if the_member:
-            member = _member(cluster, the_member, arch)
+            member = _member(*_staged(cluster, the_member, stage), arch, stage.get("transport"))
         if the_balancer:
-            balancer = _balancer(cluster, the_balancer)
+            version = stage.get("version") or cluster.version
+            balancer = _balancer(dataclasses.replace(cluster, version=version), the_balancer)
         if the_member or the_balancer:
             serving = cluster
             firewall = _firewall(cluster, the_member, the_balancer)
     return {
         "minion": minion,
         "action": action if action in ACTIONS else "none",
+        "successor": step.get("successor", ""),
+        "endpoints": step.get("endpoints", ""),
         "clusters": [cluster.name for cluster in clusters],
         "entries": _entries(serving) if serving else [],
         "hostname": _hostname(serving, minion),
@@ -55,6 +66,18 @@ def describe(
         "authorities": [_authority(c) for c in clusters if c.ca_minion == minion],
         "firewall": firewall,
     }
+
+
+def _staged(cluster: Cluster, member: Member, stage: Mapping[str, str]) -> tuple[Cluster, Member]:
+    """The member as it shall be for the time being; see ``etcd_ha_stages``."""
+    settings = dict(member.settings)
+    if stage.get("data_dir"):
+        settings["data_dir"] = stage["data_dir"]
+        settings["wal_dir"] = stage.get("wal_dir", "").rpartition("/")[0] or None
+    return (
+        dataclasses.replace(cluster, version=stage.get("version") or cluster.version),
+        dataclasses.replace(member, settings=settings),
+    )
 
 
 def record_file(cluster: str) -> str:
@@ -78,7 +101,7 @@ def os_file(os: str, os_family: str) -> str:
 
 def digest(host: Mapping[str, Any], source: str) -> str:
     """One hash of all that a host should be; ``source`` is the hash of the formula's states."""
-    wanted = {key: value for key, value in host.items() if key != "action"}
+    wanted = {key: host[key] for key in host if key not in ("action", "successor", "endpoints")}
     text = json.dumps([wanted, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -200,8 +223,9 @@ def _own_files(
     return result
 
 
-def _member(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
+def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) -> dict[str, Any]:
     settings = member.settings
+    environment = etcd_ha_environment.variables(cluster, member, transport)
     user, group = settings["user"], settings["group"]
     return {
         "cluster": cluster.name,
@@ -213,12 +237,10 @@ def _member(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
         "wal_dir": settings["wal_dir"],
         "config_dir": settings["config_dir"],
         "install": _install(cluster, member, arch),
-        "environment": etcd_ha_environment.variables(cluster, member),
-        "environment_text": etcd_ha_environment.file_text(
-            etcd_ha_environment.variables(cluster, member)
-        ),
+        "environment": environment,
+        "environment_text": etcd_ha_environment.file_text(environment),
         "client_text": etcd_ha_environment.file_text(
-            etcd_ha_environment.client_variables(cluster, member)
+            etcd_ha_environment.client_variables(cluster, member, transport)
         ),
         "unit": UNIT,
         "start_timeout": settings["start_timeout"],

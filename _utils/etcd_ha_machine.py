@@ -136,20 +136,51 @@ def days_left(expires: Mapping[str, str], now: datetime | None = None) -> int | 
     return (first.replace(tzinfo=timezone.utc) - (now or datetime.now(timezone.utc))).days
 
 
+def post_often(
+    url: str, files: tuple[str | None, str | None, str | None], body: str, times: int
+) -> None:
+    """POST the same JSON again and again over one connection; raises OSError at the first fault.
+
+    ``files`` are the CA's certificate, and the client's certificate and key.
+    """
+    parts = urlsplit(url)
+    connection = _connection(parts.scheme, parts.hostname or "", parts.port or 443, files, 10.0)
+    try:
+        for _ in range(times):
+            connection.request("POST", parts.path, body)
+            answer = connection.getresponse()
+            told = answer.read().decode("utf-8", "replace")
+            if answer.status != 200:
+                raise OSError(f"{url} answered {answer.status}: {told[:200]}")
+    except http.client.HTTPException as err:
+        raise OSError(f"{url} did not speak HTTP: {err!r}") from err
+    finally:
+        connection.close()
+
+
+def _connection(
+    scheme: str,
+    host: str,
+    port: int,
+    files: tuple[str | None, str | None, str | None],
+    timeout: float,
+) -> http.client.HTTPConnection:
+    ca, certificate, key = files
+    if scheme != "https":
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+    context = ssl.create_default_context(cafile=ca)
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
 def get(
     url: str, ca: str | None, certificate: str | None, key: str | None, timeout: float = 5.0
 ) -> tuple[int, str]:
     """HTTP GET over mutual TLS: status code and the start of the body; raises OSError."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 443
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca)
-        if certificate:
-            context.load_cert_chain(certificate, key)
-        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    connection = _connection(parts.scheme, host, port, (ca, certificate, key), timeout)
     try:
         path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         connection.request("GET", path, headers={"Connection": "close"})

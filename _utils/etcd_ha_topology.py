@@ -50,10 +50,11 @@ _BOOLEANS = (
     "firewall:enabled",
     "host:hosts_file",
     "host:hostname",
+    "remove_unknown",
 )
 _PATHS = ("data_dir", "wal_dir", "config_dir", "install:dir", "install:bin_dir", "tls:ca:dir")
 _USERS = ("user", "group")
-_FREE = frozenset({"options", "install:checksum", "tls:files"})
+_FREE = frozenset({"options", "install:checksum", "tls:files", "upgrade:through"})
 _OPTIONAL = frozenset(
     {
         "wal_dir",
@@ -69,7 +70,16 @@ _PARTS = ("certificate", "key")
 _MEMBER_ONLY = ("address", "name")
 _CLUSTER_ONLY = ("members", "load_balancers", "token")
 # Where one cluster's hosts must agree: these may not be set for a single member.
-_CLUSTER_WIDE = ("version", "tls", "balancer", "firewall", "host", "start_timeout")
+_CLUSTER_WIDE = (
+    "version",
+    "tls",
+    "balancer",
+    "firewall",
+    "host",
+    "start_timeout",
+    "remove_unknown",
+    "upgrade",
+)
 
 
 class PillarError(ValueError):
@@ -373,6 +383,7 @@ def _values(settings: Settings, key: str) -> list[str]:
             faults.append(f"{key}:{path} is {value!r}; give the name of a system user or group")
     faults += _port_clashes(settings, key)
     faults += _install_faults(settings["install"], key)
+    faults += _through_faults(settings["upgrade"]["through"], key)
     faults += _tls_faults(settings["tls"], key)
     faults += _network_faults(settings, key)
     if not wrong_version:
@@ -419,6 +430,21 @@ def _install_faults(install: Settings, key: str) -> list[str]:
         isinstance(p, str) and _NAME.fullmatch(p) for p in packages
     ):
         faults.append(f"{key}:install:packages is {packages!r}; give a list of package names")
+    return faults
+
+
+def _through_faults(through: object, key: str) -> list[str]:
+    """``upgrade:through`` maps a minor line to the release of it to pass through."""
+    if not isinstance(through, Mapping):
+        return [f"{key}:upgrade:through is {through!r}; write a mapping such as '3.5': 3.5.33"]
+    faults = []
+    for line, version in through.items():
+        where = f"{key}:upgrade:through:{line}"
+        wrong = etcd_ha_release.fault(version)
+        if wrong:
+            faults.append(f"{where}: {wrong}")
+        elif etcd_ha_release.parse(version).line != line:
+            faults.append(f"{where} is {version!r}; give a release of that line, quoted: '3.5'")
     return faults
 
 

@@ -36,6 +36,9 @@ etcd {{ member.version }} is the release in use:
     - program: {{ install.program }}
     - record: {{ member.record }}
     - action: {{ host.action }}
+    - release: {{ member.version | json }}
+    - successor: {{ host.successor | json }}
+    - endpoints: {{ host.endpoints | json }}
     - start_timeout: {{ member.start_timeout }}
 {%- if install.method == "package" %}
     - version: {{ member.version | json }}

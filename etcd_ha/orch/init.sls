@@ -16,17 +16,23 @@
     - expect_minions: true
     - sls: {{ step.sls | json }}
     - pillar: {{ step.pillar | json }}
-{%- elif step.kind == "verify" %}
+{%- elif step.kind == "function" %}
   salt.function:
-    - name: etcd_ha.verify
+    - name: {{ step.function }}
     - tgt: {{ step.targets | json }}
     - tgt_type: list
     - expect_minions: true
-    - kwarg: {{ {"endpoints": step.endpoints, "cluster": step.cluster} | json }}
+    - kwarg: {{ step.arguments | json }}
+{%- elif step.kind == "again" %}
+  salt.runner:
+    - name: state.orchestrate
+    - mods: etcd_ha.orch
+    - pillar: {{ {"cluster": step.cluster} | json }}
 {%- else %}
   salt.runner:
     - name: etcd_ha.remember
     - cluster: {{ step.cluster | json }}
+    - members: {{ step.members | json }}
 {%- endif %}
 {%- if not loop.first %}
     - require:

@@ -46,11 +46,6 @@ def _silent_minion(cluster):
     cluster["members"]["etcd9.example.com"] = {"address": "198.18.0.19"}
 
 
-def _more_hosts_than_workers(cluster):
-    for number in range(4, 8):
-        cluster["members"][f"etcd{number}.example.com"] = {"address": f"198.18.0.{10 + number}"}
-
-
 def _no_authority(cluster):
     cluster["tls"] = {"ca": {"minion": None}}
 
@@ -66,7 +61,6 @@ WRONG = {
     "version that the mirror lacks": (_absent_version, ["3.6.99", "mirror"]),
     "version that loses data": (_version_with_a_known_loss_of_data, ["3.5.3", "version"]),
     "minion that does not answer": (_silent_minion, ["etcd9.example.com", "did not answer"]),
-    "more hosts than the master has workers": (_more_hosts_than_workers, ["worker_threads"]),
     "no CA": (_no_authority, ["tls:ca:minion"]),
     "balancer on a member's port": (_port_clash, ["balancer:port", "etcd1.example.com"]),
 }

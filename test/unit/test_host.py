@@ -33,7 +33,7 @@ def test_the_digest_changes_with_the_pillar_and_not_with_the_action(cluster, pil
 
     pillar["clusters"]["main"]["options"] = {"heartbeat-interval": 150}
     other = etcd_ha_topology.read(pillar, defaults)["main"]
-    assert digest(cluster) == digest(cluster, action="bootstrap")
+    assert digest(cluster) == digest(cluster, step={"action": "bootstrap", "successor": "etcd2"})
     assert digest(cluster) != digest(other)
 
 
@@ -70,9 +70,27 @@ def test_sources_are_written_as_firewalls_print_them(pillar, defaults):
 
 
 def test_an_action_that_is_none_of_ours_does_nothing(cluster):
-    assert describe(cluster, "etcd1.example.com", action="reinstall")["action"] == "none"
+    assert describe(cluster, "etcd1.example.com", step={"action": "reinstall"})["action"] == "none"
 
 
 def test_an_unsupported_system_is_named():
     with pytest.raises(ValueError, match="Gentoo"):
         etcd_ha_host.os_file("Gentoo", "Gentoo")
+
+
+def test_a_stage_changes_release_and_transport_for_the_time_being(cluster):
+    stage = {"version": "3.5.33", "transport": "both"}
+    member = describe(cluster, "etcd1.example.com", step={"stage": stage})["member"]
+    assert member["install"]["dir"].endswith("/3.5.33")
+    assert member["environment"]["ETCD_LISTEN_PEER_URLS"].startswith("http://")
+    assert "https://" in member["environment"]["ETCD_LISTEN_CLIENT_URLS"]
+    whole = {"version": cluster.version, "transport": "https"}
+    staged, plain = (describe(cluster, "etcd1.example.com", step=s) for s in ({"stage": whole}, {}))
+    assert etcd_ha_host.digest(staged, "s") == etcd_ha_host.digest(plain, "s")
+
+
+def test_a_highstate_keeps_to_the_data_directory_that_is_in_use(cluster):
+    stage = {"data_dir": "/srv/old", "wal_dir": "/srv/log/wal"}
+    member = describe(cluster, "etcd1.example.com", step={"stage": stage})["member"]
+    assert (member["data_dir"], member["wal_dir"]) == ("/srv/old", "/srv/log")
+    assert member["environment"]["ETCD_WAL_DIR"] == "/srv/log/wal"

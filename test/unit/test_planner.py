@@ -4,8 +4,9 @@ import dataclasses
 
 import etcd_ha_environment
 import etcd_ha_planner
+import etcd_ha_steps
 import pytest
-from etcd_ha_planner import Observed, Wanted
+from etcd_ha_observed import Observed, Wanted
 
 DIGEST = "d"
 
@@ -13,7 +14,7 @@ DIGEST = "d"
 def healthy(cluster, leader="etcd1"):
     """What a cluster in sync looks like."""
     listed = tuple(
-        {"name": m.name, "peer_urls": [cluster.peer_url(m)], "learner": False}
+        {"id": m.name, "name": m.name, "peer_urls": [cluster.peer_url(m)], "learner": False}
         for m in cluster.members
     )
     hosts = {
@@ -27,6 +28,7 @@ def healthy(cluster, leader="etcd1"):
             running=etcd_ha_environment.variables(cluster, member),
             version=cluster.version,
             cluster_id="c1",
+            member_id=member.name,
             leader=member.name == leader,
             revision=7,
             members=listed,
@@ -44,7 +46,12 @@ def blank(cluster):
 
 
 def wanted(cluster, recorded=True):
-    return Wanted(dict.fromkeys(cluster.hosts, DIGEST), {cluster.ca_minion: "p"}, recorded)
+    managed = {
+        m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)}
+        for m in (cluster.members if recorded else ())
+    }
+    digests = dict.fromkeys(cluster.hosts, DIGEST)
+    return Wanted(digests, {cluster.ca_minion: "p"}, recorded, managed)
 
 
 def change(hosts, minion, **values):
@@ -74,7 +81,7 @@ def test_drift_rolls_one_by_one_the_leader_last(cluster):
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
     rolled = [step for step in plan.steps if step.disruptive]
     assert [step.targets[0].split(".")[0] for step in rolled] == ["etcd2", "etcd3", "etcd1"]
-    assert "move leadership away" in rolled[-1].title
+    assert "move leadership to etcd2" in rolled[-1].title
     assert "ETCD_HEARTBEAT_INTERVAL 90 -> unset" in rolled[0].title
 
 
@@ -98,18 +105,18 @@ def test_the_unhealthy_go_first(cluster):
     [
         ("all data lost", "not bootstrapped again"),
         ("two of three wiped", "are no quorum"),
-        ("one wiped", "lost its data"),
         ("a host is silent", "did not answer"),
         ("foreign record", "of the cluster other"),
         ("two cluster ids", "different clusters"),
         ("no quorum", "has no quorum"),
-        ("unknown member", "does not know"),
-        ("other version", "runs etcd 3.5.33"),
-        ("moved data", "Set data_dir back"),
+        ("unknown member", "remove_unknown"),
+        ("an older version", "cannot be taken down"),
+        ("two minors down", "cannot be taken down"),
+        ("two silent ones shall leave at once", "cannot be taken out"),
     ],
 )
 def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
-    hosts = healthy(cluster)
+    hosts, known = healthy(cluster), wanted(cluster)
     one, two, three = (member.minion for member in cluster.members)
     gone = {"has_data": False, "active": False, "healthy": False, "members": (), "cluster_id": ""}
     if what == "all data lost":
@@ -118,8 +125,6 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
     elif what == "two of three wiped":
         hosts = change(change(hosts, one, **gone), two, **gone)
         hosts = change(hosts, three, healthy=False)
-    elif what == "one wiped":
-        hosts = change(hosts, one, **gone)
     elif what == "a host is silent":
         del hosts[two]
     elif what == "foreign record":
@@ -129,13 +134,18 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
     elif what == "no quorum":
         hosts = change(change(hosts, one, healthy=False), two, healthy=False)
     elif what == "unknown member":
-        stranger = {"name": "x", "peer_urls": ["https://10.0.0.9:2380"]}
+        stranger = {"id": "x", "name": "x", "peer_urls": ["https://10.0.0.9:2380"]}
         hosts = change(hosts, one, members=(*hosts[one].members, stranger))
-    elif what == "other version":
+    elif what == "an older version":
+        cluster = dataclasses.replace(cluster, version="3.4.23")
         hosts = change(hosts, one, version="3.5.33")
-    elif what == "moved data":
-        hosts = change(hosts, one, running={**hosts[one].running, "ETCD_DATA_DIR": "/old"})
-    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    elif what == "two minors down":
+        cluster = dataclasses.replace(cluster, version="3.5.33")
+        hosts = change(hosts, one, version="3.7.1")
+    elif what == "two silent ones shall leave at once":
+        cluster = dataclasses.replace(cluster, members=cluster.members[:1])
+        del hosts[two], hosts[three]
+    plan = etcd_ha_planner.plan(cluster, hosts, known)
     assert says in plan.refusal
     assert plan.steps == ()
 
@@ -181,7 +191,7 @@ def test_all_stopped_members_start_together(cluster):
 
 def test_the_text_says_what_and_why(cluster):
     plan = etcd_ha_planner.plan(cluster, blank(cluster), wanted(cluster, recorded=False))
-    told = etcd_ha_planner.text([plan])
+    told = etcd_ha_steps.text([plan])
     assert "main: 3 members, not bootstrapped" in told
     assert "  1. prepare etcd1, etcd2, etcd3, ca" in told
 
@@ -199,3 +209,115 @@ def test_what_waits_on_disk_is_told_as_a_restart(cluster):
     hosts = change(healthy(cluster), "etcd2.example.com", pending=("unit",), digest="old")
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
     assert "restart it for its new unit" in plan.steps[1].title and plan.steps[1].disruptive
+
+
+def titles(plan):
+    assert not plan.refusal
+    return [step.title.partition(": ")[2] for step in plan.steps]
+
+
+def test_a_wiped_member_is_taken_out_and_joins_again(cluster):
+    hosts = change(
+        healthy(cluster),
+        "etcd2.example.com",
+        has_data=False,
+        active=False,
+        healthy=False,
+        members=(),
+        cluster_id="",
+        member_id="",
+    )
+    assert titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))[1:-1] == [
+        "replace etcd2: out of the list, in again as a learner"
+    ]
+
+
+def test_new_members_join_one_by_one_before_the_balancer_gets_them(cluster):
+    hosts, known = healthy(cluster), wanted(cluster)
+    new = [
+        dataclasses.replace(cluster.members[0], minion=f"etcd{n}.example.com", name=f"etcd{n}")
+        for n in (4, 5)
+    ]
+    new = [dataclasses.replace(m, address=f"192.168.200.7{m.name[-1]}") for m in new]
+    cluster = dataclasses.replace(cluster, members=(*cluster.members, *new))
+    for member in new:
+        hosts[member.minion] = Observed(member.minion)
+    hosts = change(hosts, "lb.example.com", digest="old")
+    assert titles(etcd_ha_planner.plan(cluster, hosts, known))[1:-1] == [
+        "add etcd4 as a learner, promote it once caught up",
+        "add etcd5 as a learner, promote it once caught up",
+        "configure the balancer lb",
+    ]
+
+
+def test_a_leaving_leader_is_drained_hands_over_and_is_set_aside(cluster):
+    hosts, known = healthy(cluster, leader="etcd3"), wanted(cluster)
+    cluster = dataclasses.replace(cluster, members=cluster.members[:2])
+    hosts = change(hosts, "lb.example.com", digest="old")
+    assert titles(etcd_ha_planner.plan(cluster, hosts, known))[1:-1] == [
+        "configure the balancer lb",
+        "move leadership away, take etcd3 out of the member list",
+        "stop etcd3 and set its data aside on etcd3.example.com",
+    ]
+
+
+def test_a_dead_host_that_the_pillar_dropped_leaves_before_the_new_one_joins(cluster):
+    hosts, known = healthy(cluster), wanted(cluster)
+    new = dataclasses.replace(
+        cluster.members[2], minion="etcd4.example.com", name="etcd4", address="192.168.200.74"
+    )
+    cluster = dataclasses.replace(cluster, members=(*cluster.members[:2], new))
+    del hosts["etcd3.example.com"]
+    hosts["etcd4.example.com"] = Observed("etcd4.example.com")
+    assert titles(etcd_ha_planner.plan(cluster, hosts, known))[1:-1] == [
+        "take etcd3 out of the member list",
+        "add etcd4 as a learner, promote it once caught up",
+    ]
+
+
+def test_an_upgrade_goes_minor_by_minor_after_a_snapshot(cluster):
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, version="3.4.23", digest="old")
+    found = titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
+    assert found[1:5] == [
+        "take a snapshot of 3.4.23 and verify it",
+        "etcd2: upgrade 3.4.23 -> 3.5.33 (follower), then wait until it has caught up",
+        "etcd3: upgrade 3.4.23 -> 3.5.33 (follower), then wait until it has caught up",
+        "etcd1: move leadership to etcd2, upgrade 3.4.23 -> 3.5.33 (leader), "
+        "then wait until it has caught up",
+    ]
+    assert found[5] == "see that 3.6 can read the log of etcd1, etcd2, etcd3"
+    assert [title.partition(":")[0] for title in found[6:9]] == ["etcd1", "etcd3", "etcd2"]
+    assert all("3.5.33 -> 3.6.14" in title for title in found[6:9])
+
+
+def test_an_interrupted_upgrade_goes_on_where_it_stopped(cluster):
+    hosts = healthy(cluster)
+    hosts = change(hosts, "etcd2.example.com", version="3.5.33", digest="old")
+    hosts = change(hosts, "etcd3.example.com", version="3.4.23", digest="old")
+    found = [t for t in titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster))) if "->" in t]
+    assert [(t.partition(":")[0], t.partition("upgrade ")[2][:16]) for t in found] == [
+        ("etcd3", "3.4.23 -> 3.5.33"),
+        ("etcd2", "3.5.33 -> 3.6.14"),
+        ("etcd3", "3.5.33 -> 3.6.14"),
+    ]
+
+
+def test_from_plain_to_tls_goes_by_way_of_both(cluster):
+    plain = dataclasses.replace(
+        cluster, settings={**cluster.settings, "tls": {**cluster.settings["tls"], "enabled": False}}
+    )
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        running = etcd_ha_environment.variables(plain, member)
+        listed = tuple(
+            {"id": m.name, "name": m.name, "peer_urls": [plain.peer_url(m)], "learner": False}
+            for m in cluster.members
+        )
+        hosts = change(hosts, member.minion, running=running, digest="old", members=listed)
+    found = titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
+    assert [t.partition(" speak ")[2].partition(",")[0] for t in found[1:-1]] == [
+        *["http -> http and https"] * 3,
+        *["http and https -> https"] * 3,
+    ]

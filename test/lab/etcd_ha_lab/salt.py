@@ -34,6 +34,16 @@ peer:
 features:
   x509_v2: true
 
+# A minion's question to another holds a worker while it needs a second one: its own two workers
+# keep hosts that ask the CA at the same moment from waiting for each other.
+worker_pools:
+  peers:
+    worker_count: 2
+    commands: [minion_pub]
+  default:
+    worker_count: 5
+    commands: ['*']
+
 # The lab: /etc/hosts and keys are ready before the first boot, and no name server exists.
 interface: {MASTER_ADDRESS}
 ipv6: false

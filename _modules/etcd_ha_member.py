@@ -1,0 +1,575 @@
+"""
+The place of this minion's etcd in its cluster: entering, being promoted, leaving, and what is kept.
+
+The orchestrate calls these; each looks at the live cluster again before it acts, since a plan is
+some seconds old by then, and each may be called again after an interruption.
+
+:depends: etcdctl, which the formula installs on members
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_client
+import etcd_ha_etcdctl
+import etcd_ha_host
+import etcd_ha_machine
+import etcd_ha_membership
+import etcd_ha_release
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "etcd_ha_member"
+
+# Entries of the log by which a learner may be behind when it is promoted. etcd itself is content
+# with 90% of the leader's (server/etcdserver/server.go, readyPercentThreshold).
+LAG = 500
+SNAPSHOTS = "/var/lib/etcd_ha/snapshots"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def enter(name, peer_url, usable, endpoints="", timeout=60):
+    """
+    Have the cluster's member list hold this host as a learner that has not started yet.
+
+    An entry of a lost incarnation (same peer address or name, but the data is gone) is taken out
+    first, where the others are a quorum without it.
+
+    name
+        The member's name (text).
+
+    peer_url
+        The peer URL that it will advertise (text).
+
+    usable
+        Whether this host holds data that it can start with (bool).
+
+    endpoints
+        Client URLs of the cluster that runs (text, comma-separated); without it those in the file
+        of root's etcdctl.
+
+    timeout : 60
+        Seconds (int or float) to try for: etcd refuses while it finds its voters badly connected.
+
+    Returns a dict: ``keep`` (bool: the present data belongs to the entry and stays), and
+    ``initial_cluster`` (text, for the first start).
+
+    Raises CommandExecutionError when the others have no quorum or etcd refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd4.example.com etcd_ha_member.enter etcd4 https://192.168.200.64:2380 False
+    """
+    member, others = _member(), endpoints or etcd_ha_client.others(_member())
+    if not others:
+        raise CommandExecutionError("there is no other member whose cluster this one could enter")
+    deadline = time.monotonic() + timeout
+    entry = _own_entry(_listed(member, others), name, peer_url)
+    if entry and usable:
+        return {"keep": True, "initial_cluster": ""}
+    if entry and (entry["started"] or peer_url not in entry["peer_urls"]):
+        _refuse_without_quorum(member, others, entry)
+        _try(member, ["member", "remove", entry["id"]], others, deadline)
+        entry = None
+    if entry is None:
+        add = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
+        _try(member, add, others, deadline)
+    listed = _listed(member, others)
+    pairs = [f"{m['name'] or name}={url}" for m in listed for url in m["peer_urls"]]
+    return {"keep": False, "initial_cluster": ",".join(pairs)}
+
+
+def promote(endpoints="", timeout=300):
+    """
+    Wait until this member has caught up with the leader, and make it a voter if it is a learner.
+
+    endpoints
+        Client URLs of the cluster that runs (text, comma-separated); without it those in the file
+        of root's etcdctl.
+
+    timeout : 300
+        Seconds (int or float) for both together.
+
+    Returns a dict: ``promoted`` (bool) and ``lag`` (int, entries of the log behind the leader).
+
+    Raises CommandExecutionError when it does not catch up in time or etcd refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd4.example.com etcd_ha_member.promote
+    """
+    member, deadline, told = _member(), time.monotonic() + timeout, "no answer"
+    here = etcd_ha_client.serving_endpoint()
+    while time.monotonic() < deadline:
+        try:
+            own = etcd_ha_client.status(member, 5, here)
+            others = endpoints or _reachable_through(member, own, here)
+            lag = _lag(member, own, others)
+            told = f"it is {lag} entries behind"
+            if own and lag <= LAG:
+                if not own[0]["learner"]:
+                    return {"promoted": False, "lag": lag}
+                command = ["member", "promote", own[0]["member_id"]]
+                _try(member, command, others, deadline)
+                return {"promoted": True, "lag": lag}
+        except etcd_ha_etcdctl.EtcdctlError as err:
+            told = str(err)
+        time.sleep(0.3)
+    raise CommandExecutionError(
+        f"this member has not caught up with its leader within {timeout} s ({told}). "
+        "Look at journalctl -u etcd, and run the orchestrate again"
+    )
+
+
+def update(peer_url, timeout=30):
+    """
+    Tell the cluster the peer URL under which this member is about to be reached.
+
+    peer_url
+        The new URL (text).
+
+    timeout : 30
+        Seconds (int or float) to try for.
+
+    Returns True when the list was changed, False when it has this URL already.
+
+    Raises CommandExecutionError when etcd refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.update https://192.168.200.52:2380
+    """
+    member, here = _member(), etcd_ha_client.serving_endpoint()
+    own = _status_of(member, here)
+    entry = next((m for m in _listed(member, here) if m["id"] == own["member_id"]), None)
+    if entry is None or entry["peer_urls"] == [peer_url]:
+        return False
+    command = ["member", "update", own["member_id"], f"--peer-urls={peer_url}"]
+    _try(member, command, here, time.monotonic() + timeout)
+    return True
+
+
+def remove(member_id, name="", timeout=30):
+    """
+    Take another member out of the list, after moving leadership away from it.
+
+    Its own etcd then ends by itself; ``etcd_ha_member.retire`` tidies up there.
+
+    member_id
+        The id (hex text), as ``etcdctl member list`` has it.
+
+    name
+        Its name (text), for messages.
+
+    timeout : 30
+        Seconds (int or float) to try for.
+
+    Returns True when it was taken out, False when it is not in the list.
+
+    Raises CommandExecutionError when the others would be no quorum, or etcd refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.remove 8211f1d0f64f3269 etcd3
+    """
+    member = _member()
+    entry = next((m for m in _listed(member, None) if m["id"] == member_id), None)
+    if entry is None:
+        return False
+    _refuse_without_quorum(member, None, entry)
+    _lead_instead_of(member, entry)
+    _try(member, ["member", "remove", member_id], None, time.monotonic() + timeout)
+    return True
+
+
+def retire(cluster, purge=False):
+    """
+    Stop etcd on a host that is no member any more, and set its data aside.
+
+    cluster
+        The name of the cluster that it left (text).
+
+    purge : False
+        Delete the data instead of setting it aside (bool).
+
+    Returns a dict: ``stopped`` (bool) and ``aside`` (list of the directories' new paths).
+
+    Raises CommandExecutionError when this host belongs to another cluster, or is still a member.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd3.example.com etcd_ha_member.retire main
+    """
+    record_file = etcd_ha_host.record_file(cluster)
+    record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
+    if not record and not configured:
+        return {"stopped": False, "aside": []}
+    if record.get("cluster") != cluster:
+        raise CommandExecutionError(
+            f"this host holds no record of the cluster {cluster} ({record_file}); nothing is done"
+        )
+    if __salt__["etcd_ha.local_health"]()["healthy"]:
+        raise CommandExecutionError(
+            f"etcd here is still a healthy member of {cluster}: take it out of the list first "
+            "(etcd_ha_member.remove on another member)"
+        )
+    unit = "etcd.service"
+    __salt__["cmd.run_all"](["systemctl", "disable", "--now", unit], python_shell=False)
+    folders = [configured.get("ETCD_DATA_DIR"), os.path.dirname(configured.get("ETCD_WAL_DIR", ""))]
+    aside = set_aside([folder for folder in folders if folder], "removed", purge)
+    for path in (record_file, etcd_ha_machine.MARK_FILE):
+        if os.path.exists(path):
+            os.unlink(path)
+    return {"stopped": True, "aside": aside}
+
+
+def set_aside(folders, why, purge=False):
+    """
+    Move the content of data directories out of the way, under a name with the date.
+
+    folders
+        The directories (list of absolute paths); those without content are passed over.
+
+    why
+        A word for the new name (text), such as ``removed``.
+
+    purge : False
+        Delete instead (bool).
+
+    Returns the list of new paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd3.example.com etcd_ha_member.set_aside '[/var/lib/etcd]' removed
+    """
+    aside = []
+    for folder in dict.fromkeys(folders):
+        if not os.path.isdir(folder) or not os.listdir(folder):
+            continue
+        # A mount point cannot be renamed: what is in it moves into a folder of it.
+        inside = os.path.ismount(folder)
+        name = f"{why}-{time.strftime('%Y%m%d-%H%M%S')}"
+        target = f"{folder}/{name}" if inside else f"{folder}.{name}"
+        held = [entry for entry in os.listdir(folder) if not entry.startswith(f"{why}-")]
+        if not held:
+            continue
+        os.mkdir(target, mode=0o700)
+        for entry in held:
+            os.rename(f"{folder}/{entry}", f"{target}/{entry}")
+        if purge:
+            shutil.rmtree(target)
+        else:
+            aside.append(target)
+    return aside
+
+
+def snapshot(cluster, name, timeout=600):
+    """
+    Save a snapshot of this member's data on this host, and check its own hash.
+
+    cluster
+        The name of the cluster (text).
+
+    name
+        What it is for (text), such as ``before-3.6.14``.
+
+    timeout : 600
+        Seconds (int or float) to wait for it.
+
+    Returns a dict: ``path``, ``size`` (bytes) and ``sha256`` (of the data in it).
+
+    Raises CommandExecutionError when it cannot be taken or its hash is wrong; no file is left then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.snapshot main by-hand
+    """
+    os.makedirs(SNAPSHOTS, mode=0o700, exist_ok=True)
+    path = f"{SNAPSHOTS}/{cluster}-{name}-{time.strftime('%Y%m%d-%H%M%S')}.db"
+    part = f"{path}.part"
+    try:
+        done = etcd_ha_client.etcdctl(_member(), ["snapshot", "save", part], timeout)
+        if done.code != 0:
+            raise CommandExecutionError(f"the snapshot failed: {done.err.strip()[-300:]}")
+        found = _snapshot_hash(part)
+        os.chmod(part, 0o600)
+        os.replace(part, path)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(f"the snapshot failed: {err}") from err
+    finally:
+        for left in (part, f"{part}.part"):
+            if os.path.exists(left):
+                os.unlink(left)
+    return {"path": path, "size": os.path.getsize(path), "sha256": found}
+
+
+def allow_downgrade(version, timeout=30):
+    """
+    Tell the cluster that its members may go to an older minor line.
+
+    https://etcd.io/docs/v3.6/downgrades/downgrade_3_6/
+
+    version
+        The release to go to (text), such as ``3.5.33``.
+
+    timeout : 30
+        Seconds (int or float) to wait for etcd.
+
+    Returns True, also when it was told so before.
+
+    Raises CommandExecutionError when etcd refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.allow_downgrade 3.5.33
+    """
+    line = etcd_ha_release.parse(version).line
+    done = etcd_ha_client.etcdctl(_member(), ["downgrade", "enable", line], timeout)
+    told = done.err.strip()
+    if done.code != 0 and "downgrade job in progress" not in told:
+        raise CommandExecutionError(f"etcd refuses the downgrade to {line}: {told[-300:]}")
+    return True
+
+
+def leave_v2(timeout=600):
+    """
+    See that etcd 3.6 can read this member's log, and make it so where that needs only writes.
+
+    3.6 does not start over requests of the v2 store in the log behind the newest snapshot, and
+    3.4 logs one at each /health (server/etcdserver/api/etcdhttp/metrics.go of 3.4, ``QGET``). Some
+    thousand writes of one key make etcd take a snapshot, behind which none is left.
+    https://etcd.io/docs/v3.6/upgrades/upgrade_3_6/ asks for ``etcdutl check v2store`` first.
+
+    timeout : 600
+        Seconds (int or float) for all of it.
+
+    Returns a dict: ``writes`` (int), how many it took.
+
+    Raises CommandExecutionError when the v2 store holds data of the user's own.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.leave_v2
+    """
+    deadline, writes, told = time.monotonic() + timeout, 0, ""
+    environment = etcd_ha_client.environment(_member())
+    files = tuple(environment.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY"))
+    url = f"{etcd_ha_client.serving_endpoint()}/v3/kv/put"
+    # /etcd_ha/upgrade = 1
+    body = '{"key": "L2V0Y2RfaGEvdXBncmFkZQ==", "value": "MQ=="}'
+    while time.monotonic() < deadline:
+        told = _v2_content()
+        if not told:
+            return {"writes": writes}
+        if "WAL" not in told:
+            break
+        try:
+            etcd_ha_machine.post_often(url, files, body, 1000)
+        except OSError as err:
+            raise CommandExecutionError(f"writing to make etcd snapshot failed: {err}") from err
+        writes += 1000
+    raise CommandExecutionError(
+        f"etcd 3.6 would not start over this member's data: {told}. See "
+        "https://etcd.io/docs/v3.6/upgrades/upgrade_3_6/ for moving data out of the v2 store"
+    )
+
+
+def ready_for(version, timeout=30):
+    """
+    Wait until the cluster as a whole has reached the line before a release, which may then run.
+
+    https://etcd.io/docs/v3.6/upgrades/: one minor line at a time. The cluster's version follows
+    its members within some seconds.
+
+    version
+        The release that is about to be started here (text).
+
+    timeout : 30
+        Seconds (int or float) to wait.
+
+    Returns the cluster's version (text).
+
+    Raises CommandExecutionError when it is not there in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.ready_for 3.6.14
+    """
+    wanted, deadline, found = etcd_ha_release.parse(version), time.monotonic() + timeout, "unknown"
+    while time.monotonic() < deadline:
+        found = _cluster_version()
+        if found != "unknown" and etcd_ha_release.parse(found).minor >= wanted.minor - 1:
+            return found
+        time.sleep(0.5)
+    raise CommandExecutionError(
+        f"the cluster's version is {found}, so etcd {version} must not be started yet. Bring all "
+        f"members to 3.{wanted.minor - 1} first; the orchestrate does so"
+    )
+
+
+def _member():
+    member = etcd_ha_client.member_on_disk()
+    if member is None:
+        raise CommandExecutionError(
+            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
+        )
+    return member
+
+
+def _listed(member, endpoints):
+    try:
+        return etcd_ha_client.members(member, 10, endpoints)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(
+            f"the cluster does not tell its members ({err}). Look at: salt '*' etcd_ha.health"
+        ) from err
+
+
+def _own_entry(listed, name, peer_url):
+    address = peer_url.partition("://")[2]
+    by_address = (m for m in listed if address in {u.partition("://")[2] for u in m["peer_urls"]})
+    by_name = (m for m in listed if m["name"] == name)
+    return next(by_address, None) or next(by_name, None)
+
+
+def _try(member, command, endpoints, deadline):
+    """Run a change of the member list until etcd takes it: it refuses for a while after others."""
+    while True:
+        try:
+            done = etcd_ha_client.etcdctl(member, command, 10, endpoints)
+            if done.code == 0:
+                return
+            told = done.err.strip()[-300:]
+        except etcd_ha_etcdctl.EtcdctlError as err:
+            told = str(err)
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(f"etcdctl {' '.join(command[:2])} failed: {told}")
+        time.sleep(0.5)
+
+
+def _refuse_without_quorum(member, endpoints, entry):
+    """The gate at the moment of the act: the voters left must be a healthy quorum."""
+    voters = [m for m in _listed(member, endpoints) if not m["learner"]]
+    left = [m for m in voters if m["id"] != entry["id"]]
+    if len(left) == len(voters):
+        return
+    urls = etcd_ha_client.advertised(left)
+    healthy = etcd_ha_client.healthy(member, 10, urls) if urls else set()
+    fit = [m for m in left if healthy & set(m["client_urls"])]
+    needed = etcd_ha_membership.quorum(len(left))
+    if not left or len(fit) < needed:
+        raise CommandExecutionError(
+            f"{entry['name'] or entry['id']} was not taken out: {len(fit)} of the {len(left)} "
+            f"members left are healthy, and {needed} are needed. Heal the others first"
+        )
+
+
+def _lead_instead_of(member, entry):
+    """Move leadership from a leaving member to this one; a failure only costs an election."""
+    if not entry["client_urls"]:
+        return
+    try:
+        own = _status_of(member)
+        if own["leader_id"] == entry["id"]:
+            urls = ",".join(entry["client_urls"])
+            etcd_ha_client.etcdctl(member, ["move-leader", own["member_id"]], 10, urls)
+    except (etcd_ha_etcdctl.EtcdctlError, CommandExecutionError):
+        return
+
+
+def _reachable_through(member, own, here):
+    """The other members' client URLs: a voter knows them, a learner has root's file alone."""
+    if not own or own[0]["learner"]:
+        return etcd_ha_client.others(member)
+    return etcd_ha_client.advertised(etcd_ha_client.members(member, 5, here))
+
+
+def _status_of(member, endpoint=None):
+    try:
+        rows = etcd_ha_client.status(member, 10, endpoint)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+    if not rows:
+        raise CommandExecutionError("etcd does not answer here. Look at: journalctl -u etcd")
+    return rows[0]
+
+
+def _lag(member, own, others):
+    """Entries of the log between the leader and what this member has applied."""
+    if not own:
+        return 1 << 62
+    if own[0]["leader"]:
+        return 0
+    rows = etcd_ha_client.status(member, 10, others)
+    leading = [row["raft_index"] for row in rows if row["leader"]]
+    return max(0, leading[0] - own[0]["applied_index"]) if leading else 1 << 62
+
+
+def _snapshot_hash(path):
+    """The sha256 that stands at the end of a snapshot, once it has been found right.
+
+    https://github.com/etcd-io/etcd/blob/v3.6.14/etcdutl/snapshot/v3_snapshot.go: the size is a
+    multiple of 512 and then 32 bytes, and these are the sha256 of all before them.
+    """
+    size = os.path.getsize(path)
+    if size % 512 != 32:
+        raise CommandExecutionError(f"the snapshot has {size} bytes: it is cut off, without a hash")
+    left, found = size - 32, hashlib.sha256()
+    with open(path, "rb") as file:
+        while left:
+            block = file.read(min(left, 1 << 20))
+            left -= len(block)
+            found.update(block)
+        if file.read() != found.digest():
+            raise CommandExecutionError("the snapshot's own hash is wrong: it is corrupt")
+    return found.hexdigest()
+
+
+def _v2_content():
+    """What ``etcdutl check v2store`` complains of; empty where it does not."""
+    configured = etcd_ha_client.configured()
+    command = [etcd_ha_client.program("etcdutl"), "check", "v2store"]
+    command.append(f"--data-dir={configured['ETCD_DATA_DIR']}")
+    if configured.get("ETCD_WAL_DIR"):
+        command.append(f"--wal-dir={configured['ETCD_WAL_DIR']}")
+    done = __salt__["cmd.run_all"](command, python_shell=False, timeout=120, ignore_retcode=True)
+    if done["retcode"] == 0:
+        return ""
+    return (done["stderr"] or done["stdout"]).strip().splitlines()[-1]
+
+
+def _cluster_version():
+    """``etcdcluster`` of GET /version on this member."""
+    pki, url = etcd_ha_client.environment(_member()), etcd_ha_client.serving_endpoint()
+    files = [pki.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY")]
+    try:
+        _, body = etcd_ha_machine.get(f"{url}/version", *files)
+        return str(json.loads(body)["etcdcluster"])
+    except (OSError, ValueError, KeyError):
+        return "unknown"

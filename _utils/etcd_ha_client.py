@@ -1,0 +1,118 @@
+"""The etcd of this host as a client reaches it: its files, its endpoints, its certificates."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import etcd_ha_environment
+import etcd_ha_etcdctl
+import etcd_ha_machine
+
+ENVIRONMENT_FILE = "/etc/default/etcd"
+
+
+def mark() -> dict[str, Any]:
+    """What the last converge left on this host."""
+    return etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+
+
+def configured() -> dict[str, str]:
+    """The ``ETCD_*`` variables on disk, empty where this host is no member."""
+    try:
+        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
+            return etcd_ha_environment.parse_file(file.read())
+    except OSError:
+        return {}
+
+
+def member_on_disk() -> dict[str, Any] | None:
+    """The member as its files say, also before the first converge has left its mark."""
+    found = mark()
+    if "member" in found:
+        return dict(found["member"])
+    own = configured()
+    if not own:
+        return None
+    ca = own.get("ETCD_TRUSTED_CA_FILE", "/etc/etcd/pki/ca.crt")
+    config_dir = os.path.dirname(os.path.dirname(ca))
+    return {"cluster": "", "name": own.get("ETCD_NAME", ""), "config_dir": config_dir}
+
+
+def environment(member: Mapping[str, Any]) -> dict[str, str]:
+    """The ``ETCDCTL_*`` variables of root's etcdctl on this member."""
+    return etcd_ha_etcdctl.read_environment(f"{member['config_dir']}/etcdctl.env")
+
+
+def everyone(member: Mapping[str, Any]) -> str:
+    """All members' client URLs, as etcdctl takes them."""
+    return environment(member).get("ETCDCTL_ENDPOINTS", "")
+
+
+def others(member: Mapping[str, Any]) -> str:
+    """The client URLs of all members but this one."""
+    own = {
+        urlsplit(url).netloc for url in configured().get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
+    }
+    urls = [url for url in everyone(member).split(",") if urlsplit(url).netloc not in own]
+    return ",".join(urls)
+
+
+def local_endpoint(variables: Mapping[str, str]) -> str:
+    """The member's own client URL on loopback, as its environment file has it."""
+    listed = configured().get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
+    return listed[-1] or variables.get("ETCDCTL_ENDPOINTS", "").split(",")[0]
+
+
+def serving_endpoint(timeout: float = 10.0) -> str:
+    """Where this member's etcd serves clients now, whatever waits on disk for its next start."""
+    pid = int(etcd_ha_machine.unit("etcd.service", timeout)["pid"])
+    running = etcd_ha_machine.process_environment(pid) if pid else {}
+    listed = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
+    return listed[-1] or local_endpoint({})
+
+
+def advertised(listed: Sequence[Mapping[str, Any]]) -> str:
+    """The client URLs of these members of the member list, as etcdctl takes them."""
+    return ",".join(url for member in listed for url in member["client_urls"])
+
+
+def program(name: str) -> str:
+    """The path of an etcd program; its bare name where it is not installed."""
+    places = (f"/usr/local/bin/{name}", f"/usr/bin/{name}")
+    return next((path for path in places if os.path.exists(path)), name)
+
+
+def etcdctl(
+    member: Mapping[str, Any],
+    arguments: Sequence[str],
+    timeout: float,
+    endpoints: str | None = None,
+    stdin: str | None = None,
+) -> etcd_ha_etcdctl.Answer:
+    """Run etcdctl against this member, or against the endpoints given; ``timeout`` in seconds."""
+    variables = environment(member)
+    variables["ETCDCTL_ENDPOINTS"] = endpoints or local_endpoint(variables)
+    return etcd_ha_etcdctl.call(arguments, variables, program("etcdctl"), timeout, stdin)
+
+
+def members(
+    member: Mapping[str, Any], timeout: float, endpoints: str | None = None
+) -> list[dict[str, Any]]:
+    """The member list, linearizable: it needs a quorum."""
+    answer = etcdctl(member, ["member", "list", "-w", "json"], timeout, endpoints)
+    return etcd_ha_etcdctl.members(answer.json())
+
+
+def status(
+    member: Mapping[str, Any], timeout: float, endpoints: str | None = None
+) -> list[dict[str, Any]]:
+    """The status of each endpoint that answers."""
+    answer = etcdctl(member, ["endpoint", "status", "-w", "json"], timeout, endpoints)
+    return etcd_ha_etcdctl.status(answer.json())
+
+
+def healthy(member: Mapping[str, Any], timeout: float, endpoints: str) -> set[str]:
+    """Those of the endpoints that are healthy."""
+    answer = etcdctl(member, ["endpoint", "health", "-w", "json"], timeout, endpoints)
+    return {row["endpoint"] for row in etcd_ha_etcdctl.health(answer.json()) if row["healthy"]}

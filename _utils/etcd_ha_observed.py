@@ -1,0 +1,74 @@
+"""What the planner is told: each host's facts, and what the master knows beside the pillar."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one host's facts say; hosts that did not answer are not in the planner's mapping."""
+
+    minion: str
+    digest: str = ""
+    changed_files: tuple[str, ...] = ()
+    active: bool = False
+    healthy: bool = False
+    has_data: bool = False
+    corrupt: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    running: Mapping[str, str] = field(default_factory=dict)
+    pending: tuple[str, ...] = ()
+    days_left: int | None = None
+    installed: str = ""
+    version: str = ""
+    cluster_id: str = ""
+    member_id: str = ""
+    leader: bool = False
+    learner: bool = False
+    revision: int = 0
+    members: tuple[Mapping[str, Any], ...] = ()
+    balancer_healthy: bool = False
+    policies: str = ""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Observed":
+        """Read the mapping that ``etcd_ha.facts`` returns."""
+        etcd = facts.get("etcd") or {}
+        return cls(
+            minion=str(facts.get("minion", "")),
+            digest=str(facts.get("digest", "")),
+            changed_files=tuple(facts.get("changed_files", ())),
+            active=bool(etcd.get("active")),
+            healthy=bool(etcd.get("healthy")),
+            has_data=bool(etcd.get("has_data")),
+            corrupt=str(etcd.get("corrupt", "")),
+            record=etcd.get("record") or {},
+            running=etcd.get("environment") or {},
+            pending=tuple(etcd.get("pending", ())),
+            days_left=facts.get("days_left"),
+            installed=str(etcd.get("installed", "")),
+            version=str(etcd.get("version", "")),
+            cluster_id=str(etcd.get("cluster_id", "")),
+            member_id=str(etcd.get("member_id", "")),
+            leader=bool(etcd.get("leader")),
+            learner=bool(etcd.get("learner")),
+            revision=int(etcd.get("revision", 0)),
+            members=tuple(etcd.get("members", ())),
+            balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
+            policies=str(facts.get("policies", "")),
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the master knows beside the cluster itself.
+
+    ``managed`` are the members of the last converge, minion -> {name, peer_url}: only these may be
+    taken out of the cluster because the pillar no longer names them.
+    """
+
+    digests: Mapping[str, str]
+    policies: Mapping[str, str] = field(default_factory=dict)
+    recorded: bool = False
+    managed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

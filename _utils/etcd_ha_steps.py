@@ -1,0 +1,67 @@
+"""Steps and plans: what the orchestrate runs, and how it is told to people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One Salt state of the orchestrate: what, where, and why.
+
+    ``kind`` is ``state`` (``sls`` on the targets) or ``function`` (``function`` with
+    ``arguments``), ``verify``, or ``again``. ``action``, ``stage``, ``successor`` and
+    ``endpoints`` reach the states as the pillar ``etcd_ha_step``.
+    """
+
+    title: str
+    kind: str
+    targets: tuple[str, ...]
+    sls: tuple[str, ...] = ()
+    action: str = "none"
+    stage: Mapping[str, str] = field(default_factory=dict)
+    successor: str = ""
+    endpoints: str = ""
+    function: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    disruptive: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The way from what is to what should be; with a refusal there are no steps."""
+
+    cluster: str
+    summary: str
+    steps: tuple[Step, ...] = ()
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Refused(Exception):
+    """Planning stops: the text says why, and what helps."""
+
+
+def names(minions: Sequence[str]) -> str:
+    """A list of hosts as a person says it: the first labels, where these tell them apart."""
+    short = [minion.split(".")[0] for minion in minions]
+    shown = short if len(set(short)) == len(set(minions)) else list(minions)
+    return ", ".join(dict.fromkeys(shown))
+
+
+def text(plans: Sequence[Plan]) -> str:
+    """All plans in words."""
+    lines = []
+    for one in plans:
+        lines.append(f"{one.cluster}: {one.summary}")
+        lines += [f"  note: {warning}" for warning in one.warnings]
+        if one.refusal:
+            lines.append(f"  refused: {one.refusal}.")
+        elif not one.steps:
+            lines.append("  in sync, nothing to do")
+        for number, step in enumerate(one.steps, 1):
+            lines.append(f"  {number}. {step.title.partition(': ')[2]}")
+            if step.why:
+                lines.append(f"       because: {step.why}")
+    return "\n".join(lines)

@@ -1,0 +1,372 @@
+"""A small etcd cluster that obeys etcd's documented rules of membership, quorum and versions.
+
+It knows nothing of the planner. It takes the planner's steps as the hosts would, and raises
+``Violation`` for a step that no fault excuses, or ``Stopped`` where the step's own gate would stop
+on a real host.
+
+Rules, from https://etcd.io/docs/v3.6/learning/design-learner/, .../op-guide/runtime-configuration/,
+.../upgrades/ and .../downgrades/: a cluster of N voters works while more than half of them do; a
+change of the list needs that quorum; one learner at a time; a learner is promoted once it has
+caught up; a member whose data is gone cannot go on under its old id; members are at most one minor
+line apart; a plain member cannot reach a TLS one.
+"""
+
+import itertools
+from dataclasses import dataclass, field, replace
+
+import etcd_ha_environment
+from etcd_ha_observed import Observed, Wanted
+from etcd_ha_release import parse
+
+OLD_DIGEST, NEW_DIGEST = "old", "new"
+
+
+class Violation(AssertionError):
+    """A step did what must never be done."""
+
+
+class Stopped(Exception):
+    """A step's gate refused on the host, or the step could not succeed."""
+
+
+@dataclass
+class Host:
+    """One member's machine."""
+
+    minion: str
+    name: str
+    address: str
+    member: str = ""
+    running: bool = False
+    corrupt: bool = False
+    reachable: bool = True
+    version: str = "3.6.14"
+    transport: str = "http"
+    digest: str = OLD_DIGEST
+    record: bool = False
+
+    @property
+    def intact(self):
+        return bool(self.member) and not self.corrupt
+
+
+@dataclass
+class Entry:
+    """One line of the member list."""
+
+    id: str
+    name: str
+    url: str
+    learner: bool = False
+    started: bool = True
+
+
+@dataclass
+class World:
+    """The cluster, its machines, and what the master remembers."""
+
+    hosts: dict
+    entries: dict = field(default_factory=dict)
+    bootstrapped: bool = False
+    recorded: bool = False
+    managed: dict = field(default_factory=dict)
+    leader: str = ""
+    may_downgrade: bool = False
+    balanced: bool = False
+    faulty: bool = False
+    ids: itertools.count = field(default_factory=lambda: itertools.count(100))
+
+    def copy(self):
+        return replace(
+            self,
+            hosts={key: replace(host) for key, host in self.hosts.items()},
+            entries={key: replace(entry) for key, entry in self.entries.items()},
+            managed=dict(self.managed),
+        )
+
+    # What etcd itself would say
+
+    def host_of(self, member):
+        return next((h for h in self.hosts.values() if h.member == member), None)
+
+    def works(self, member):
+        host = self.host_of(member)
+        return host is not None and host.running and host.intact
+
+    @property
+    def voters(self):
+        return [one for one, entry in self.entries.items() if not entry.learner]
+
+    @property
+    def working(self):
+        return [one for one in self.voters if self.works(one)]
+
+    @property
+    def has_quorum(self):
+        return bool(self.voters) and len(self.working) > len(self.voters) // 2
+
+    def elect(self):
+        if self.leader not in self.working:
+            self.leader = self.working[0] if self.has_quorum else ""
+
+    # What the facts say
+
+    def observe(self, cluster):
+        self.elect()
+        listed = tuple(
+            {
+                "id": e.id,
+                "name": e.name if e.started else "",
+                "peer_urls": [e.url],
+                "client_urls": [e.url],
+                "learner": e.learner,
+                "started": e.started,
+            }
+            for e in self.entries.values()
+        )
+        found = {}
+        for host in self.hosts.values():
+            if host.reachable:
+                found[host.minion] = self._observed(cluster, host, listed)
+        for minion in cluster.hosts:
+            if minion not in self.hosts:
+                digest = NEW_DIGEST if self.balanced else OLD_DIGEST
+                found[minion] = Observed(minion, digest, balancer_healthy=True)
+        return found
+
+    def _observed(self, cluster, host, listed):
+        member = cluster.member(host.minion)
+        entry = self.entries.get(host.member)
+        live = host.running and host.intact and entry is not None
+        healthy = live and not entry.learner and self.has_quorum
+        running = {}
+        if member is not None and host.member:
+            running = dict(environment(cluster, member, host.version, host.transport))
+        return Observed(
+            minion=host.minion,
+            digest=host.digest,
+            active=host.running and host.intact,
+            healthy=healthy,
+            has_data=bool(host.member),
+            corrupt="its log is corrupt" if host.corrupt else "",
+            record={"cluster": cluster.name, "state": "bootstrapped"} if host.record else {},
+            running=running,
+            installed=host.version,
+            version=host.version if live else "",
+            cluster_id="c" if live else "",
+            member_id=host.member if live else "",
+            leader=healthy and self.leader == host.member,
+            learner=bool(live and entry.learner),
+            members=listed if healthy else (),
+        )
+
+    def wanted(self, cluster):
+        return Wanted(dict.fromkeys(cluster.hosts, NEW_DIGEST), {}, self.recorded, self.managed)
+
+    # What the steps do
+
+    def remember(self, cluster, complete):
+        own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
+        if complete:
+            self.recorded, self.managed = True, own
+        elif self.managed:
+            self.managed = {**self.managed, **own}
+
+    def take(self, cluster, step):
+        """Do one step; what it may never do is a Violation, fault or not."""
+        before = self.has_quorum
+        voters = len(self.voters)
+        if step.kind == "function":
+            getattr(self, step.function.rpartition(".")[2])(step)
+        elif step.kind == "verify":
+            if not self.has_quorum:
+                self._stop("a put and a get failed")
+        elif step.kind == "state" and step.sls == ("etcd_ha",):
+            self._state(cluster, step)
+        self.elect()
+        if before and not self.has_quorum and voters >= 3:
+            raise Violation(f"{step.title}: it took the quorum away")
+        self._check_transports(step)
+
+    def _stop(self, why):
+        """On a real host the step would fail; without a fault the plan must not have led there."""
+        if self.faulty:
+            raise Stopped(why)
+        raise Violation(why)
+
+    def _state(self, cluster, step):
+        targets = [self.hosts[minion] for minion in step.targets if minion in self.hosts]
+        if any(not host.reachable for host in targets):
+            self._stop(f"{step.title}: a minion did not return")
+        if not targets:
+            self.balanced = not step.stage
+        if step.action == "bootstrap":
+            self._bootstrap(cluster, step, targets)
+        elif step.action == "restart":
+            self._restart(cluster, step, targets)
+        elif step.action == "join":
+            self._join(cluster, step, targets[0])
+
+    def _stage(self, cluster, step, host):
+        host.version = step.stage.get("version", cluster.version)
+        host.transport = step.stage.get("transport", cluster.scheme)
+        host.digest = OLD_DIGEST if step.stage else NEW_DIGEST
+        host.record = True
+
+    def _bootstrap(self, cluster, step, targets):
+        if self.bootstrapped:
+            raise Violation("a second bootstrap")
+        if any(host.member for host in targets):
+            raise Violation("a bootstrap over data")
+        self.bootstrapped = True
+        for host in targets:
+            host.member, host.running = f"m{next(self.ids)}", True
+            self.entries[host.member] = Entry(host.member, host.name, self._url(cluster, host))
+            self._stage(cluster, step, host)
+
+    def _restart(self, cluster, step, targets):
+        if len(targets) > 1 and any(host.running for host in targets):
+            raise Violation(f"{step.title}: two members were disrupted together")
+        strangers = []
+        for host in targets:
+            if not host.intact:
+                self._stop(f"{step.title}: {host.minion} has no data to start with")
+            if host.member not in self.entries:
+                # Only etcd itself can tell, at its start, and its log then does.
+                host.corrupt = True
+                strangers.append(host.minion)
+                continue
+            if host.running and not self.entries[host.member].learner:
+                self._spare(step, host.member)
+            version = step.stage.get("version", cluster.version)
+            self._check_version(step, host, version)
+            self._stage(cluster, step, host)
+            self.entries[host.member].url = self._url(cluster, host)
+            host.running = True
+        self.elect()
+        if strangers:
+            raise Stopped(f"{step.title}: {strangers} did not start")
+        if not self.has_quorum:
+            self._stop(f"{step.title}: it did not become healthy")
+
+    def _spare(self, step, member):
+        """A voter is down for a moment: the others must be a quorum, where there are three."""
+        if not self.has_quorum or len(self.voters) < 3:
+            return
+        left = [one for one in self.working if one != member]
+        if len(left) <= len(self.voters) // 2:
+            self._stop(f"{step.title}: the others are no quorum")
+
+    def _check_version(self, step, host, version):
+        others = [
+            parse(self.host_of(one).version).minor
+            for one in self.entries
+            if self.host_of(one) is not None and self.host_of(one) is not host
+        ]
+        now, new = parse(host.version).minor, parse(version).minor
+        if new < now and not self.may_downgrade:
+            raise Violation(f"{step.title}: a downgrade that etcd was not told of")
+        if abs(new - now) > 1 or any(abs(new - other) > 1 for other in others):
+            raise Violation(f"{step.title}: more than one minor line apart")
+
+    def _check_transports(self, step):
+        spoken = {
+            h.transport for h in self.hosts.values() if h.running and h.member in self.entries
+        }
+        if {"http", "https"} <= spoken:
+            raise Violation(f"{step.title}: a plain member beside a TLS one")
+
+    def _join(self, cluster, step, host):
+        if not self.has_quorum:
+            self._stop(f"{step.title}: the member list cannot be changed")
+        entry = self._entry_of(cluster, host)
+        if entry and host.intact and host.member == entry.id:
+            host.running = True
+        else:
+            entry = self._enter(cluster, step, host, entry)
+        if entry.learner:
+            if len(self.working) + 1 <= (len(self.voters) + 1) // 2:
+                self._stop(f"{step.title}: one more voter would leave no quorum")
+            entry.learner = False
+        entry.started = True
+        self._check_version(step, host, step.stage.get("version", cluster.version))
+        self._stage(cluster, step, host)
+
+    def _enter(self, cluster, step, host, entry):
+        if entry and entry.started:
+            self._take_out(step, entry.id)
+            entry = None
+        if host.intact and len([one for one in self.working if one != host.member]) == 0:
+            raise Violation(f"{step.title}: the last copy of the data was set aside")
+        if entry is None:
+            if any(one.learner for one in self.entries.values()):
+                self._stop(f"{step.title}: too many learners")
+            one = f"m{next(self.ids)}"
+            entry = Entry(one, host.name, self._url(cluster, host), learner=True, started=False)
+            self.entries[one] = entry
+        host.member, host.running, host.corrupt = entry.id, True, False
+        # It is new: no older release was here.
+        host.version = step.stage.get("version", cluster.version)
+        return entry
+
+    def _entry_of(self, cluster, host):
+        address = self._url(cluster, host).partition("://")[2]
+        for entry in self.entries.values():
+            if entry.url.partition("://")[2] == address or (
+                entry.started and entry.name == host.name
+            ):
+                return entry
+        return None
+
+    def _url(self, cluster, host):
+        member = cluster.member(host.minion)
+        return cluster.peer_url(member) if member else f"http://{host.address}:2380"
+
+    def _take_out(self, step, one):
+        entry = self.entries[one]
+        if not self.has_quorum:
+            self._stop(f"{step.title}: the member list cannot be changed")
+        left = [voter for voter in self.voters if voter != one]
+        fit = [voter for voter in left if self.works(voter)]
+        if not entry.learner and len(fit) <= len(left) // 2:
+            self._stop(f"{step.title}: those that are left are no quorum")
+        del self.entries[one]
+        host = self.host_of(one)
+        if host is not None:
+            host.running = False
+
+    def remove(self, step):
+        one = step.arguments["member_id"]
+        if one in self.entries:
+            self._take_out(step, one)
+
+    def retire(self, step):
+        host = self.hosts[step.targets[0]]
+        if not host.reachable:
+            self._stop("the minion did not return")
+        if host.member in self.entries:
+            self._stop(f"{step.title}: it is a member still")
+        host.member, host.running, host.record = "", False, False
+
+    def snapshot(self, step):
+        if not self.has_quorum:
+            self._stop("no snapshot")
+
+    def leave_v2(self, step):
+        if not self.has_quorum:
+            self._stop("no write")
+
+    def allow_downgrade(self, step):
+        self.may_downgrade = True
+
+
+_CACHE = {}
+
+
+def environment(cluster, member, version, transport):
+    """The variables of a member at a stage; made once, since the search asks very often."""
+    key = (cluster.version, cluster.scheme, member, len(cluster.members), version, transport)
+    if key not in _CACHE:
+        at = replace(cluster, version=version)
+        _CACHE[key] = etcd_ha_environment.variables(at, member, transport)
+    return _CACHE[key]
