@@ -44,6 +44,8 @@ class Host:
     transport: str = "http"
     digest: str = OLD_DIGEST
     record: bool = False
+    owner: str = "main"
+    cluster_id: str = "c"
 
     @property
     def intact(self):
@@ -149,11 +151,11 @@ class World:
             healthy=healthy,
             has_data=bool(host.member),
             corrupt="its log is corrupt" if host.corrupt else "",
-            record={"cluster": cluster.name, "state": "bootstrapped"} if host.record else {},
+            record={"cluster": host.owner, "state": "bootstrapped"} if host.record else {},
             running=running,
             installed=host.version,
             version=host.version if live else "",
-            cluster_id="c" if live else "",
+            cluster_id=host.cluster_id if live else "",
             member_id=host.member if live else "",
             leader=healthy and self.leader == host.member,
             learner=bool(live and entry.learner),

@@ -132,13 +132,15 @@ CONDITION = {
 class Search:
     """Runs plans and counts what it saw."""
 
-    def __init__(self):
+    def __init__(self, planner=etcd_ha_planner):
+        self.planner = planner
         self.states = self.transitions = self.plans = self.refusals = self.faults = 0
 
     def plan(self, cluster, world):
         self.plans += 1
-        made = etcd_ha_planner.plan(cluster, world.observe(cluster), world.wanted(cluster))
+        made = self.planner.plan(cluster, world.observe(cluster), world.wanted(cluster))
         assert not (made.refusal and made.steps)
+        check_order(made, world)
         self.refusals += bool(made.refusal)
         return made
 
@@ -162,6 +164,23 @@ class Search:
             with contextlib.suppress(Stopped):
                 self.run(cluster, world, plan)
         raise AssertionError(f"no end in sight: {[step.title for step in plan.steps]}")
+
+
+def check_order(plan, world):
+    """The leader is the last to be restarted, in the first pass that restarts it.
+
+    With members of several releases each pass restarts other ones; there it is not looked at.
+    """
+    leading = world.host_of(world.leader)
+    if len({host.version for host in world.hosts.values() if host.member}) > 1:
+        return
+    restarts = [s for s in plan.steps if s.action == "restart" and s.disruptive]
+    passes = itertools.groupby(restarts, key=lambda step: sorted(step.stage.items()))
+    for _, steps in passes:
+        order = [step.targets[0] for step in steps]
+        if leading is not None and leading.minion in order:
+            assert order.index(leading.minion) == len(order) - 1, "the leader is not the last"
+            return
 
 
 def check_end(cluster, world):
@@ -282,8 +301,8 @@ def with_faults(search, cluster, start, plan):
                     check_end(cluster, world)
 
 
-def search_all(sizes, defaults, faults_up_to):
-    search = Search()
+def search_all(sizes, defaults, faults_up_to, planner=etcd_ha_planner):
+    search = Search(planner)
     for size in sizes:
         names = tuple(f"e{n}" for n in range(size))
         clusters = list(targets(names, defaults))
@@ -298,7 +317,75 @@ def search_all(sizes, defaults, faults_up_to):
                         check(search, cluster, start, size <= faults_up_to and leading == 0)
                     except AssertionError as err:
                         raise AssertionError(f"{told}: {err}") from err
+        search_strange(search, old)
     return search
+
+
+# What must stop every plan, and what must be bootstrapped
+
+
+def _record_of_another(world):
+    next(iter(world.hosts.values())).owner = "other"
+
+
+def _another_cluster_id(world):
+    next(iter(world.hosts.values())).cluster_id = "d"
+
+
+def _unknown_member(world):
+    world.entries["x"] = Entry("x", "x", "http://10.0.9.9:2380")
+    world.hosts["x.x"] = Host("x.x", "x", "10.0.9.9", "x", True, reachable=False)
+
+
+def _never_seen_with_data(world):
+    world.recorded, world.managed = False, {}
+    for host in world.hosts.values():
+        host.record, host.running = False, False
+        world.entries.clear()
+
+
+def _removed_stranger(world):
+    host = list(world.hosts.values())[2]
+    del world.entries[host.member]
+    host.running, host.record = False, False
+
+
+STRANGE = {
+    "is in": (_another_cluster_id, 2),
+    "holds a member of the cluster other": (_record_of_another, 1),
+    "neither the pillar nor the last converge": (_unknown_member, 2),
+    "already holds etcd data that": (_never_seen_with_data, 1),
+    "already holds etcd data": (_removed_stranger, 3),
+}
+
+
+def search_strange(search, cluster):
+    size = len(cluster.members)
+    for words, (make_strange, least) in STRANGE.items():
+        if size < least:
+            continue
+        world = make_world(cluster, ["healthy"] * size, 0)
+        make_strange(world)
+        refusal = search.plan(cluster, world).refusal
+        assert words in refusal, f"{words!r} is not in {refusal!r}"
+        search.states += 1
+    search_blank(search, cluster)
+
+
+def search_blank(search, cluster):
+    """Blank hosts are bootstrapped, once; any mark of an earlier time forbids it."""
+    for recorded in (False, True):
+        for marked in (None, *[m.minion for m in cluster.members]):
+            world = make_world(cluster, ["absent"] * len(cluster.members), 0)
+            world.recorded, world.managed = recorded, {}
+            world.bootstrapped = recorded or marked is not None
+            if marked:
+                world.hosts[marked].record = True
+            refusal = search.converge(cluster, world)
+            search.states += 1
+            assert ("bootstrapped once" in refusal) == world.bootstrapped or not refusal
+            if not refusal:
+                check_end(cluster, world)
 
 
 def check(search, cluster, start, faults):

@@ -1,0 +1,162 @@
+"""The search finds every guard that is taken out of the planner.
+
+Each mutant is the planner's own source with one guard or one order dropped. A mutant that survives
+is a promise that nothing checks.
+"""
+
+import pathlib
+import sys
+import types
+
+import pytest
+from simulated_etcd import Stopped
+from test_planner_search import search_all
+
+UTILS = pathlib.Path(__file__).parents[2] / "_utils"
+# In the order of their imports: each is made anew, so that it sees the mutant.
+MODULES = ("etcd_ha_membership", "etcd_ha_stages", "etcd_ha_planner")
+
+# what is dropped -> (module, its source, the source without it)
+MUTANTS = {
+    "a restart needs a quorum of the others": (
+        "etcd_ha_planner",
+        "if voters >= 3 and not self.membership.can_spare(one):",
+        "if False:",
+    ),
+    "a removal needs a quorum of those left": (
+        "etcd_ha_membership",
+        "return self.has_quorum and len(self.healthy & left) >= quorum(len(left))",
+        "return True",
+    ),
+    "a promotion leaves a quorum": (
+        "etcd_ha_membership",
+        "return self.has_quorum and len(self.healthy & self.voters) + 1 >= quorum(voters)",
+        "return True",
+    ),
+    "a quorum is more than half": ("etcd_ha_membership", "voters // 2 + 1", "voters // 2"),
+    "other clusters' hosts": ("etcd_ha_planner", "if owner != cluster.name:", "if False:"),
+    "two cluster ids": ("etcd_ha_planner", "if len(ids) > 1:", "if False:"),
+    "silent hosts": ("etcd_ha_planner", "    if missing:\n", "    if False:\n"),
+    "strange data before a bootstrap": (
+        "etcd_ha_planner",
+        'if host.has_data and host.record.get("state") != "bootstrapping":',
+        "if False:",
+    ),
+    "the master's record": ("etcd_ha_planner", "return wanted.recorded or any(", "return any("),
+    "the members' records": (
+        "etcd_ha_planner",
+        'host.record.get("state") == "bootstrapped" or host.healthy for',
+        "host.healthy for",
+    ),
+    "no start without a quorum of data": (
+        "etcd_ha_planner",
+        "if len(holding) < quorum(voters):",
+        "if False:",
+    ),
+    "dropped members of a cluster that is down": (
+        "etcd_ha_planner",
+        "if any(m not in observed or observed[m].has_data for m in gone):",
+        "if False:",
+    ),
+    "learners are no quorum": (
+        "etcd_ha_planner",
+        "learners = [m for m in members if observed[m].learner]",
+        "learners = []",
+    ),
+    "members that nobody knows": ("etcd_ha_planner", "if not self.match.unknown:", "if True:"),
+    "strange data before a join": (
+        "etcd_ha_planner",
+        "if host.has_data and not host.record:",
+        "if False:",
+    ),
+    "downgrades that etcd does not support": (
+        "etcd_ha_planner",
+        "            if fault:",
+        "            if False:",
+    ),
+    "sick members while quorum is lost": (
+        "etcd_ha_planner",
+        "if sick and len(fit) < quorum(len(voters)):",
+        "if False:",
+    ),
+    "corrupt data is no data": (
+        "etcd_ha_planner",
+        "            or bool(host.corrupt)\n            or not entry",
+        "            or not entry",
+    ),
+    "learners are promoted": (
+        "etcd_ha_planner",
+        '            or bool(entry.get("learner"))\n',
+        "",
+    ),
+    "learners first": (
+        "etcd_ha_planner",
+        'sorted(again, key=lambda m: not self.match.kept[m].get("learner"))',
+        "again",
+    ),
+    "the leader last": (
+        "etcd_ha_planner",
+        "(m == self.leader, running.index(m))",
+        "running.index(m)",
+    ),
+    "one minor line at a time": (
+        "etcd_ha_stages",
+        "if here.minor + 1 < goal.minor else goal",
+        "if False else goal",
+    ),
+    "etcd is told of a downgrade": ("etcd_ha_planner", "        if down:\n", "        if False:\n"),
+    "by way of both transports": (
+        "etcd_ha_stages",
+        'return [wanted] if found <= {"both", wanted} else ["both", wanted]',
+        "return [wanted]",
+    ),
+    "members that leave go before the last transport": (
+        "etcd_ha_planner",
+        "        self._remove(leaving)\n        self._change_release()\n        if ways:\n"
+        "            self._pass(transport=self.cluster.scheme)\n",
+        "        self._change_release()\n        if ways:\n"
+        "            self._pass(transport=self.cluster.scheme)\n        self._remove(leaving)\n",
+    ),
+    "joining members are no newer than the others": (
+        "etcd_ha_planner",
+        "version = min((one.version for one in others), key=etcd_ha_release.parse)",
+        "version = self.cluster.version",
+    ),
+    "not all members at once": (
+        "etcd_ha_planner",
+        "if not any(self.observed[m].healthy for m in self.match.kept):",
+        "if False:",
+    ),
+    "plan again for what is left": (
+        "etcd_ha_planner",
+        "whole = stopped == members and not gone",
+        "whole = True",
+    ),
+    "dead members leave": ("etcd_ha_planner", "        self._remove(dead)\n", ""),
+}
+
+
+def mutant(name):
+    """The planner with one guard dropped, as a module."""
+    where, old, new = MUTANTS[name]
+    kept = {module: sys.modules[module] for module in MODULES}
+    try:
+        for module in MODULES:
+            source = (UTILS / f"{module}.py").read_text()
+            if module == where:
+                assert source.count(old) == 1, f"{old!r} is not once in {module}"
+                source = source.replace(old, new)
+            made = types.ModuleType(module)
+            sys.modules[module] = made
+            exec(compile(source, f"mutant of {module}", "exec"), made.__dict__)
+        return sys.modules["etcd_ha_planner"]
+    finally:
+        sys.modules.update(kept)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_search_finds_a_planner_without(name, defaults):
+    planner = mutant(name)
+    with pytest.raises((AssertionError, Stopped, KeyError, ValueError)):
+        for size, faults in ((1, 1), (2, 0), (3, 0), (2, 2)):
+            search_all([size], defaults, faults, planner)
