@@ -269,6 +269,26 @@ def endpoints():
     return []
 
 
+def certificates():
+    """
+    The certificates that the formula keeps on this minion, read from their files; never a key.
+
+    Returns a list of dicts: ``cluster``, ``purpose`` (``server``, ``peer``, ``admin``, ``check`` or
+    ``ca``), ``path``, and either ``subject``, ``issuer`` and ``not_after`` (text, the time in UTC),
+    or ``error``. Empty on a minion without a part in any cluster, and before its first converge.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.certificates
+    """
+    return [
+        {**one, **_read_certificate(one["path"])}
+        for one in etcd_ha_host.marked_certificates(etcd_ha_client.mark())
+    ]
+
+
 def facts(data_dirs=None, timeout=5):
     """
     All that the planner needs to know of this minion; reads only.
@@ -565,6 +585,20 @@ def _balancer_health(balancer, timeout):
     if code != 200:
         return {**result, "healthy": False, "error": f"HTTP {code} {body.strip()[:200]}"}
     return {**result, "healthy": True, "took": f"{(time.monotonic() - began) * 1000:.1f}ms"}
+
+
+def _read_certificate(path):
+    if not os.path.isfile(path):
+        return {"error": "the file is gone"}
+    try:
+        found = __salt__["x509.read_certificate"](path)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {"error": str(err)}
+    return {
+        "subject": found["subject_str"],
+        "issuer": found["issuer_str"],
+        "not_after": found["not_after"],
+    }
 
 
 def _status_rows(member, timeout, endpoint=None):

@@ -142,6 +142,23 @@ def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict
     return result
 
 
+def marked_certificates(mark: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Whose and what for the certificates are that a host's mark names: cluster, purpose, path."""
+    owners = {}
+    if "member" in mark:
+        owners[f"{mark['member']['config_dir']}/pki"] = mark["member"]["cluster"]
+    if mark.get("balancer", {}).get("ca"):
+        owners[mark["balancer"]["ca"].rpartition("/")[0]] = mark["balancer"]["cluster"]
+    found = []
+    for path in sorted(mark.get("files", {})):
+        folder, _, name = path.rpartition("/")
+        if name.endswith(".crt"):
+            # What is no member's and no balancer's is a CA's: its folder is the cluster's name.
+            cluster = owners.get(folder, folder.rpartition("/")[2])
+            found.append({"cluster": cluster, "purpose": name[: -len(".crt")], "path": path})
+    return found
+
+
 def _hostname(cluster: Cluster | None, minion: str) -> str | None:
     return minion if cluster is not None and cluster.settings["host"]["hostname"] else None
 

@@ -1,8 +1,11 @@
 """A cluster as people and other programs read it: tables, and settings to paste."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+import etcd_ha_machine
 from etcd_ha_topology import Cluster
 
 CONSUMERS = ("kube-apiserver", "patroni")
@@ -81,6 +84,80 @@ def _health(answered: bool, found: Mapping[str, Any]) -> str:
     if found.get("errors"):
         return "; ".join(str(error) for error in found["errors"])
     return "healthy" if found.get("healthy") else "unhealthy"
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The certificates of a cluster in words, and whether none of them needs anybody."""
+
+    text: str
+    sound: bool
+
+
+def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Certificates:
+    """One cluster: a line for each certificate of each host, and what to do where that is needed.
+
+    ``found`` is minion -> what ``etcd_ha.certificates`` returned there; hosts that did not answer
+    are not in it.
+    """
+    if not cluster.tls:
+        return Certificates(f"{cluster.name}\nTLS is off: there are no certificates", True)
+    rows: list[tuple[str, ...]] = []
+    for minion in cluster.hosts:
+        rows += _certificate_rows(cluster, minion, found.get(minion), now)
+    heads = ("HOST", "PURPOSE", "ISSUER", "EXPIRES (UTC)", "DAYS", "STATE")
+    states = [row[-1] for row in rows]
+    cures = [cure for state, cure in _cures(cluster).items() if state in states]
+    sound = all(state == "ok" for state in states)
+    if not sound and not cures:
+        cures = ["Some hosts could not tell: see salt-run etcd_ha.plan"]
+    return Certificates("\n".join([cluster.name, table(heads, rows), *cures]), sound)
+
+
+def _certificate_rows(
+    cluster: Cluster, minion: str, answer: Any, now: datetime
+) -> list[tuple[str, ...]]:
+    if not isinstance(answer, list):
+        told = "no answer" if answer is None else str(answer).strip().rpartition("\n")[2]
+        return [(minion, "-", "-", "-", "-", told)]
+    own = [one for one in answer if one["cluster"] == cluster.name]
+    if not own:
+        return [(minion, "-", "-", "-", "-", "none yet")]
+    rows: list[tuple[str, ...]] = []
+    for one in own:
+        if "error" in one:
+            rows.append((minion, one["purpose"], "-", "-", "-", str(one["error"])))
+            continue
+        days = etcd_ha_machine.days_left({one["path"]: one["not_after"]}, now) or 0
+        state = _validity(days, _window(cluster, one["purpose"]))
+        rows.append((minion, one["purpose"], one["issuer"], one["not_after"], str(days), state))
+    return rows
+
+
+def _window(cluster: Cluster, purpose: str) -> int:
+    """At how many days left a certificate is to be renewed; the formula's own CA has its own."""
+    tls = cluster.settings["tls"]
+    of_ca = purpose == "ca" and cluster.ca_minion is not None
+    return int((tls["ca"] if of_ca else tls)["days_remaining"])
+
+
+def _validity(days: int, window: int) -> str:
+    if days < 0:
+        return "expired"
+    return "renew" if days <= window else "ok"
+
+
+def _cures(cluster: Cluster) -> dict[str, str]:
+    """State -> what helps."""
+    if cluster.ca_minion is None:
+        cure = "put new ones in their place, then run salt-run state.orchestrate etcd_ha.orch"
+    else:
+        cure = "salt-run state.orchestrate etcd_ha.orch renews them"
+    return {
+        "expired": f"Some have expired: {cure}",
+        "renew": f"Some end soon: {cure}",
+        "none yet": "Some hosts have none yet: salt-run state.orchestrate etcd_ha.orch makes them",
+    }
 
 
 def consumer(cluster: Cluster, kind: str) -> str:

@@ -14,6 +14,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
+    "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),

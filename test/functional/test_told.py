@@ -1,0 +1,97 @@
+"""What people and monitoring get to see: plain text and an exit code, by Salt's own commands."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+import etcd_ha_machine
+import pytest
+import salt.loader
+from compiled import FORMULA
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+@pytest.fixture
+def salt_run(tmp_path):
+    """``salt-run`` of a master that has the formula, but no pillar for it."""
+    for kind in ("runners", "utils"):
+        folder = tmp_path / "ext" / kind
+        folder.mkdir(parents=True)
+        for module in (FORMULA / f"_{kind}").glob("*.py"):
+            (folder / module.name).symlink_to(module)
+    (tmp_path / "cache" / "proc").mkdir(parents=True)
+    options = {
+        "root_dir": str(tmp_path),
+        "cachedir": str(tmp_path / "cache"),
+        "pki_dir": str(tmp_path / "pki"),
+        "sock_dir": str(tmp_path / "sock"),
+        "extension_modules": str(tmp_path / "ext"),
+        "log_file": "/dev/null",
+        "file_roots": {"base": [str(FORMULA)]},
+        "pillar_roots": {"base": [str(tmp_path / "pillar")]},
+    }
+    (tmp_path / "master").write_text(json.dumps(options))
+    program = pathlib.Path(sys.executable).parent / "salt-run"
+
+    def run(*argv):
+        return subprocess.run(
+            [program, "-c", tmp_path, *argv], capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_a_refused_plan_is_plain_text_and_exit_code_1(salt_run):
+    done = salt_run("etcd_ha.plan")
+    assert done.returncode == 1
+    assert done.stdout.startswith("The pillar under etcd_ha is not right, so nothing was changed:")
+    assert "Traceback" not in done.stdout and "retcode" not in done.stdout
+
+
+def a_certificate(path, days):
+    """A self-signed certificate at this path."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "etcd main CA")])
+    began = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(began)
+        .not_valid_after(began + datetime.timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+def test_a_minion_reads_its_certificates_by_salt_s_own_x509(minion_opts, tmp_path, monkeypatch):
+    folder = tmp_path / "main"
+    folder.mkdir()
+    a_certificate(folder / "ca.crt", 31)
+    (folder / "server.crt").write_text("no certificate")
+    files = ("ca.crt", "ca.key", "server.crt", "gone.crt")
+    mark = tmp_path / "host.json"
+    mark.write_text(json.dumps({"files": {f"{folder}/{name}": "hash" for name in files}}))
+    monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(mark))
+    opts = {**minion_opts, "id": "ca.example.com", "grains": {"id": "ca.example.com"}}
+    told = salt.loader.minion_mods(opts)["etcd_ha.certificates"]()
+    assert [one["purpose"] for one in told] == ["ca", "gone", "server"]
+    ca, gone, broken = told
+    assert ca == {
+        "cluster": "main",
+        "purpose": "ca",
+        "path": f"{folder}/ca.crt",
+        "subject": "CN=etcd main CA",
+        "issuer": "CN=etcd main CA",
+        "not_after": "2026-02-01 00:00:00",
+    }
+    assert gone["error"] == "the file is gone"
+    assert broken["error"] and "not_after" not in broken

@@ -1,0 +1,238 @@
+"""The changes of docs/changes.md as plans: each edit is applied to its pillar and really planned.
+
+``python test/unit/told_changes.py`` writes the plans of the present planner into the page.
+"""
+
+import dataclasses
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "_utils")]
+
+import etcd_ha_certificates  # noqa: E402
+import etcd_ha_environment  # noqa: E402
+import etcd_ha_host  # noqa: E402
+import etcd_ha_planner  # noqa: E402
+import etcd_ha_steps  # noqa: E402
+import etcd_ha_topology  # noqa: E402
+import yaml  # noqa: E402
+from etcd_ha_observed import Observed, Wanted  # noqa: E402
+
+PAGE = ROOT / "docs" / "changes.md"
+# A heading, the edit below it where there is one, and the plan.
+_SECTION = re.compile(
+    r"^## (?P<head>.+)\n(?P<text>(?:(?!^## ).*\n)*?)```text\n(?P<plan>main: (?:.*\n)*?)```$", re.M
+)
+_DIFF = re.compile(r"^```diff\n(.*?)^```$", re.M | re.S)
+GONE = {
+    "has_data": False,
+    "active": False,
+    "healthy": False,
+    "leader": False,
+    "members": (),
+    "cluster_id": "",
+    "member_id": "",
+    "version": "",
+}
+
+
+def sections(page):
+    """Heading -> (the edit or None, the plan as the page has it)."""
+    found = {}
+    for section in _SECTION.finditer(page):
+        edit = _DIFF.search(section["text"])
+        found[section["head"]] = (edit[1] if edit else None, section["plan"])
+    return found
+
+
+def base(page):
+    """The pillar that all edits of the page start from."""
+    return re.search(r"^```yaml\n(etcd_ha:\n.*?)^```$", page, re.M | re.S)[1]
+
+
+def edited(pillar, edit):
+    """The pillar with a diff applied: what it names must be there, each line in its place."""
+    for hunk in re.split(r"^ *\.\.\.\n", edit, flags=re.M):
+        lines = hunk.splitlines(keepends=True)
+        old = "".join(line[1:] for line in lines if line[0] in " -")
+        new = "".join(line[1:] for line in lines if line[0] in " +")
+        if pillar.count(old) != 1:
+            raise ValueError(f"the pillar does not hold once:\n{old}")
+        pillar = pillar.replace(old, new)
+    return pillar
+
+
+def cluster_of(text):
+    """The cluster of a pillar as the master reads it for Debian hosts."""
+    defaults = yaml.safe_load((ROOT / "etcd_ha" / "defaults.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "etcd_ha" / "os" / "Debian.yaml").read_text())["settings"]
+    return etcd_ha_topology.read(yaml.safe_load(text)["etcd_ha"], defaults, settings)["main"]
+
+
+def digest(cluster, minion):
+    return etcd_ha_host.digest(etcd_ha_host.describe(minion, [cluster], "amd64"), "source")
+
+
+def policies(cluster, minion):
+    if minion != cluster.ca_minion:
+        return ""
+    return etcd_ha_host.policies_digest(etcd_ha_certificates.policies([cluster], minion))
+
+
+def member_in_sync(cluster, member, listed):
+    """A member of a healthy cluster; the first one leads."""
+    return Observed(
+        minion=member.minion,
+        digest=digest(cluster, member.minion),
+        active=True,
+        healthy=True,
+        has_data=True,
+        record={"cluster": cluster.name, "state": "bootstrapped"},
+        running=etcd_ha_environment.variables(cluster, member),
+        version=cluster.version,
+        cluster_id="c1",
+        member_id=member.name,
+        leader=member == cluster.members[0],
+        revision=48211,
+        days_left=200,
+        members=listed,
+    )
+
+
+def in_sync(cluster):
+    """What the hosts of a healthy cluster tell."""
+    listed = tuple(
+        {
+            "id": member.name,
+            "name": member.name,
+            "peer_urls": [cluster.peer_url(member)],
+            "client_urls": [cluster.client_url(member)],
+            "learner": False,
+            "started": True,
+        }
+        for member in cluster.members
+    )
+    hosts = {m.minion: member_in_sync(cluster, m, listed) for m in cluster.members}
+    for minion in cluster.hosts[len(cluster.members) :]:
+        hosts[minion] = Observed(
+            minion,
+            digest(cluster, minion),
+            balancer_healthy=True,
+            policies=policies(cluster, minion),
+        )
+    return hosts
+
+
+def planned(before, after, change):
+    """The plan in words from a cluster in sync with one pillar, and then changed, to another."""
+    hosts = in_sync(before)
+    for minion in after.hosts:
+        hosts.setdefault(minion, Observed(minion))
+    change(hosts, before, after)
+    wanted = Wanted(
+        digests={minion: digest(after, minion) for minion in after.hosts},
+        policies={minion: policies(after, minion) for minion in after.hosts},
+        recorded=True,
+        managed={
+            m.minion: {"name": m.name, "peer_url": before.peer_url(m)} for m in before.members
+        },
+    )
+    made = etcd_ha_planner.plan(after, hosts, wanted)
+    notes = tuple(etcd_ha_topology.warnings(after))
+    return etcd_ha_steps.text([dataclasses.replace(made, warnings=notes)]) + "\n"
+
+
+# What has happened on the hosts, beside the edit
+
+
+def nothing(hosts, before, after):
+    """The edit alone."""
+
+
+def to(minion, **values):
+    """One host is otherwise."""
+
+    def change(hosts, before, after):
+        hosts[minion] = dataclasses.replace(hosts[minion], **values)
+
+    return change
+
+
+def silent(minion):
+    """One host does not answer."""
+
+    def change(hosts, before, after):
+        del hosts[minion]
+
+    return change
+
+
+def done(*minions):
+    """These members are as the new pillar wants them already."""
+
+    def change(hosts, before, after):
+        for minion in minions:
+            member, listed = after.member(minion), hosts[minion].members
+            new = member_in_sync(after, member, listed)
+            hosts[minion] = dataclasses.replace(new, leader=hosts[minion].leader)
+
+    return change
+
+
+def stranger(hosts, before, after):
+    """Somebody added a member by hand."""
+    one = {
+        "id": "x",
+        "name": "etcd9",
+        "peer_urls": ["https://192.168.200.69:2380"],
+        "client_urls": [],
+        "learner": False,
+        "started": True,
+    }
+    for member in before.members:
+        hosts[member.minion] = dataclasses.replace(
+            hosts[member.minion], members=(*hosts[member.minion].members, one)
+        )
+
+
+# Heading -> how the section's pillar differs from the page's, and what has happened.
+STARTS = {
+    "Upgrade": [("version: 3.6.14", "version: 3.4.45")],
+    "Downgrade": [("version: 3.6.14", "version: 3.7.1")],
+    "From http to https": [("ca: {minion: ca.example.com}", "enabled: false")],
+}
+HAPPENED = {
+    "Replace a member whose disk was wiped": to("etcd2.example.com", **GONE),
+    "Replace a member whose data is corrupt": to(
+        "etcd2.example.com", corrupt="etcd raised CORRUPT for it", healthy=False
+    ),
+    "Replace a dead host by another": silent("etcd3.example.com"),
+    "A member that nobody knows": stranger,
+    "Take out a member that nobody knows": stranger,
+    "Renew certificates": to("etcd2.example.com", days_left=90),
+    "After an interruption": done("etcd2.example.com"),
+}
+
+
+def plan_of(head, page):
+    """The present planner's words for a section of the page."""
+    before = base(page)
+    for old, new in STARTS.get(head, ()):
+        before = before.replace(old, new)
+    edit = sections(page)[head][0]
+    after = edited(before, edit) if edit else before
+    return planned(cluster_of(before), cluster_of(after), HAPPENED.get(head, nothing))
+
+
+def renewed(page):
+    """The page with the plans of the present planner."""
+    for head, (_, old) in sections(page).items():
+        start = page.index(f"## {head}\n")
+        page = page[:start] + page[start:].replace(old, plan_of(head, page), 1)
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text()))
