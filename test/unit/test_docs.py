@@ -239,7 +239,9 @@ def test_refusals_in_the_docs_are_the_code_s_own():
 def test_every_refusal_of_the_planner_is_in_the_docs():
     """By the first words after a host's name, as a person would look it up."""
     quotes = first_column((ROOT / "docs" / "orchestrate.md").read_text(), "It says")
-    tree = ast.parse((ROOT / "_utils" / "etcd_ha_planner.py").read_text())
+    names = ("planner", "convergence", "parts")
+    sources = [(ROOT / "_utils" / f"etcd_ha_{name}.py").read_text() for name in names]
+    tree = ast.parse("\n".join(sources))
     raised = [
         node.args[0]
         for node in ast.walk(tree)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import etcd_ha_convergence
 import etcd_ha_environment
 import etcd_ha_planner
 import etcd_ha_steps
@@ -321,3 +322,45 @@ def test_from_plain_to_tls_goes_by_way_of_both(cluster):
         *["http -> http and https"] * 3,
         *["http and https -> https"] * 3,
     ]
+
+
+# Gates that healing and the order of the steps leave nothing to do for: each is looked at alone.
+
+
+def membership(voters, healthy, learners=0):
+    from etcd_ha_membership import Membership
+
+    entries = {f"m{n}": {"id": f"m{n}"} for n in range(voters)}
+    entries |= {f"l{n}": {"id": f"l{n}", "learner": True} for n in range(learners)}
+    return Membership(entries, {f"m{n}" for n in range(healthy)})
+
+
+@pytest.mark.parametrize(
+    ("voters", "healthy", "one", "spare", "remove", "promote"),
+    [
+        (3, 3, "m0", True, True, True),
+        (3, 2, "m0", False, False, True),
+        (3, 2, "m2", True, True, True),
+        (3, 1, "m2", False, False, False),
+        (2, 2, "m0", False, True, True),
+        (1, 1, "m0", False, False, True),
+        (5, 3, "m0", False, False, True),
+        (5, 3, "m4", True, True, True),
+        (4, 3, "m0", False, True, True),
+    ],
+)
+def test_what_a_cluster_can_spare(voters, healthy, one, spare, remove, promote):
+    cluster = membership(voters, healthy, learners=1)
+    assert cluster.can_spare(one) is spare
+    assert cluster.can_remove(one) is remove
+    assert cluster.can_promote() is promote
+
+
+def test_no_restart_without_a_quorum_of_the_others(cluster):
+    hosts = healthy(cluster)
+    listed = hosts["etcd1.example.com"].members
+    found = etcd_ha_convergence.Convergence(cluster, hosts, wanted(cluster), listed)
+    found._gate("etcd1.example.com")
+    found.membership.healthy.discard("etcd2")
+    with pytest.raises(etcd_ha_steps.Refused, match="cannot be restarted"):
+        found._gate("etcd1.example.com")

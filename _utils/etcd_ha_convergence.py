@@ -1,0 +1,493 @@
+"""The steps from a cluster with quorum to the pillar's.
+
+The order of a convergence, and why:
+
+1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
+2. take dead members out that the pillar no longer names
+3. replace members that lost their data: out of the list, in again as a learner
+4. from plain to TLS or back: all members serve both, and the balancers change over
+5. join new members, one by one, each as a learner that is promoted once it has caught up;
+   balancers: new members in, leaving members out; then take out healthy members that the pillar no
+   longer names. All of that on the present release, since members that leave are not upgraded
+6. one release after the other, the leader last; then to the one transport that is wanted
+7. restart members one by one where anything else differs; balancers last
+"""
+
+from collections.abc import Mapping, Sequence
+
+import etcd_ha_drift
+import etcd_ha_membership
+import etcd_ha_parts
+import etcd_ha_release
+import etcd_ha_stages
+from etcd_ha_membership import Entry, Match, Membership, quorum
+from etcd_ha_observed import Observed, Wanted
+from etcd_ha_stages import Stage
+from etcd_ha_steps import Refused, Step, names
+from etcd_ha_topology import Cluster
+
+
+class Convergence:
+    """The steps from a cluster with quorum to the pillar's, entered one after the other."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        observed: Mapping[str, Observed],
+        wanted: Wanted,
+        listed: tuple[Entry, ...],
+    ) -> None:
+        self.cluster, self.observed, self.wanted = cluster, observed, wanted
+        self.match: Match = etcd_ha_membership.match(cluster, observed, wanted, listed)
+        self.members = {m.minion: m for m in cluster.members}
+        self.ids = {minion: str(entry["id"]) for minion, entry in self.match.kept.items()}
+        self.membership = Membership(
+            {str(entry["id"]): entry for entry in listed},
+            {self.ids[m] for m in self.ids if observed[m].healthy}
+            | {str(e["id"]) for e in self.match.leaving if self._leaving_is_healthy(e)},
+        )
+        # A member that has not been touched yet has no stage here: its facts count.
+        self.applied: dict[str, Stage] = {}
+        self.leader = next((m for m in self.ids if observed[m].leader), "")
+        self.balanced_for = ""
+        self.taken: list[Step] = []
+
+    def steps(self) -> list[Step]:
+        """All steps; raises Refused at the first one that would cost quorum or data."""
+        self._refuse_unknown()
+        self._refuse_strange()
+        self._refuse_versions()
+        self._heal()
+        dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
+        self._remove(dead)
+        self._replace()
+        ways = self._ways()
+        if "both" in ways:
+            self._pass(transport="both")
+        leaving = [e for e in self.match.leaving if e not in dead]
+        if self.match.absent or leaving:
+            self._pass()
+            self._join(self.match.absent, self._present_stage(ways))
+        if self.match.absent or leaving or ways:
+            self._balance(self._oldest())
+        self._remove(leaving)
+        self._change_release()
+        if ways:
+            self._pass(transport=self.cluster.scheme)
+        self._pass()
+        self._balance(self.cluster.version)
+        if not self.taken and not etcd_ha_drift.stale_authority(
+            self.cluster, self.observed, self.wanted
+        ):
+            return []
+        first = self._first_stage()
+        touched = [m for m in self.cluster.hosts if any(m in step.targets for step in self.taken)]
+        prepared = etcd_ha_drift.prepared(self.cluster, self.observed, self.wanted, touched)
+        return [
+            etcd_ha_parts.prepare(self.cluster, prepared, first),
+            *self.taken,
+            etcd_ha_parts.verify(self.cluster),
+        ]
+
+    # Refusals
+
+    def _refuse_unknown(self) -> None:
+        if not self.match.unknown:
+            return
+        told = ", ".join(
+            f"{entry.get('name') or 'unstarted'} at {', '.join(entry.get('peer_urls', ()))}"
+            for entry in self.match.unknown
+        )
+        key = f"etcd_ha:clusters:{self.cluster.name}"
+        raise Refused(
+            f"the cluster has members that neither the pillar nor the last converge knows "
+            f"({told}). Name them under {key}:members, or set {key}:remove_unknown: true to "
+            "take them out"
+        )
+
+    def _refuse_strange(self) -> None:
+        if not any(self.observed[m].healthy for m in self.match.kept):
+            raise Refused(
+                f"none of the pillar's members of {self.cluster.name} is healthy in the cluster "
+                "that runs. Keep at least one of its present members, let the new ones join, and "
+                "take the old ones out in a second run"
+            )
+        for minion in self.match.absent:
+            host = self.observed[minion]
+            if host.healthy:
+                raise Refused(
+                    f"{minion} runs etcd, but the cluster's member list does not have it. Stop it "
+                    "there if it is not needed, then run again"
+                )
+            if host.has_data and not host.record:
+                etcd_ha_parts.refuse_data_of(minion)
+
+    def _refuse_versions(self) -> None:
+        for minion in self.match.kept:
+            now = etcd_ha_drift.release(self.cluster, self.observed[minion])
+            fault = etcd_ha_stages.downgrade_fault(now, self.cluster.version)
+            if fault:
+                raise Refused(f"{minion}: {fault}")
+            changes = now != self.cluster.version
+            if changes and self.members[minion].settings["install"]["method"] == "package":
+                raise Refused(
+                    f"{minion} has etcd {now} from a package, the pillar says "
+                    f"{self.cluster.version}. A package replaces the running program on all hosts "
+                    "at once: set install:method: archive to change the version"
+                )
+
+    # 1. what is down or sick, and holds data
+
+    def _heal(self) -> None:
+        kept = [m for m in self.match.kept if not self._must_rejoin(m)]
+        stopped = [m for m in kept if not self.observed[m].active]
+        sick = [m for m in kept if self.observed[m].active and not self.observed[m].healthy]
+        voters = self.membership.voters
+        fit = (self.membership.healthy | {self.ids[m] for m in stopped}) & voters
+        if sick and len(fit) < quorum(len(voters)):
+            raise Refused(etcd_ha_parts.no_quorum(self.cluster, sick))
+        for minion in stopped + sick:
+            stage = etcd_ha_drift.stage(self.cluster, self.observed[minion])
+            self._take(minion, stage)
+
+    # 2. and 7. members that the pillar no longer names
+
+    def _remove(self, leaving: Sequence[Entry]) -> None:
+        for entry in sorted(leaving, key=self._leads):
+            one = str(entry["id"])
+            name = entry.get("name") or f"the unstarted member at {entry['peer_urls'][0]}"
+            voter = not entry.get("learner")
+            allowed = self.membership.can_remove(one) if voter else self.membership.has_quorum
+            if not allowed:
+                left = self.membership.voters - {one}
+                fit = len(self.membership.healthy & left)
+                raise Refused(
+                    f"{name} cannot be taken out: {fit} of the {len(left)} members left "
+                    f"would be healthy, and {quorum(len(left))} are needed. Heal or add "
+                    "others first"
+                )
+            minion = etcd_ha_membership.minion_of(entry, self.wanted, self.observed, self.cluster)
+            self.membership.remove(one)
+            self._add_removal(entry, name, minion)
+
+    def _add_removal(self, entry: Entry, name: str, minion: str | None) -> None:
+        away = "move leadership away, " if self._leads(entry) else ""
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: {away}take {name} out of the member list",
+                kind="function",
+                targets=(self._speaker(),),
+                function="etcd_ha_member.remove",
+                arguments={"member_id": str(entry["id"]), "name": entry.get("name", "")},
+                why="the pillar no longer names it",
+                disruptive=True,
+            )
+        )
+        if minion is None:
+            return
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: stop {name} and set its data aside on {minion}",
+                kind="function",
+                targets=(minion,),
+                function="etcd_ha_member.retire",
+                arguments={"cluster": self.cluster.name},
+                why="it is no longer a member; nothing is deleted",
+            )
+        )
+
+    # 3. members whose data is gone
+
+    def _must_rejoin(self, minion: str) -> bool:
+        host, entry = self.observed[minion], self.match.kept[minion]
+        return (
+            not host.has_data
+            or bool(host.corrupt)
+            or not entry.get("started", True)
+            or bool(entry.get("learner"))
+        )
+
+    def _replace(self) -> None:
+        again = [m for m in self.match.kept if self._must_rejoin(m)]
+        # etcd takes one learner at a time: those that are ones already come first.
+        for minion in sorted(again, key=lambda m: not self.match.kept[m].get("learner")):
+            self._rejoin(minion)
+
+    def _rejoin(self, minion: str) -> None:
+        host, entry, one = self.observed[minion], self.match.kept[minion], self.ids[minion]
+        voter = not entry.get("learner")
+        lost = entry.get("started", True) and (not host.has_data or bool(host.corrupt))
+        if lost and voter and not self.membership.can_remove(one):
+            raise Refused(
+                f"{minion} lost its data and the others are no quorum; restore a backup, or "
+                "recover from the surviving member"
+            )
+        if lost or not voter:
+            self.membership.remove(one)
+        if lost:
+            why = host.corrupt or "its data is gone"
+            what = f"replace {entry.get('name')}: out of the list, in again as a learner"
+        elif host.has_data:
+            why, what = "it is a learner still", f"promote {entry.get('name')} once caught up"
+        else:
+            why = "it was added to the list, but never started"
+            what = f"start {self.members[minion].name} and let it catch up"
+        stage = self._present_stage([]) if lost or not host.has_data else self._now(minion)
+        self._add_join(minion, what, why, stage)
+
+    # 4., 6. and 7. rolling changes
+
+    def _running(self) -> list[str]:
+        """The pillar's members that run by now, in the pillar's order."""
+        return [m for m in self.members if m in self.ids]
+
+    def _ways(self) -> list[str]:
+        now = (self._now(m).transport for m in self._running())
+        return etcd_ha_stages.transports(now, self.cluster.scheme)
+
+    def _oldest(self) -> str:
+        releases = [self._now(m).version for m in self._running()]
+        return min(releases, key=etcd_ha_release.parse)
+
+    def _change_release(self) -> None:
+        running, goal = self._running(), self.cluster.version
+        releases = {self._now(m).version for m in running}
+        if releases == {goal}:
+            return
+        oldest, newest = self._oldest(), max(releases, key=etcd_ha_release.parse)
+        down = etcd_ha_stages.is_downgrade(newest, goal)
+        path = [goal] if down else etcd_ha_stages.versions(oldest, goal, self._through())
+        self._before_release(newest if down else oldest, down)
+        for version in path:
+            if not down and etcd_ha_stages.leaves_v2(oldest, version):
+                self._leave_v2(running)
+            self._pass(version=version, down=down)
+
+    def _pass(self, version: str = "", transport: str = "", down: bool = False) -> None:
+        """Bring all to one release or transport; with neither, to all else that differs."""
+        running = self._running()
+        for minion in sorted(running, key=lambda m: (m == self.leader, running.index(m))):
+            now = self._now(minion)
+            stage = Stage(version or now.version, transport or now.transport)
+            newer = etcd_ha_release.parse(now.version) > etcd_ha_release.parse(stage.version)
+            if version and newer and not down:
+                continue
+            if stage != now or (not version and not transport and self._differs(minion, stage)):
+                self._gate(minion)
+                self._take(minion, stage)
+
+    def _before_release(self, now: str, down: bool) -> None:
+        goal = self.cluster.version
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: take a snapshot of {now} and verify it",
+                kind="function",
+                targets=(self._speaker(),),
+                function="etcd_ha_member.snapshot",
+                arguments={"cluster": self.cluster.name, "name": f"before-{goal}"},
+                why=f"before the {'downgrade' if down else 'upgrade'} to {goal}",
+            )
+        )
+        if down:
+            self.taken.append(
+                Step(
+                    title=f"{self.cluster.name}: tell etcd to allow the downgrade to {goal}",
+                    kind="function",
+                    targets=(self._speaker(),),
+                    function="etcd_ha_member.allow_downgrade",
+                    arguments={"version": goal},
+                    why="etcd refuses an older release otherwise",
+                )
+            )
+
+    def _leave_v2(self, running: Sequence[str]) -> None:
+        older = [m for m in running if etcd_ha_stages.has_v2(self._now(m).version)]
+        if older:
+            self.taken.append(
+                Step(
+                    title=f"{self.cluster.name}: see that 3.6 can read the log of {names(older)}",
+                    kind="function",
+                    targets=tuple(older),
+                    function="etcd_ha_member.leave_v2",
+                    why="it does not start over what 3.4 or the v2 store left in it",
+                )
+            )
+
+    # 5. new members
+
+    def _join(self, absent: Sequence[str], stage: Stage) -> None:
+        for minion in absent:
+            self._add_join(
+                minion,
+                f"add {self.members[minion].name} as a learner, promote it once caught up",
+                "the pillar names a new member",
+                stage,
+            )
+
+    def _add_join(self, minion: str, what: str, why: str, stage: Stage) -> None:
+        is_voter = self.ids.get(minion) in self.membership.voters
+        if not is_voter and not self.membership.can_promote():
+            raise Refused(
+                f"{minion} cannot join: {len(self.membership.healthy & self.membership.voters)} of "
+                f"{len(self.membership.voters)} members are healthy, and one more voter would "
+                "leave no quorum. Heal the others first"
+            )
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: {what}",
+                kind="state",
+                targets=(minion,),
+                sls=("etcd_ha",),
+                action="join",
+                stage=etcd_ha_drift.handed(self.cluster, stage),
+                endpoints=self._endpoints(),
+                why=why,
+            )
+        )
+        self.membership.join(self.ids.setdefault(minion, f"new {minion}"))
+        self.applied[minion] = stage
+
+    # Balancers
+
+    def _balance(self, version: str) -> None:
+        """Configure the balancers; while members are older, with the checks that these know."""
+        balancers = [balancer.minion for balancer in self.cluster.balancers]
+        stale = etcd_ha_drift.stale(self.cluster, balancers, self.observed, self.wanted)
+        proxies = [m for m in balancers if m in stale or not self.observed[m].balancer_healthy]
+        if self.balanced_for == version or not proxies:
+            return
+        self.balanced_for = version
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: configure the balancer {names(proxies)}",
+                kind="state",
+                targets=tuple(proxies),
+                sls=("etcd_ha",),
+                stage=etcd_ha_drift.handed(self.cluster, Stage(version, self.cluster.scheme)),
+                why="its configuration differs from the pillar's, or its path to the cluster fails",
+            )
+        )
+
+    # What a member is now, and what a step makes of it
+
+    def _now(self, minion: str) -> Stage:
+        return self.applied.get(minion) or etcd_ha_drift.stage(self.cluster, self.observed[minion])
+
+    def _present_stage(self, ways: Sequence[str]) -> Stage:
+        """What a member joins with: no newer than the others, so that it fits all of them."""
+        others = [self._now(m) for m in self.match.kept if not self._must_rejoin(m)]
+        version = min((one.version for one in others), key=etcd_ha_release.parse)
+        spoken = {one.transport for one in others}
+        plain = not ways and len(spoken) == 1
+        return Stage(version, spoken.pop() if plain else "both")
+
+    def _first_stage(self) -> Stage | None:
+        """The release to lay beside the running one before the first step."""
+        return next((Stage(**step.stage) for step in self.taken if step.stage), None)
+
+    def _differs(self, minion: str, stage: Stage) -> bool:
+        """Whether a member that runs has to be touched for more than release and transport."""
+        if minion in self.applied:
+            return False
+        return (
+            bool(
+                etcd_ha_drift.changes(
+                    self.cluster, self.members[minion], self.observed[minion], stage
+                )
+            )
+            or bool(self.observed[minion].pending)
+            or minion in etcd_ha_drift.stale(self.cluster, [minion], self.observed, self.wanted)
+        )
+
+    def _gate(self, minion: str) -> None:
+        """Refuse a restart that would cost the quorum.
+
+        One or two voters cannot lose one and keep a quorum: there a restart is what was asked for,
+        and it is announced in the step's title.
+        """
+        one, voters = self.ids[minion], len(self.membership.voters)
+        if voters >= 3 and not self.membership.can_spare(one):
+            fit = len((self.membership.healthy & self.membership.voters) - {one})
+            raise Refused(
+                f"{minion} cannot be restarted: only {fit} of {voters} members "
+                f"would stay healthy, and {quorum(voters)} are needed. Heal the others first"
+            )
+
+    def _take(self, minion: str, stage: Stage) -> None:
+        self.taken.append(self._configure(minion, stage))
+        if minion == self.leader:
+            self.leader = self._successor(minion) or minion
+        self.applied[minion] = stage
+        self.membership.healthy.add(self.ids[minion])
+
+    def _successor(self, minion: str) -> str:
+        """Who leads next: a healthy voter that has been through its own restart, if any has."""
+        fit = self.membership.healthy & self.membership.voters
+        able = [m for m, one in self.ids.items() if one in fit and m != minion]
+        return min(able, key=lambda m: m not in self.applied, default="")
+
+    def _configure(self, minion: str, stage: Stage) -> Step:
+        member, host = self.members[minion], self.observed[minion]
+        leads = minion == self.leader
+        successor = self._successor(minion) if leads else ""
+        disruptive = host.active or minion in self.applied
+        return Step(
+            title=f"{self.cluster.name}: {member.name}: {self._words(minion, stage, successor)}",
+            kind="state",
+            targets=(minion,),
+            sls=("etcd_ha",),
+            action="restart",
+            stage=etcd_ha_drift.handed(self.cluster, stage),
+            successor=self.members[successor].name if successor else "",
+            why=etcd_ha_drift.why(self.cluster, host),
+            disruptive=disruptive,
+        )
+
+    def _words(self, minion: str, stage: Stage, successor: str) -> str:
+        """What happens to a member, as its step's title says it."""
+        host, now, fresh = self.observed[minion], self._now(minion), minion not in self.applied
+        away = f"move leadership to {self.members[successor].name}, " if successor else ""
+        down = " (clients wait meanwhile)" if len(self.membership.voters) < 3 else ""
+        role = f"({'leader' if minion == self.leader else 'follower'}){down}"
+        changes = (
+            etcd_ha_drift.changes(self.cluster, self.members[minion], host, stage) if fresh else {}
+        )
+        if not host.active and fresh:
+            return "start it, then wait until it is healthy"
+        if now.version != stage.version:
+            lower = etcd_ha_stages.is_downgrade(now.version, stage.version)
+            word = "downgrade" if lower else "upgrade"
+            versions = f"{now.version} -> {stage.version}"
+            return f"{away}{word} {versions} {role}, then wait until it has caught up"
+        if now.transport != stage.transport:
+            ways = f"{etcd_ha_drift.spoken(now)} -> {etcd_ha_drift.spoken(stage)}"
+            return f"{away}speak {ways}, restart {role}, then wait"
+        if changes:
+            return f"{away}apply {etcd_ha_drift.told(changes)}, restart {role}, then wait"
+        if not host.healthy:
+            return "apply its configuration and wait until it is healthy"
+        if host.pending:
+            return f"{away}restart it for its new {' and '.join(host.pending)} {role}"
+        return f"apply its configuration, restart only if it must {role}"
+
+    def _leads(self, entry: Entry) -> bool:
+        return any(h.leader and h.member_id == entry["id"] for h in self.observed.values())
+
+    def _leaving_is_healthy(self, entry: Entry) -> bool:
+        minion = etcd_ha_membership.minion_of(entry, self.wanted, self.observed, self.cluster)
+        return minion is not None and self.observed[minion].healthy
+
+    def _speaker(self) -> str:
+        """The member that acts for the cluster: healthy, stays, and does not lead if possible."""
+        staying = [m for m in self.ids if self.ids[m] in self.membership.healthy]
+        able = [m for m in staying if self.observed[m].healthy] or staying
+        return min(able, key=lambda m: self.observed[m].leader)
+
+    def _endpoints(self) -> str:
+        """Where the healthy voters serve clients now, as etcdctl takes it."""
+        fit = [e for one, e in self.membership.entries.items() if one in self.membership.healthy]
+        return ",".join(url for entry in fit for url in entry.get("client_urls", ()))
+
+    def _through(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = self.cluster.settings["upgrade"]["through"]
+        return found

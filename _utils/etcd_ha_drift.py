@@ -1,0 +1,97 @@
+"""What differs between a host and the pillar, and what a host is for the time being."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import etcd_ha_environment
+import etcd_ha_stages
+from etcd_ha_observed import Observed, Wanted
+from etcd_ha_stages import Stage
+from etcd_ha_topology import Cluster, Member
+
+
+def release(cluster: Cluster, host: Observed) -> str:
+    """The release that a member runs, or last ran."""
+    return host.version or host.installed or cluster.version
+
+
+def stage(cluster: Cluster, host: Observed) -> Stage:
+    """What a member runs, or would run if it were started as it is."""
+    way = etcd_ha_stages.transport(host.running) or cluster.scheme
+    return Stage(release(cluster, host), way)
+
+
+def handed(cluster: Cluster, stage: Stage) -> Mapping[str, str]:
+    """The stage as the states take it; empty for the pillar's own."""
+    return {} if stage == etcd_ha_stages.final(cluster) else stage.pillar()
+
+
+def _at(cluster: Cluster, stage: Stage) -> Cluster:
+    return dataclasses.replace(cluster, version=stage.version)
+
+
+def changes(
+    cluster: Cluster, member: Member, host: Observed, stage: Stage
+) -> dict[str, dict[str, str]]:
+    """The variables that make a restart of a running member necessary."""
+    if not host.active:
+        return {}
+    wanted = etcd_ha_environment.variables(_at(cluster, stage), member, stage.transport)
+    return etcd_ha_environment.needs_restart(dict(host.running), wanted)
+
+
+def stale(
+    cluster: Cluster,
+    minions: Sequence[str],
+    observed: Mapping[str, Observed],
+    wanted: Wanted,
+) -> list[str]:
+    return [
+        minion
+        for minion in minions
+        if observed[minion].digest != wanted.digests.get(minion)
+        or observed[minion].changed_files
+        or _expires(cluster, observed[minion])
+    ]
+
+
+def _expires(cluster: Cluster, host: Observed) -> bool:
+    """Whether a certificate that the cluster's CA signed is inside its renewal window."""
+    if cluster.ca_minion is None or host.days_left is None:
+        return False
+    return host.days_left <= int(cluster.settings["tls"]["days_remaining"])
+
+
+def stale_authority(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
+    minion = cluster.ca_minion
+    if minion is None:
+        return False
+    known = wanted.policies.get(minion, "")
+    return bool(stale(cluster, [minion], observed, wanted)) or observed[minion].policies != known
+
+
+def prepared(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, touched: Sequence[str]
+) -> list[str]:
+    """Who is prepared before the first step: whoever is touched, and the CA where it must learn."""
+    authority = cluster.ca_minion if stale_authority(cluster, observed, wanted) else None
+    return [m for m in cluster.hosts if m in touched or m == authority]
+
+
+def why(cluster: Cluster, host: Observed) -> str:
+    if host.changed_files:
+        return f"{', '.join(host.changed_files)} changed on the host"
+    if _expires(cluster, host):
+        return f"a certificate expires in {host.days_left} days"
+    return "the pillar or the formula changed"
+
+
+def told(changes: Mapping[str, Mapping[str, str]]) -> str:
+    return ", ".join(
+        f"{variable} {change['old'] or 'unset'} -> {change['new'] or 'unset'}"
+        for variable, change in changes.items()
+    )
+
+
+def spoken(stage: Stage) -> str:
+    return "http and https" if stage.transport == "both" else stage.transport

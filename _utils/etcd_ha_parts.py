@@ -1,0 +1,55 @@
+"""Steps that several kinds of plans share."""
+
+from collections.abc import Sequence
+
+import etcd_ha_drift
+from etcd_ha_stages import Stage
+from etcd_ha_steps import Refused, Step, names
+from etcd_ha_topology import Cluster
+
+
+def prepare(cluster: Cluster, targets: Sequence[str], stage: Stage | None) -> Step:
+    version = stage.version if stage else cluster.version
+    return Step(
+        title=f"{cluster.name}: prepare {names(targets)}",
+        kind="state",
+        targets=tuple(targets),
+        sls=("etcd_ha.prepare",),
+        stage=etcd_ha_drift.handed(cluster, stage) if stage else {},
+        why=f"users, directories, etcd {version} beside what is there, the CA",
+    )
+
+
+def verify(cluster: Cluster) -> Step:
+    where = "every balancer" if cluster.balancers else "the members"
+    return Step(
+        title=f"{cluster.name}: verify a put and a get through {where}",
+        kind="verify",
+        targets=(cluster.members[0].minion,),
+        why="a client's whole path is what counts",
+    )
+
+
+def again(cluster: Cluster) -> Step:
+    return Step(
+        title=f"{cluster.name}: plan again for what is left",
+        kind="again",
+        targets=(),
+        why="only a cluster that answers can tell who its members are",
+    )
+
+
+def no_quorum(cluster: Cluster, sick: Sequence[str]) -> str:
+    return (
+        f"{cluster.name} has no quorum: {', '.join(sick)} run but are not healthy. Look at "
+        "journalctl -u etcd there; nothing is restarted while quorum is lost"
+    )
+
+
+def refuse_data_of(minion: str) -> None:
+    """Stop at data that somebody else made."""
+    raise Refused(
+        f"{minion} already holds etcd data that this formula did not make. Nothing is "
+        "touched: move that data directory aside if it is not needed, or set another "
+        "data_dir"
+    )
