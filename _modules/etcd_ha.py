@@ -324,6 +324,7 @@ def facts(data_dirs=None, timeout=5):
         "etcd": _etcd_facts(mark, data_dirs or [], _seconds(timeout)),
         "balancer": balancer,
         "policies": _policies_in_force(),
+        "trust": mark.get("member", {}).get("trust", ""),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
     }
 
@@ -450,6 +451,21 @@ def _present_stage():
         "data_dir": configured.get("ETCD_DATA_DIR", ""),
         "wal_dir": configured.get("ETCD_WAL_DIR", ""),
     }
+
+
+def former_balancer():
+    """
+    The kind of balancer that the last converge left on this minion, to be stopped by a change.
+
+    Returns text, ``haproxy`` or ``nginx``; empty where there was none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'lb*' etcd_ha.former_balancer
+    """
+    return etcd_ha_client.mark().get("balancer", {}).get("kind", "")
 
 
 def os_data():

@@ -218,7 +218,7 @@ def retire(cluster, purge=False):
     """
     record_file = etcd_ha_host.record_file(cluster)
     record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
-    if not record and not configured:
+    if not record and not os.path.exists(etcd_ha_machine.MARK_FILE):
         return {"stopped": False, "aside": []}
     if record.get("cluster") != cluster:
         raise CommandExecutionError(

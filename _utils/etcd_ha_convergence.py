@@ -57,6 +57,7 @@ class Convergence:
         self._refuse_unknown()
         self._refuse_strange()
         self._refuse_versions()
+        self._refuse_other_trust()
         self._heal()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self._remove(dead)
@@ -76,6 +77,7 @@ class Convergence:
             self._pass(transport=self.cluster.scheme)
         self._pass()
         self._balance(self.cluster.version)
+        self._retire_leftovers()
         if not self.taken and not etcd_ha_drift.stale_authority(
             self.cluster, self.observed, self.wanted
         ):
@@ -136,6 +138,17 @@ class Convergence:
                     "at once: set install:method: archive to change the version"
                 )
 
+    def _refuse_other_trust(self) -> None:
+        wanted = self.cluster.trust
+        for minion in self.match.kept:
+            now = self.observed[minion].trust
+            if now and wanted and now != wanted:
+                raise Refused(
+                    f"{minion} trusts the certificates of {now}, the pillar says {wanted}. Members "
+                    "that trust different CAs lose each other, and changing the CA of a running "
+                    "cluster is not planned yet: set tls:source and tls:ca:minion back"
+                )
+
     # 1. what is down or sick, and holds data
 
     def _heal(self) -> None:
@@ -183,8 +196,10 @@ class Convergence:
                 disruptive=True,
             )
         )
-        if minion is None:
-            return
+        if minion is not None:
+            self._add_retirement(name, minion)
+
+    def _add_retirement(self, name: str, minion: str) -> None:
         self.taken.append(
             Step(
                 title=f"{self.cluster.name}: stop {name} and set its data aside on {minion}",
@@ -195,6 +210,16 @@ class Convergence:
                 why="it is no longer a member; nothing is deleted",
             )
         )
+
+    def _retire_leftovers(self) -> None:
+        """A removal that was interrupted: out of the list, but not yet stopped and set aside."""
+        listed = {str(entry.get("name")) for entry in self.match.leaving}
+        for minion, known in self.wanted.managed.items():
+            host = self.observed.get(minion)
+            if self.cluster.member(minion) or host is None or known["name"] in listed:
+                continue
+            if host.has_data and not host.healthy and host.record:
+                self._add_retirement(str(known["name"]), minion)
 
     # 3. members whose data is gone
 

@@ -127,7 +127,8 @@ def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict
     result: dict[str, Any] = {"digest": digest, "files": dict(files)}
     if member:
         result["member"] = {
-            key: member[key] for key in ("cluster", "name", "unit", "data_dir", "config_dir")
+            key: member[key]
+            for key in ("cluster", "name", "unit", "data_dir", "config_dir", "trust")
         }
     if balancer:
         pki = balancer["pki"]
@@ -254,6 +255,7 @@ def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) 
         "wal_dir": settings["wal_dir"],
         "config_dir": settings["config_dir"],
         "install": _install(cluster, member, arch),
+        "trust": cluster.trust,
         "environment": environment,
         "environment_text": etcd_ha_environment.file_text(environment),
         "client_text": etcd_ha_environment.file_text(

@@ -30,6 +30,7 @@ class Observed:
     members: tuple[Mapping[str, Any], ...] = ()
     balancer_healthy: bool = False
     policies: str = ""
+    trust: str = ""
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Observed":
@@ -57,6 +58,7 @@ class Observed:
             members=tuple(etcd.get("members", ())),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
             policies=str(facts.get("policies", "")),
+            trust=str(facts.get("trust", "")),
         )
 
 

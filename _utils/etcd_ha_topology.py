@@ -144,6 +144,13 @@ class Cluster:
         return None
 
     @property
+    def trust(self) -> str:
+        """Whose certificates the members trust: a CA minion, or the user's own; empty without."""
+        if not self.tls:
+            return ""
+        return self.ca_minion or str(self.settings["tls"]["source"])
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Every minion that has a part in this cluster, members first, each once."""
         names = [member.minion for member in self.members]

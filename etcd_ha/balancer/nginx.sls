@@ -19,6 +19,18 @@ nginx leads clients to the members of {{ balancer.cluster }}:
       - sls: etcd_ha.certificates
 {%- endif %}
 
+{%- set former = salt["etcd_ha.former_balancer"]() %}
+{%- if former and former != balancer.kind %}
+"{{ former }} no longer leads clients to the members of {{ balancer.cluster }}":
+  service.dead:
+    - name: {{ os[former].service }}
+    - enable: false
+    - require:
+      - file: nginx leads clients to the members of {{ balancer.cluster }}
+    - require_in:
+      - service: nginx runs with its present configuration
+{%- endif %}
+
 nginx runs with its present configuration:
   service.running:
     - name: {{ os.nginx.service }}

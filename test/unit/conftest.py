@@ -4,8 +4,13 @@ import copy
 import pathlib
 import sys
 
+import hypothesis
 import pytest
 import yaml
+
+# A loaded machine is no fault of the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))

@@ -112,6 +112,7 @@ def test_the_unhealthy_go_first(cluster):
         ("no quorum", "has no quorum"),
         ("unknown member", "remove_unknown"),
         ("an older version", "cannot be taken down"),
+        ("another CA", "trusts the certificates of"),
         ("two minors down", "cannot be taken down"),
         ("two silent ones shall leave at once", "cannot be taken out"),
     ],
@@ -137,6 +138,8 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
     elif what == "unknown member":
         stranger = {"id": "x", "name": "x", "peer_urls": ["https://10.0.0.9:2380"]}
         hosts = change(hosts, one, members=(*hosts[one].members, stranger))
+    elif what == "another CA":
+        hosts = change(hosts, one, trust="files")
     elif what == "an older version":
         cluster = dataclasses.replace(cluster, version="3.4.23")
         hosts = change(hosts, one, version="3.5.33")
@@ -364,3 +367,17 @@ def test_no_restart_without_a_quorum_of_the_others(cluster):
     found.membership.healthy.discard("etcd2")
     with pytest.raises(etcd_ha_steps.Refused, match="cannot be restarted"):
         found._gate("etcd1.example.com")
+
+
+def test_an_interrupted_removal_is_finished(cluster):
+    hosts, known = healthy(cluster), wanted(cluster)
+    cluster = dataclasses.replace(cluster, members=cluster.members[:2])
+    for minion in ("etcd1.example.com", "etcd2.example.com"):
+        left = tuple(m for m in hosts[minion].members if m["name"] != "etcd3")
+        hosts = change(hosts, minion, members=left)
+    hosts = change(
+        hosts, "etcd3.example.com", active=False, healthy=False, members=(), member_id=""
+    )
+    assert titles(etcd_ha_planner.plan(cluster, hosts, known))[1:-1] == [
+        "stop etcd3 and set its data aside on etcd3.example.com",
+    ]

@@ -43,6 +43,7 @@ CHANGES = {
     "first replaced": lambda names: {"names": (*names[1:], "e8")},
     "minor upgrade": lambda names: {"names": names, "version": "3.7.1"},
     "downgrade": lambda names: {"names": names, "version": "3.5.33"},
+    "too far down": lambda names: {"names": names, "version": "3.4.23"},
     "to tls": lambda names: {"names": names, "tls": True},
     "all at once": lambda names: {"names": (*names[1:], "e8"), "version": "3.7.1", "tls": True},
 }
@@ -196,6 +197,7 @@ def check_end(cluster, world):
     for minion, host in world.hosts.items():
         if cluster.member(minion) is None and host.reachable:
             assert not host.running, f"{minion} runs though it left"
+            assert not host.member, f"{minion} keeps its data in place though it left"
 
 
 def may_refuse(cluster, world, refusal):
@@ -218,6 +220,8 @@ def may_refuse(cluster, world, refusal):
     ]
     if not staying or not world.has_quorum:
         return any(words in refusal for words in ("none of the pillar's members", "quorum"))
+    if cluster.version == "3.4.23":
+        return "cannot be taken down" in refusal
     versions = {host.version for host in world.hosts.values() if host.member}
     if cluster.version == "3.5.33" and "3.7.1" in versions:
         return "cannot be taken down" in refusal
@@ -307,6 +311,7 @@ def search_all(sizes, defaults, faults_up_to, planner=etcd_ha_planner):
         names = tuple(f"e{n}" for n in range(size))
         clusters = list(targets(names, defaults))
         old = make_cluster(names, defaults)
+        search_strange(search, old)
         for conditions in space(size):
             for leading in {0, size - 1}:
                 start = make_world(old, conditions, leading)
@@ -317,7 +322,6 @@ def search_all(sizes, defaults, faults_up_to, planner=etcd_ha_planner):
                         check(search, cluster, start, size <= faults_up_to and leading == 0)
                     except AssertionError as err:
                         raise AssertionError(f"{told}: {err}") from err
-        search_strange(search, old)
     return search
 
 
