@@ -3,7 +3,7 @@
 Each mutant is the planner's own source with one guard or one order dropped. A mutant that survives
 is a promise that nothing checks.
 
-Four gates (``can_spare``, ``can_remove``, ``can_promote``, and the one against sick members) are not
+Four gates (``can_spare``, ``can_remove``, ``can_promote``, one against sick members) are not
 here: once the sick are healed and the dead are out, no state is left in which they say no. They are
 looked at one by one in test_planner.py, and again at the moment of the act on the hosts.
 """
@@ -131,6 +131,16 @@ MUTANTS = {
 }
 
 
+# Where it takes that many members to see the difference; the smaller clusters are passed over.
+MEMBERS = {
+    "learners are no quorum": 3,
+    "plan again for what is left": 3,
+    "corrupt data is no data": 3,
+    "strange data before a join": 3,
+    "learners first": 4,
+}
+
+
 def mutant(name):
     """The planner with one guard dropped, as a module."""
     where, old, new = MUTANTS[name]
@@ -153,5 +163,5 @@ def mutant(name):
 def test_the_search_finds_a_planner_without(name, defaults):
     planner = mutant(name)
     with pytest.raises((AssertionError, Stopped, KeyError, ValueError)):
-        for size, faults in ((1, 1), (2, 0), (3, 0), (2, 2), (4, 0)):
-            search_all([size], defaults, faults, planner)
+        for size in range(MEMBERS.get(name, 1), 5):
+            search_all([size], defaults, 0, planner)
