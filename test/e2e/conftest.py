@@ -12,9 +12,10 @@ import tempfile
 import time
 
 import pytest
+from changing import Ground
 from lab_command import Lab
 
-ORDER = ("blank", "converged", "sacrificed", "fresh")
+ORDER = ("blank", "converged", "sacrificed", "fresh", "changed")
 
 
 def pytest_collection_modifyitems(items):
@@ -90,3 +91,10 @@ def fresh(lab):
     lab.become_blank()
     lab.state = "dirty"
     return lab
+
+
+@pytest.fixture
+def changed(lab):
+    """Hosts for five members. A test says by ``begin`` what of the pillar is in force first."""
+    lab.grow()
+    return Ground(lab)

@@ -77,6 +77,7 @@ class Lab:
         self.environment = {**os.environ, "ETCD_HA_LAB": name}
         self.keep = bool(os.environ.get("ETCD_HA_LAB_KEEP"))
         self.state = "down"
+        self.hosts = len(MEMBERS)
         self.shipped = {}
 
     # The lab itself
@@ -106,6 +107,12 @@ class Lab:
         self.run("pillar").ok()
         self.sync_master()
         self.shipped = yaml.safe_load(self.pillar_file.read_text())["etcd_ha"]
+
+    def grow(self, hosts=5):
+        """Have this many hosts for members; the new ones are blank."""
+        if self.hosts < hosts:
+            self.run("up", "--hosts", hosts, timeout=900).ok()
+            self.hosts = hosts
 
     def reset(self):
         done = self.run("reset", timeout=300)

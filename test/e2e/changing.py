@@ -1,0 +1,186 @@
+"""The ground of the tests that change a cluster: the pillar in force, and clients meanwhile."""
+
+import copy
+import json
+import os
+import threading
+
+from lab_command import DOMAIN
+
+EVERYONE = tuple(f"etcd{number}" for number in range(1, 6))
+THREE, FIVE = EVERYONE[:3], EVERYONE
+PKI = "/etc/etcd/main"
+
+# Handing leadership over costs a write 0.1 to 0.2 s. Without a leader etcd stands still for the
+# election timeout (1 s) at least. What the machine itself lets the client oversleep is added.
+LONGEST_GAP = 0.7
+
+
+class Load:
+    """Clients on the balancer's host that write and read through it while a test goes on."""
+
+    def __init__(self, lab, prefix, schemes=("https",), seconds=280):
+        self.lab, self.prefix = lab, prefix
+        self.stop = f"/tmp/stop{prefix.replace('/', '-')}"
+        wanted = {
+            "host": lab.address("lb"),
+            "port": 2379,
+            "ca": f"{PKI}/ca.crt",
+            "certificate": f"{PKI}/check.crt",
+            "key": f"{PKI}/check.key",
+            "prefix": prefix,
+            "schemes": schemes,
+            "seconds": seconds,
+            "stop": self.stop,
+        }
+        self.result = {}
+        self.thread = threading.Thread(target=self._run, args=(json.dumps(wanted),))
+
+    def _run(self, wanted):
+        self.result = self.lab.probe("lb", "load", wanted, timeout=400)
+
+    def __enter__(self):
+        self.lab.exec("lb", "rm", "-f", self.stop).ok()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.lab.exec("lb", "touch", self.stop)
+        self.thread.join()
+
+    def check(self, hosts, longest=LONGEST_GAP):
+        """Every member has every acknowledged write with its value; no gap was too long."""
+        found = self.result
+        assert found, "the clients did not tell what they saw"
+        print(
+            f"  LOAD {self.prefix}: longest gap {found['longest_gap'] * 1000:.0f} ms "
+            f"(the machine's own: {found['late'] * 1000:.0f} ms), {found['failed']} requests "
+            f"failed, {found['failed_again']} also when retried once; {found['acknowledged']} "
+            f"writes, {found['reads']} reads, {found['stale_reads']} stale, "
+            f"{found['seconds']:.0f} s, machine's load {os.getloadavg()[0]:.1f}"
+        )
+        for error in found["errors"]:
+            print(f"    {error}")
+        count = found["acknowledged"]
+        assert count > 50, found
+        assert found["reads"] > 50 and not found["stale_reads"], found
+        wanted = {f"{self.prefix}{number:06d}": str(number) for number in range(count)}
+        for host in hosts:
+            done = self.lab.etcdctl(host, "get", "--prefix", self.prefix, "--consistency=s").ok()
+            lines = done.out.splitlines()
+            held = dict(zip(lines[::2], lines[1::2], strict=True))
+            lost = sorted(set(wanted.items()) - set(held.items()))
+            assert not lost, f"{host} has lost {len(lost)} acknowledged writes: {lost[:5]}"
+        if longest is not None:
+            assert found["longest_gap"] < longest + found["late"], found
+
+
+class Ground:
+    """A lab with five hosts for members, and what of its pillar is in force."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.hosts = ()
+
+    def pillar(self, hosts, **settings):
+        """The shipped pillar with these members and settings of the cluster."""
+        wanted = copy.deepcopy(self.lab.shipped)
+        cluster = wanted["clusters"]["main"]
+        first = self.lab.address("etcd1").rpartition(".")[0]
+        cluster["members"] = {
+            f"{host}.{DOMAIN}": {"address": f"{first}.1{host.removeprefix('etcd')}"}
+            for host in hosts
+        }
+        cluster.update(settings)
+        return wanted
+
+    def begin(self, hosts=THREE, **settings):
+        """Have this in force: as the test before has left it, or from blank hosts."""
+        wanted = self.pillar(hosts, **settings)
+        if self.lab.state != _state(wanted):
+            self.lab.become_blank()
+            self.lab.write_pillar(wanted)
+            self.lab.orch().ok()
+        else:
+            self.lab.write_pillar(wanted)
+        self.hosts = tuple(hosts)
+        self.lab.etcdctl(hosts[0], "put", "/begin", "kept").ok()
+        # Whatever the test does now, the lab is what it should be only once it has passed.
+        self.wanted, self.lab.state = wanted, "dirty"
+
+    def same(self):
+        """The test has left all as it was."""
+        self.lab.state = _state(self.wanted)
+
+    def ask_for(self, hosts, **settings):
+        """Write a changed pillar."""
+        self.wanted = self.pillar(hosts, **settings)
+        self.lab.write_pillar(self.wanted)
+        self.hosts = tuple(hosts)
+
+    def change(self, hosts, name, schemes=("https",), longest=LONGEST_GAP, **settings):
+        """Change the pillar and converge, with clients meanwhile; the orchestrate's states."""
+        self.ask_for(hosts, **settings)
+        with Load(self.lab, f"/{name}/", schemes) as load:
+            run = self.lab.orch()
+        for step in run.states:
+            print(f"    {step}")
+        run.ok()
+        self.settled()
+        load.check(hosts, longest)
+        return run
+
+    def settled(self):
+        """A second orchestrate has nothing to do, and the members are the pillar's, all voters."""
+        again = self.lab.orch().ok()
+        assert again.changes == {} and "in sync, nothing to do" in again.text, again.text
+        members = self.members()
+        assert {member["name"] for member in members} == set(self.hosts), members
+        assert not [member for member in members if member.get("isLearner")], members
+        assert self.get("/begin") == "kept"
+        self.lab.state = _state(self.wanted)
+
+    def members(self):
+        """The member list, as etcd tells it."""
+        done = self.lab.etcdctl(self.hosts[0], "member", "list", "-w", "json").ok()
+        return json.loads(done.out)["members"]
+
+    def get(self, key):
+        return self.lab.get(key, host=self.hosts[0])
+
+    def leader(self):
+        done = self.lab.etcdctl(self.hosts[0], "endpoint", "status", "-w", "json").ok()
+        rows = json.loads(done.out)
+        leading = {row["Status"]["leader"] for row in rows}
+        (found,) = [m["name"] for m in self.members() if m["ID"] in leading]
+        return found
+
+    def versions(self):
+        """The releases that run."""
+        script = "/proc/$(systemctl show -p MainPID --value etcd)/exe --version | head -n 1"
+        answers = (self.lab.exec(host, "sh", "-c", script).ok().out for host in self.hosts)
+        return {answer.split()[-1] for answer in answers}
+
+    def is_retired(self, host):
+        """etcd is stopped and disabled there, and its data is set aside."""
+        unit = self.lab.exec(host, "systemctl", "is-active", "etcd").out.strip()
+        enabled = self.lab.exec(host, "systemctl", "is-enabled", "etcd").out.strip()
+        aside = self.lab.exec(host, "sh", "-c", "ls -d /var/lib/etcd.removed-*/member").out
+        left = self.lab.exec(host, "test", "-e", "/var/lib/etcd/member").code == 0
+        assert (unit, enabled) == ("inactive", "disabled"), (host, unit, enabled)
+        assert aside.strip() and not left, (host, aside)
+
+    def obtainable(self, *versions):
+        """Those of these releases that the mirror can get on this machine; says which it cannot."""
+        found = []
+        for version in versions:
+            done = self.lab.run("mirror", "get", version, timeout=600)
+            if done.code == 0:
+                found.append(version)
+            else:
+                print(f"  etcd {version} cannot be had here: {done.text.strip()[-300:]}")
+        return found
+
+
+def _state(pillar):
+    return f"changed {json.dumps(pillar, sort_keys=True)}"
