@@ -10,6 +10,8 @@ from lab_command import DOMAIN
 EVERYONE = tuple(f"etcd{number}" for number in range(1, 6))
 THREE, FIVE = EVERYONE[:3], EVERYONE
 PKI = "/etc/etcd/main"
+RELEASES = ("3.4.23", "3.5.16", "3.6.14", "3.7.1")
+KNOWN = set()
 
 # Handing leadership over costs a write 0.1 to 0.2 s. Without a leader etcd stands still for the
 # election timeout (1 s) at least. What the machine itself lets the client oversleep is added.
@@ -106,11 +108,12 @@ class Ground:
         self.hosts = tuple(hosts)
         self.lab.etcdctl(hosts[0], "put", "/begin", "kept").ok()
         # Whatever the test does now, the lab is what it should be only once it has passed.
-        self.wanted, self.lab.state = wanted, "dirty"
+        self.wanted = self.begun = wanted
+        self.lab.state = "dirty"
 
     def same(self):
-        """The test has left all as it was."""
-        self.lab.state = _state(self.wanted)
+        """The test has left all as it was at its begin."""
+        self.lab.state = _state(self.begun)
 
     def ask_for(self, hosts, **settings):
         """Write a changed pillar."""
@@ -155,6 +158,17 @@ class Ground:
         (found,) = [m["name"] for m in self.members() if m["ID"] in leading]
         return found
 
+    def lead(self, host):
+        """Make this member the leader."""
+        if self.leader() == host:
+            return
+        (wanted,) = [f"{m['ID']:x}" for m in self.members() if m["name"] == host]
+        for other in self.hosts:
+            at = self.lab.own(other)
+            if self.lab.etcdctl("etcd1", "move-leader", wanted, endpoint=at).code == 0:
+                break
+        assert self.leader() == host
+
     def versions(self):
         """The releases that run."""
         script = "/proc/$(systemctl show -p MainPID --value etcd)/exe --version | head -n 1"
@@ -170,13 +184,23 @@ class Ground:
         assert (unit, enabled) == ("inactive", "disabled"), (host, unit, enabled)
         assert aside.strip() and not left, (host, aside)
 
+    def releases(self):
+        """What this machine can upgrade through, oldest first; the newest are built where Go is."""
+        found = self.obtainable(*RELEASES)
+        assert len(found) > 1, f"the mirror has {found} alone: there is nothing to change between"
+        return found
+
     def obtainable(self, *versions):
         """Those of these releases that the mirror can get on this machine; says which it cannot."""
         found = []
         for version in versions:
+            if version in KNOWN:
+                found.append(version)
+                continue
             done = self.lab.run("mirror", "get", version, timeout=600)
             if done.code == 0:
                 found.append(version)
+                KNOWN.add(version)
             else:
                 print(f"  etcd {version} cannot be had here: {done.text.strip()[-300:]}")
         return found

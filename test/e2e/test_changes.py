@@ -7,18 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from changing import FIVE, THREE, Load
 
-RELEASES = ("3.4.23", "3.5.16", "3.6.14", "3.7.1")
 # What the tests start from where they do not change it.
 OPTION = {"options": {"heartbeat-interval": 120}}
 PLACE = {"data_dir": "/var/lib/etcd-moved"}
 PORTS = {"ports": {"client": 2479, "peer": 2480, "metrics": 2481}, "balancer": {"port": 2379}}
 
-
-def releases(changed):
-    """The releases of this machine's mirror; the newest three lines are built where Go is."""
-    found = changed.obtainable(*RELEASES)
-    assert len(found) > 1, f"the mirror has {found} alone: there is nothing to change between"
-    return found
+ORCHESTRATE = "echo $$ > /run/orch.pid; exec salt-run state.orchestrate etcd_ha.orch"
+A_LEARNER_IS_LISTED = "{ etcdctl member list | grep -q true$; }"
 
 
 def lines(changed, *wanted):
@@ -28,9 +23,31 @@ def lines(changed, *wanted):
     return found
 
 
+def killed_once(changed, host, until):
+    """Begin to converge, and kill salt-run on the master as soon as ``until`` is true on a host."""
+    lab = changed.lab
+    lab.exec("master", "rm", "-f", "/run/orch.pid").ok()
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(lab.exec, "master", "sh", "-c", ORCHESTRATE)
+        loop = f"set -a; . /etc/etcd/etcdctl.env; until {until}; do sleep 0.02; done"
+        came = lab.exec(host, "timeout", "120", "sh", "-c", loop)
+        lab.exec("master", "sh", "-c", "kill -KILL $(cat /run/orch.pid)").ok()
+        assert came.code == 0, f"the moment to kill never came:\n{run.result().text}"
+        assert run.result().code != 0, f"it had ended before:\n{run.result().text}"
+
+
+def again(changed):
+    """What the interruption left is finished by the same command, at once."""
+    run = changed.lab.orch()
+    for step in run.states:
+        print(f"    {step}")
+    run.ok()
+    changed.settled()
+
+
 def test_an_upgrade_through_all_lines(changed):
     """From 3.4 to 3.7 by one change of the pillar, or as far as this machine's mirror goes."""
-    oldest, *_, newest = releases(changed)
+    oldest, *_, newest = changed.releases()
     changed.begin(THREE, version=oldest)
     run = changed.change(THREE, "upgrade", version=newest)
     assert changed.versions() == {newest}
@@ -117,25 +134,21 @@ def corrupts_its_log(lab, host):
     lab.exec(host, "sh", "-c", script).ok()
 
 
+def test_a_killed_replacement_is_finished(changed):
+    changed.begin(FIVE)
+    changed.lab.fault("etcd5", "wipe", "--data", "/var/lib/etcd")
+    with Load(changed.lab, "/killed-replacement/") as load:
+        killed_once(changed, "etcd1", A_LEARNER_IS_LISTED)
+        again(changed)
+    load.check(FIVE)
+
+
 def test_five_members_become_three_and_the_leader_leaves(changed):
     changed.begin(FIVE)
-    leader = changed.leader()
-    staying = [host for host in FIVE if host != leader][:3]
-    changed.change(staying, "shrink")
-    for host in set(FIVE) - set(staying):
+    changed.lead("etcd5")
+    changed.change(THREE, "shrink")
+    for host in set(FIVE) - set(THREE):
         changed.is_retired(host)
-
-
-def test_a_dead_host_is_dropped_and_another_takes_its_place(changed):
-    changed.begin(THREE)
-    changed.lab.fault("etcd3", "kill")
-    try:
-        changed.change(("etcd1", "etcd2", "etcd4"), "dead")
-    finally:
-        changed.lab.fault("etcd3", "heal")
-    changed.lab.wait_for_minions("etcd3")
-    # It boots with the data of a member that is none any more: nothing comes of that.
-    changed.settled()
 
 
 def test_the_data_directory_moves(changed):
@@ -155,68 +168,43 @@ def test_the_ports_change(changed):
         assert member["peerURLs"][0].endswith(":2480"), member
 
 
+def test_a_dead_host_is_dropped_and_another_takes_its_place(changed):
+    changed.begin(THREE, **PLACE, **PORTS)
+    changed.lab.fault("etcd3", "kill")
+    try:
+        changed.change(("etcd1", "etcd2", "etcd4"), "dead", **PLACE, **PORTS)
+    finally:
+        changed.lab.fault("etcd3", "heal")
+    changed.lab.wait_for_minions("etcd3")
+    # It boots with the data of a member that is none any more: nothing comes of that.
+    changed.settled()
+
+
 def test_all_at_once(changed):
     """Another member, other ports and data directory again, another option, the next release."""
     older, newer = lines(changed, "3.6.14", "3.7.1")
-    changed.begin(THREE, version=older, **PLACE, **PORTS)
-    hosts = ("etcd1", "etcd2", "etcd4")
-    changed.change(hosts, "all", version=newer, **OPTION)
+    changed.begin(("etcd1", "etcd2", "etcd4"), version=older, **PLACE, **PORTS)
+    changed.change(THREE, "all", version=newer, **OPTION)
     assert changed.versions() == {newer}
     script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
-    for host in hosts:
+    for host in THREE:
         environment = changed.lab.exec(host, "sh", "-c", script).ok().out
         assert "ETCD_HEARTBEAT_INTERVAL=120" in environment, host
         assert "ETCD_DATA_DIR=/var/lib/etcd\n" in environment, host
 
 
-# Interruption: the orchestrate is killed in the middle, and run again.
-
-ORCHESTRATE = "echo $$ > /run/orch.pid; exec salt-run state.orchestrate etcd_ha.orch"
-A_LEARNER_IS_LISTED = "{ etcdctl member list | grep -q true$; }"
-
-
-def killed_once(changed, host, until):
-    """Begin to converge, and kill salt-run on the master as soon as ``until`` is true on a host."""
-    lab = changed.lab
-    lab.exec("master", "rm", "-f", "/run/orch.pid").ok()
-    with ThreadPoolExecutor(1) as beside:
-        run = beside.submit(lab.exec, "master", "sh", "-c", ORCHESTRATE)
-        loop = f"set -a; . /etc/etcd/etcdctl.env; until {until}; do sleep 0.02; done"
-        came = lab.exec(host, "timeout", "120", "sh", "-c", loop)
-        lab.exec("master", "sh", "-c", "kill -KILL $(cat /run/orch.pid)").ok()
-        assert came.code == 0, f"the moment to kill never came:\n{run.result().text}"
-        assert run.result().code != 0, f"it had ended before:\n{run.result().text}"
-
-
-def again(changed):
-    """What the interruption left is finished by the same command, at once."""
-    run = changed.lab.orch()
-    for step in run.states:
-        print(f"    {step}")
-    run.ok()
-    changed.settled()
-
-
 def test_a_killed_join_is_finished(changed):
-    changed.begin(THREE)
-    changed.ask_for(FIVE)
+    newest = changed.releases()[-1]
+    changed.begin(THREE, version=newest, **OPTION)
+    changed.ask_for(FIVE, version=newest, **OPTION)
     with Load(changed.lab, "/killed-join/") as load:
         killed_once(changed, "etcd1", A_LEARNER_IS_LISTED)
         again(changed)
     load.check(FIVE)
 
 
-def test_a_killed_replacement_is_finished(changed):
-    changed.begin(FIVE)
-    changed.lab.fault("etcd5", "wipe", "--data", "/var/lib/etcd")
-    with Load(changed.lab, "/killed-replacement/") as load:
-        killed_once(changed, "etcd1", A_LEARNER_IS_LISTED)
-        again(changed)
-    load.check(FIVE)
-
-
 def test_a_killed_upgrade_is_finished(changed):
-    older, newer = lines(changed, "3.6.14", "3.7.1")
+    older, newer = changed.releases()[-2:]
     changed.begin(THREE, version=older)
     changed.ask_for(THREE, version=newer)
     runs = f"readlink /proc/$(systemctl show -p MainPID --value etcd)/exe | grep -q {newer}"
