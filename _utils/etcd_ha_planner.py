@@ -6,6 +6,7 @@ done with a cluster that answers is in etcd_ha_convergence. No I/O, no Salt.
 
 from collections.abc import Mapping
 
+import etcd_ha_certificates
 import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
@@ -43,6 +44,7 @@ def summarize(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
 def _steps(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
     _refuse_foreign(cluster, observed)
     _refuse_silent(cluster, observed)
+    _refuse_lost_authority(cluster, observed)
     if not _was_bootstrapped(cluster, observed, wanted):
         _refuse_strange_data(cluster, observed)
         return _bootstrap(cluster)
@@ -83,6 +85,20 @@ def _refuse_silent(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
         raise Refused(
             f"{', '.join(missing)} did not answer. Bring it back (salt-run manage.status; "
             "salt-key -L shows whether its key is accepted) and run again"
+        )
+
+
+def _refuse_lost_authority(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+    """Every step prepares a CA that is not as it was left, and that fails without its key."""
+    minion = cluster.ca_minion
+    if minion is None:
+        return
+    folder, changed = etcd_ha_certificates.authority_dir(cluster), observed[minion].changed_files
+    if f"{folder}/ca.key" in changed and f"{folder}/ca.crt" not in changed:
+        raise Refused(
+            f"{folder}/ca.key on {minion} is missing or another one than before, but its "
+            "certificate is there. No new key is made, since it would make every certificate of "
+            "this CA worthless: put the key back from a backup"
         )
 
 

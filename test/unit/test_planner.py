@@ -115,6 +115,7 @@ def test_the_unhealthy_go_first(cluster):
         ("another CA", "trusts the certificates of"),
         ("two minors down", "cannot be taken down"),
         ("two silent ones shall leave at once", "cannot be taken out"),
+        ("the CA's key is gone", "put the key back from a backup"),
     ],
 )
 def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
@@ -149,6 +150,9 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
     elif what == "two silent ones shall leave at once":
         cluster = dataclasses.replace(cluster, members=cluster.members[:1])
         del hosts[two], hosts[three]
+    elif what == "the CA's key is gone":
+        lost = ("/etc/pki/etcd_ha/main/ca.key",)
+        hosts = change(hosts, cluster.ca_minion, changed_files=lost)
     plan = etcd_ha_planner.plan(cluster, hosts, known)
     assert says in plan.refusal
     assert plan.steps == ()
