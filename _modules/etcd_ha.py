@@ -29,6 +29,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 __virtualname__ = "etcd_ha"
 
 FORMULA_MODULES = ("modules", "states", "utils")
+# What the orchestrate runs on a host to change it.
+CHANGING = ("state.", "etcd_ha_member.")
 
 
 def __virtual__():
@@ -302,7 +304,8 @@ def facts(data_dirs=None, timeout=5):
 
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
-    ``policies`` (a hash) and ``days_left`` (int, of the certificate that ends first).
+    ``policies`` (a hash), ``days_left`` (int, of the certificate that ends first) and ``busy`` (a
+    list of text: the states that run here now, after which all of this may be otherwise).
 
     CLI Example:
 
@@ -326,6 +329,9 @@ def facts(data_dirs=None, timeout=5):
         "policies": _policies_in_force(),
         "trust": mark.get("member", {}).get("trust", ""),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
+        "busy": [
+            f"{job['fun']} {job['jid']}" for job in __salt__["saltutil.is_running"]("state.*")
+        ],
     }
 
 
@@ -710,6 +716,12 @@ def _live_facts(member, timeout, here):
     if etcd_ha_etcdctl.has_alarm(row, "CORRUPT"):
         return {**row, "members": listed, "healthy": False, "corrupt": "etcd raised CORRUPT for it"}
     return {**row, "members": listed, "healthy": healthy}
+
+
+def _busy():
+    """What changes this host at this moment, as ``function jid``."""
+    jobs = __salt__["saltutil.running"]()
+    return [f"{j['fun']} {j['jid']}" for j in jobs if j["fun"].startswith(CHANGING)]
 
 
 def _policies_in_force():

@@ -35,6 +35,8 @@ __virtualname__ = "etcd_ha"
 BANK = "etcd_ha/clusters"
 FORMULA_MODULES = ("_modules", "_states", "_utils")
 SYNCED_BANK = "etcd_ha/synced"
+# Seconds in which what an interrupted run has left running on the hosts must have ended.
+BUSY_TIMEOUT = 300
 
 
 def __virtual__():
@@ -542,6 +544,9 @@ def _facts(clusters):
     if old:
         _sync(old)
         answers.update(_ask(old, "etcd_ha.facts", kwarg={"data_dirs": data_dirs}))
+    if _busy(answers):
+        _wait_until_idle(answers)
+        answers = _ask(there, "etcd_ha.facts", kwarg={"data_dirs": data_dirs})
     for minion in {*blank, *old} & set(answers):
         cache.store(SYNCED_BANK, minion, {"digest": digest})
     facts = {}
@@ -551,6 +556,33 @@ def _facts(clusters):
             raise CommandExecutionError(f"{minion} could not tell its facts: {found}")
         facts[minion] = found
     return facts
+
+
+def _wait_until_idle(answers):
+    """
+    Wait until the states have ended that still run on these hosts.
+
+    Whoever ends an orchestrate (Ctrl-C, a lost master) does not end the state that it had begun on
+    a minion: it goes on there, and Salt refuses the next one meanwhile.
+    """
+    busy, deadline = _busy(answers), time.monotonic() + BUSY_TIMEOUT
+    while busy:
+        told = ", ".join(f"{minion} ({', '.join(jobs)})" for minion, jobs in sorted(busy.items()))
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(
+                f"an earlier run is still at work on {told}. Wait for its end, or end it "
+                "(salt ID saltutil.kill_job JID), and run again"
+            )
+        sys.stderr.write(f"waiting for an earlier run that is still at work on {told}\n")
+        sys.stderr.flush()
+        time.sleep(2)
+        busy = _busy(_ask(list(busy), "etcd_ha.facts"))
+
+
+def _busy(answers):
+    """minion -> the states that run there."""
+    facts = ((minion, answer.get("ret")) for minion, answer in answers.items())
+    return {m: found["busy"] for m, found in facts if isinstance(found, dict) and found.get("busy")}
 
 
 def _sync(minions):
