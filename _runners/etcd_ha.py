@@ -616,7 +616,7 @@ def _connected(wanted):
 def _ask(minions, function, arguments=(), kwarg=None):
     """Run a function on these minions: minion -> {ret, retcode}; silent ones are left out."""
     with salt.client.get_local_client(mopts=__opts__) as client:
-        return client.cmd(
+        answers = client.cmd(
             minions,
             function,
             arguments,
@@ -625,3 +625,5 @@ def _ask(minions, function, arguments=(), kwarg=None):
             kwarg=kwarg,
             full_return=True,
         )
+    # For one that is connected and says nothing (a host that stands still), Salt itself answers.
+    return {minion: one for minion, one in answers.items() if one.get("out") != "no_return"}

@@ -43,6 +43,7 @@ def again(changed):
         print(f"    {step}")
     run.ok()
     changed.settled()
+    return run
 
 
 def test_an_upgrade_through_all_lines(changed):
@@ -207,9 +208,12 @@ def test_a_killed_upgrade_is_finished(changed):
     older, newer = changed.releases()[-2:]
     changed.begin(THREE, version=older)
     changed.ask_for(THREE, version=newer)
+    first = next(host for host in THREE if host != changed.leader())
     runs = f"readlink /proc/$(systemctl show -p MainPID --value etcd)/exe | grep -q {newer}"
     with Load(changed.lab, "/killed-upgrade/") as load:
-        killed_once(changed, "etcd2", runs)
-        again(changed)
+        killed_once(changed, first, runs)
+        run = again(changed)
+    upgraded = [step for step in run.states if "upgrade" in step]
+    assert len(upgraded) == 2, f"one was upgraded when the run was killed: {list(run.states)}"
     load.check(THREE)
     assert changed.versions() == {newer}

@@ -60,7 +60,7 @@ def ask_for(changed, hosts, **settings):
 def refused(changed, *words):
     run = changed.lab.orch(timeout=200).refused(*words)
     assert run.changes == {}, run.changes
-    print("\n".join(f"    {state['comment']}" for state in run.states.values()))
+    print("\n".join(f"    {state['name']}" for state in run.states.values()))
 
 
 def test_a_downgrade_that_etcd_cannot_do(changed):
