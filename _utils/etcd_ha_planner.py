@@ -25,7 +25,17 @@ def plan(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> 
         steps = _steps(cluster, observed, wanted)
     except Refused as why:
         return Plan(cluster.name, summary, refusal=str(why))
-    return Plan(cluster.name, summary, tuple(steps))
+    return Plan(cluster.name, summary, _distinct(steps))
+
+
+def _distinct(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with titles of their own: the orchestrate takes them as state ids."""
+    found: list[Step] = []
+    for step in steps:
+        before = sum(other.title == step.title for other in steps[: len(found)])
+        title = f"{step.title}, pass {before + 1}" if before else step.title
+        found.append(dataclasses.replace(step, title=title))
+    return tuple(found)
 
 
 def summarize(cluster: Cluster, observed: Mapping[str, Observed]) -> str:

@@ -88,13 +88,14 @@ class Ground:
         """The shipped pillar with these members and settings of the cluster."""
         wanted = copy.deepcopy(self.lab.shipped)
         cluster = wanted["clusters"]["main"]
-        first = self.lab.address("etcd1").rpartition(".")[0]
-        cluster["members"] = {
-            f"{host}.{DOMAIN}": {"address": f"{first}.1{host.removeprefix('etcd')}"}
-            for host in hosts
-        }
+        cluster["members"] = {f"{host}.{DOMAIN}": {"address": self.address(host)} for host in hosts}
         cluster.update(settings)
         return wanted
+
+    def address(self, host):
+        """A member's address; the shipped pillar has those of three."""
+        network = self.lab.address("etcd1").rpartition(".")[0]
+        return f"{network}.1{host.removeprefix('etcd')}"
 
     def begin(self, hosts=THREE, **settings):
         """Have this in force: as the test before has left it, or from blank hosts."""
@@ -164,7 +165,7 @@ class Ground:
             return
         (wanted,) = [f"{m['ID']:x}" for m in self.members() if m["name"] == host]
         for other in self.hosts:
-            at = self.lab.own(other)
+            at = f"https://{self.address(other)}:2379"
             if self.lab.etcdctl("etcd1", "move-leader", wanted, endpoint=at).code == 0:
                 break
         assert self.leader() == host

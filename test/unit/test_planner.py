@@ -168,6 +168,26 @@ def test_a_restart_that_would_break_quorum_is_refused(cluster):
     assert plan.steps[1].targets == ("etcd1.example.com",)
 
 
+def test_every_step_has_a_title_of_its_own(cluster):
+    """An exchanged member and a newer release need the balancers twice."""
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, version="3.6.14")
+    for balancer in cluster.balancers:
+        hosts = change(hosts, balancer.minion, digest="old")
+    hosts["etcd4.example.com"] = Observed("etcd4.example.com")
+    known = wanted(cluster)
+    fourth = dataclasses.replace(
+        cluster.members[2], minion="etcd4.example.com", name="etcd4", address="10.0.0.14"
+    )
+    members = (*cluster.members[:2], fourth)
+    cluster = dataclasses.replace(cluster, version="3.7.1", members=members)
+    plan = etcd_ha_planner.plan(cluster, hosts, known)
+    titles = [step.title for step in plan.steps]
+    assert sum("configure the balancer" in title for title in titles) == 2, titles
+    assert len(set(titles)) == len(titles), titles
+
+
 def test_strange_data_is_never_bootstrapped_over(cluster):
     hosts = change(blank(cluster), "etcd2.example.com", has_data=True)
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster, recorded=False))
