@@ -4,7 +4,8 @@ Here: whether a cluster may be planned at all, its bootstrap, and the way back t
 done with a cluster that answers is in etcd_ha_convergence. No I/O, no Salt.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import etcd_ha_certificates
 import etcd_ha_drift
