@@ -13,9 +13,11 @@ The order of a convergence, and why:
 7. restart members one by one where anything else differs; balancers last
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import etcd_ha_drift
+import etcd_ha_environment
 import etcd_ha_membership
 import etcd_ha_parts
 import etcd_ha_release
@@ -371,6 +373,7 @@ class Convergence:
         )
         self.membership.join(self.ids.setdefault(minion, f"new {minion}"))
         self.applied[minion] = stage
+        self._serves(minion, stage)
 
     # Balancers
 
@@ -443,7 +446,17 @@ class Convergence:
         if minion == self.leader:
             self.leader = self._successor(minion) or minion
         self.applied[minion] = stage
-        self.membership.healthy.add(self.ids[minion])
+        self._serves(minion, stage)
+
+    def _serves(self, minion: str, stage: Stage) -> None:
+        """Enter that a member is healthy, and where it serves clients from now on."""
+        one, member = self.ids[minion], self.members[minion]
+        found = etcd_ha_environment.variables(
+            dataclasses.replace(self.cluster, version=stage.version), member, stage.transport
+        )
+        urls = found["ETCD_ADVERTISE_CLIENT_URLS"].split(",")
+        self.membership.entries[one] = {**self.membership.entries[one], "client_urls": urls}
+        self.membership.healthy.add(one)
 
     def _successor(self, minion: str) -> str:
         """Who leads next: a healthy voter that has been through its own restart, if any has."""

@@ -405,3 +405,16 @@ def test_an_interrupted_removal_is_finished(cluster):
     assert titles(etcd_ha_planner.plan(cluster, hosts, known))[1:-1] == [
         "stop etcd3 and set its data aside on etcd3.example.com",
     ]
+
+
+def test_who_joins_is_told_where_the_others_serve_by_then(cluster, pillar, defaults):
+    import etcd_ha_topology
+
+    hosts, known = healthy(cluster), wanted(cluster)
+    pillar["clusters"]["main"]["ports"] = {"client": 2479, "peer": 2480}
+    pillar["clusters"]["main"]["members"]["etcd4.example.com"] = {"address": "192.168.200.64"}
+    moved = etcd_ha_topology.read(pillar, defaults)["main"]
+    hosts["etcd4.example.com"] = Observed("etcd4.example.com")
+    (joins,) = (s for s in etcd_ha_planner.plan(moved, hosts, known).steps if s.action == "join")
+    assert len(joins.endpoints.split(",")) == 3
+    assert all(url.endswith(":2479") for url in joins.endpoints.split(","))
