@@ -20,7 +20,7 @@ def of(path):
     if stat.S_ISLNK(found.st_mode):
         return f"{told} -> {os.readlink(path)}"
     if "/member/" in path:
-        # A running etcd writes by itself, for some seconds after its start too: the same file will do.
+        # A running etcd writes by itself, also after its start: the same file will do.
         return f"{told} inode {found.st_ino}"
     if found.st_size > LARGE:
         return f"{told} {found.st_size} bytes, written at {found.st_ctime_ns}"
