@@ -219,10 +219,7 @@ def members(timeout=5):
     if "member" not in mark:
         return []
     try:
-        answer = etcd_ha_client.etcdctl(
-            mark["member"], ["member", "list", "-w", "json"], _seconds(timeout)
-        )
-        return etcd_ha_etcdctl.members(answer.json())
+        return etcd_ha_client.members(mark["member"], _seconds(timeout))
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
 
@@ -266,8 +263,7 @@ def endpoints():
     if "balancer" in mark:
         return [mark["balancer"]["url"]]
     if "member" in mark:
-        listed = etcd_ha_client.environment(mark["member"]).get("ETCDCTL_ENDPOINTS", "")
-        return [url for url in listed.split(",") if url]
+        return [url for url in etcd_ha_client.everyone(mark["member"]).split(",") if url]
     return []
 
 

@@ -3,8 +3,6 @@
 Pure: text in, commands out. Rules are the ones of ``etcd_ha_host``: ``{port, sources, why}``.
 """
 
-from __future__ import annotations
-
 import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -96,7 +96,7 @@ def match(
                     kept[member.minion] = free.pop(key)
                     break
     managed = list(wanted.managed.values())
-    leaving = [entry for entry in free.values() if _is_managed(entry, managed, observed)]
+    leaving = [entry for entry in free.values() if _is_managed(entry, managed)]
     unknown = [entry for entry in free.values() if entry not in leaving]
     if cluster.settings["remove_unknown"]:
         leaving, unknown = leaving + unknown, []
@@ -139,7 +139,5 @@ def _is_known_as(entry: Entry, known: Mapping[str, str]) -> bool:
     return known.get("name") == entry.get("name") or _address(known["peer_url"]) in addresses
 
 
-def _is_managed(
-    entry: Entry, managed: list[Mapping[str, str]], observed: Mapping[str, Observed]
-) -> bool:
+def _is_managed(entry: Entry, managed: list[Mapping[str, str]]) -> bool:
     return any(_is_known_as(entry, known) for known in managed)
