@@ -21,6 +21,7 @@ import etcd_ha_membership
 import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_topology
+import etcd_ha_trust
 import salt.utils.files
 import salt.utils.http
 import salt.utils.yaml
@@ -287,7 +288,7 @@ def certificates():
     ]
 
 
-def facts(data_dirs=None, timeout=5):
+def facts(data_dirs=None, authorities=None, timeout=5):
     """
     All that the planner needs to know of this minion; reads only.
 
@@ -295,13 +296,17 @@ def facts(data_dirs=None, timeout=5):
         A list of directories (absolute paths) that may hold a member's data, beside the one that
         the environment file names.
 
+    authorities : None
+        A list of files (absolute paths) that may hold a CA's certificate.
+
     timeout : 5
         Seconds (int or float) to wait for etcd.
 
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
-    ``policies`` (a hash), ``days_left`` (int, of the certificate that ends first) and ``busy`` (a
-    list of text: the states that run here now, after which all of this may be otherwise).
+    ``policies`` (a hash), ``ca`` (text: whose certificates these are), ``authorities`` (path ->
+    hashes of the CAs in it), ``days_left`` (int, of the certificate that ends first) and ``busy``
+    (a list of text: the states that run here now, after which all of this may be otherwise).
 
     CLI Example:
 
@@ -313,6 +318,7 @@ def facts(data_dirs=None, timeout=5):
     balancer = None
     if "balancer" in mark:
         balancer = _balancer_health(mark["balancer"], _seconds(timeout))
+        balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
     return {
         "minion": __grains__["id"],
         "arch": _arch(),
@@ -323,7 +329,8 @@ def facts(data_dirs=None, timeout=5):
         "etcd": _etcd_facts(mark, data_dirs or [], _seconds(timeout)),
         "balancer": balancer,
         "policies": _policies_in_force(),
-        "trust": mark.get("member", {}).get("trust", ""),
+        "ca": mark.get("member", {}).get("ca", ""),
+        "authorities": etcd_ha_client.authorities(authorities or []),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
         "busy": [
             f"{job['fun']} {job['jid']}" for job in __salt__["saltutil.is_running"]("state.*")
@@ -442,12 +449,16 @@ def _present_stage():
     """What a member is, which only the orchestrate may change: a highstate keeps to it.
 
     Otherwise a crash between a highstate and the orchestrate would start a release, a transport or
-    a data directory that the cluster is not ready for.
+    a data directory that the cluster is not ready for, and another CA would cut hosts off.
     """
-    configured = etcd_ha_client.configured()
+    configured, mark = etcd_ha_client.configured(), etcd_ha_client.mark()
+    files = configured.get("ETCD_TRUSTED_CA_FILE"), mark.get("balancer", {}).get("ca")
+    former = any(etcd_ha_client.bears_former(path) for path in files if path)
+    trust = {"trust": etcd_ha_trust.BOTH if former else etcd_ha_trust.KEPT} if mark else {}
     if not _record() or not configured:
-        return {}
+        return trust
     return {
+        **trust,
         "version": _release_in_use(),
         "transport": etcd_ha_stages.transport(configured),
         "data_dir": configured.get("ETCD_DATA_DIR", ""),
@@ -655,6 +666,7 @@ def _etcd_facts(mark, data_dirs, timeout):
         "has_data": any(os.path.isdir(f"{folder}/member") for folder in dirs if folder),
         "installed": _release_in_use(),
         "record": record,
+        "trust": etcd_ha_client.trust(configured.get("ETCD_TRUSTED_CA_FILE")),
         "healthy": False,
     }
     if unit["active"] and configured:

@@ -19,6 +19,7 @@ import etcd_ha_etcdctl
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
+import etcd_ha_pem
 import etcd_ha_release
 from salt.exceptions import CommandExecutionError
 
@@ -196,7 +197,7 @@ def remove(member_id, name="", timeout=30):
     return True
 
 
-def retire(cluster, purge=False):
+def retire(cluster, purge=False, whole=False):
     """
     Stop etcd on a host that is no member any more, and set its data aside.
 
@@ -205,6 +206,9 @@ def retire(cluster, purge=False):
 
     purge : False
         Delete the data instead of setting it aside (bool).
+
+    whole : False
+        The whole cluster is to go: stop a member that is healthy, and a balancer, too (bool).
 
     Returns a dict: ``stopped`` (bool) and ``aside`` (list of the directories' new paths).
 
@@ -220,11 +224,15 @@ def retire(cluster, purge=False):
     record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
     if not record and not os.path.exists(etcd_ha_machine.MARK_FILE):
         return {"stopped": False, "aside": []}
+    if whole:
+        _stop_balancer(cluster)
+        if not record:
+            return {"stopped": True, "aside": []}
     if record.get("cluster") != cluster:
         raise CommandExecutionError(
             f"this host holds no record of the cluster {cluster} ({record_file}); nothing is done"
         )
-    if __salt__["etcd_ha.local_health"]()["healthy"]:
+    if not whole and __salt__["etcd_ha.local_health"]()["healthy"]:
         raise CommandExecutionError(
             f"etcd here is still a healthy member of {cluster}: take it out of the list first "
             "(etcd_ha_member.remove on another member)"
@@ -237,6 +245,49 @@ def retire(cluster, purge=False):
         if os.path.exists(path):
             os.unlink(path)
     return {"stopped": True, "aside": aside}
+
+
+def served_by_one_ca(timeout=5):
+    """
+    See that every member serves clients and peers with a certificate of the CA that signed ours.
+
+    The gate before a former CA is trusted no longer: with this member's own certificates, and none
+    but the CA that signed them, each member must be reached.
+
+    timeout : 5
+        Seconds (int or float) to wait for each of them.
+
+    Returns the list of the addresses that were reached, as ``host:port``.
+
+    Raises CommandExecutionError that names those which were not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.served_by_one_ca
+    """
+    folder = f"{_member()['config_dir']}/pki"
+    listed = _listed(_member(), etcd_ha_client.serving_endpoint())
+    reached, failed = [], []
+    for purpose, kind in (("server", "client_urls"), ("peer", "peer_urls")):
+        pair = f"{folder}/{purpose}.crt", f"{folder}/{purpose}.key"
+        leaf, trusted = (etcd_ha_machine.read_text(f) for f in (pair[0], f"{folder}/ca.crt"))
+        ca = etcd_ha_pem.of_signer(leaf, trusted)
+        urls = (url for entry in listed for url in entry[kind])
+        for url in (one for one in urls if one.startswith("https://")):
+            try:
+                etcd_ha_machine.shake_hands(url, ca, pair, timeout)
+                reached.append(url.partition("://")[2])
+            except OSError as err:
+                failed.append(f"{url} ({err})")
+    if failed:
+        raise CommandExecutionError(
+            f"not every member serves a certificate of the new CA yet: {', '.join(failed)}. The "
+            "former CA stays trusted; look at journalctl -u etcd there, and run the orchestrate "
+            "again"
+        )
+    return sorted(reached)
 
 
 def set_aside(folders, why, purge=False):
@@ -431,6 +482,17 @@ def ready_for(version, timeout=30):
         f"the cluster's version is {found}, so etcd {version} must not be started yet. Bring all "
         f"members to 3.{wanted.minor - 1} first; the orchestrate does so"
     )
+
+
+def _stop_balancer(cluster):
+    """Stop the balancer that the last converge left here, if it is this cluster's."""
+    found = etcd_ha_client.mark()
+    balancer = found.pop("balancer", {})
+    if balancer.get("cluster") != cluster:
+        return
+    service = __salt__["etcd_ha.os_data"]()[balancer["kind"]]["service"]
+    __salt__["cmd.run_all"](["systemctl", "disable", "--now", service], python_shell=False)
+    etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, {**found, "digest": ""})
 
 
 def _member():

@@ -20,6 +20,7 @@ import etcd_ha_release
 import etcd_ha_report
 import etcd_ha_steps
 import etcd_ha_topology
+import etcd_ha_trust
 import salt.cache
 import salt.client
 import salt.exceptions
@@ -43,12 +44,16 @@ def __virtual__():
     return __virtualname__
 
 
-def plan(cluster=None):
+def plan(cluster=None, command="converge"):
     """
     What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes nothing.
 
     cluster : None
         The name of one cluster (text); without it all clusters are planned.
+
+    command : converge
+        Plan ``etcd_ha.orch.restart``, ``etcd_ha.orch.rotate_ca`` or ``etcd_ha.orch.remove_cluster``
+        instead: their last word (text).
 
     Returns text. When the pillar is wrong or a plan is refused, the exit code of salt-run is 1.
 
@@ -58,21 +63,28 @@ def plan(cluster=None):
 
         salt-run etcd_ha.plan
         salt-run etcd_ha.plan cluster=main
+        salt-run etcd_ha.plan command=rotate_ca
     """
     try:
-        plans = _plans(cluster)
+        plans = _plans(cluster, command)
     except (CommandExecutionError, SaltInvocationError) as err:
         return _failed(str(err))
     told = etcd_ha_steps.text(plans)
     return _failed(told) if any(one.refusal for one in plans) else told
 
 
-def steps(cluster=None):
+def steps(cluster=None, command="converge", confirm=None):
     """
-    The plan as data, for ``etcd_ha/orch/init.sls``; prints it for people first.
+    The plan as data, for the SLS files of ``etcd_ha/orch``; prints it for people first.
 
     cluster : None
         The name of one cluster (text); without it all clusters are planned.
+
+    command : converge
+        ``converge``, ``restart``, ``rotate_ca`` or ``remove_cluster`` (text).
+
+    confirm : None
+        The name of the cluster (text) whose end is asked for, with ``remove_cluster`` alone.
 
     Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}]}``. It does
     not raise for a wrong pillar or a refused plan, so that the orchestrate can show one clear
@@ -86,7 +98,9 @@ def steps(cluster=None):
     """
     began = time.monotonic()
     try:
-        plans = _plans(cluster)
+        if command == "remove_cluster":
+            cluster = _confirmed(cluster, confirm)
+        plans = _plans(cluster, command)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     sys.stderr.write(
@@ -185,7 +199,7 @@ def endpoints(cluster=None, consumer=None):
         raise SaltInvocationError(str(err)) from err
 
 
-def remember(cluster, members=None):
+def remember(cluster, members=None, former=None):
     """
     Keep on the master that a cluster was bootstrapped, and who its members are.
 
@@ -198,6 +212,9 @@ def remember(cluster, members=None):
     members : None
         minion -> ``{name, peer_url}`` (dict).
 
+    former : None
+        The name that the cluster had before (text), under which it is forgotten.
+
     Returns True.
 
     CLI Example:
@@ -207,7 +224,10 @@ def remember(cluster, members=None):
         salt-run etcd_ha.remember main
     """
     record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
-    salt.cache.Cache(__opts__).store(BANK, cluster, record)
+    cache = salt.cache.Cache(__opts__)
+    cache.store(BANK, cluster, record)
+    if former and cache.contains(BANK, former):
+        cache.flush(BANK, former)
     return True
 
 
@@ -249,20 +269,24 @@ def _rows(cluster, steps, source):
     """The plan's steps, and what the master remembers before and after them."""
     if not steps:
         return []
-    past = _record(cluster.name).get("members", {})
+    past = _record(cluster).get("members", {})
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     rows = [_row(cluster, step, source) for step in steps]
     known = {
         "kind": "remember",
         "id": f"{cluster.name}: remember on the master who its members are",
         "cluster": cluster.name,
+        "former": cluster.former,
         "members": own,
     }
+    if rows[-1]["kind"] == "forget":
+        return rows
     if past and set(own) - set(past):
         # Before a new member enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
         rows.insert(0, {**known, "id": first, "members": {**past, **own}})
-    if own != past and rows[-1]["kind"] != "again":
+    is_new = own != past or not _recorded(cluster.name)
+    if is_new and rows[-1]["kind"] != "again":
         rows.append(known)
     return rows
 
@@ -285,11 +309,27 @@ def _row(cluster, step, source):
         row["sls"] = list(step.sls)
         handed = {"action": step.action, "source": source, "stage": dict(step.stage)}
         handed |= {"successor": step.successor, "endpoints": step.endpoints}
+        handed |= {"restart_before": step.restart_before}
         row["pillar"] = {"etcd_ha_step": handed}
     return row
 
 
-def _plans(name):
+def _confirmed(cluster, confirm):
+    """The one cluster whose name was given twice in all: in the pillar, and to the command."""
+    names = [cluster] if cluster else list(_clusters())
+    if confirm not in names:
+        raise SaltInvocationError(
+            "removing a cluster stops it for good, so its name is asked for: "
+            f"""pillar='{{"confirm": "{names[0] if len(names) == 1 else "NAME"}"}}'"""
+        )
+    return confirm
+
+
+def _plans(name, command="converge"):
+    if command not in etcd_ha_planner.COMMANDS:
+        raise SaltInvocationError(
+            f"command is {command!r}; use one of {', '.join(etcd_ha_planner.COMMANDS)}"
+        )
     _check_own_modules()
     clusters = _clusters(name)
     _check_peer(clusters.values())
@@ -298,16 +338,14 @@ def _plans(name):
     wanted = _wanted(facts)
     plans = []
     for one in clusters.values():
-        record = _record(one.name)
+        record = _record(one)
         known = etcd_ha_observed.Wanted(
             wanted["digests"], wanted["policies"], bool(record), record.get("members", {})
         )
-        made = etcd_ha_planner.plan(one, observed, known)
+        made = etcd_ha_planner.plan(one, observed, known, command, int(time.time()))
         made = _with_workers(one, _with_release(one, made, facts))
-        notes = tuple(etcd_ha_topology.warnings(one))
-        plans.append(
-            etcd_ha_steps.Plan(made.cluster, made.summary, made.steps, made.refusal, notes)
-        )
+        notes = (*etcd_ha_topology.warnings(one), *made.warnings)
+        plans.append(dataclasses.replace(made, warnings=notes))
     return plans
 
 
@@ -318,7 +356,11 @@ def _certificates(minions):
 
 def _record(cluster):
     """What the master remembers of a cluster; empty where it was never bootstrapped."""
-    return salt.cache.Cache(__opts__).fetch(BANK, cluster) or {}
+    return _recorded(cluster.name) or (_recorded(cluster.former) if cluster.former else {})
+
+
+def _recorded(name):
+    return salt.cache.Cache(__opts__).fetch(BANK, name) or {}
 
 
 def _with_release(cluster, made, facts):
@@ -527,15 +569,18 @@ def _facts(clusters):
     clusters = list(clusters)
     named = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
     # Hosts that the pillar no longer names may still have to be stopped.
-    known = [minion for one in clusters for minion in _record(one.name).get("members", {})]
+    known = [minion for one in clusters for minion in _record(one).get("members", {})]
     wanted = list(dict.fromkeys(named + known))
-    data_dirs = sorted({m.settings["data_dir"] for one in clusters for m in one.members})
+    asked = {
+        "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),
+        "authorities": sorted({f for one in clusters for f in etcd_ha_trust.authority_files(one)}),
+    }
     there, digest = _connected(wanted), _modules_digest()
     cache = salt.cache.Cache(__opts__)
     # A minion that lacks the function first loads every module that it has, to look for it.
     blank = [minion for minion in there if not cache.contains(SYNCED_BANK, minion)]
     _sync(blank)
-    answers = _ask(there, "etcd_ha.facts", kwarg={"data_dirs": data_dirs})
+    answers = _ask(there, "etcd_ha.facts", kwarg=asked)
     old = [
         minion
         for minion, answer in answers.items()
@@ -543,10 +588,10 @@ def _facts(clusters):
     ]
     if old:
         _sync(old)
-        answers.update(_ask(old, "etcd_ha.facts", kwarg={"data_dirs": data_dirs}))
+        answers.update(_ask(old, "etcd_ha.facts", kwarg=asked))
     if _busy(answers):
         _wait_until_idle(answers)
-        answers = _ask(there, "etcd_ha.facts", kwarg={"data_dirs": data_dirs})
+        answers = _ask(there, "etcd_ha.facts", kwarg=asked)
     for minion in {*blank, *old} & set(answers):
         cache.store(SYNCED_BANK, minion, {"digest": digest})
     facts = {}

@@ -164,6 +164,7 @@ def running(
     release=None,
     successor="",
     endpoints="",
+    restart_before=0,
 ):
     """
     The member runs with the configuration that is on disk, and is healthy.
@@ -208,6 +209,9 @@ def running(
     endpoints
         Client URLs of the cluster that a joining member enters (text, comma-separated).
 
+    restart_before : 0
+        Restart a member whose process began before this time (int, seconds since 1970).
+
     .. code-block:: yaml
 
         etcd1 runs and is healthy:
@@ -238,6 +242,8 @@ def running(
         differences = etcd_ha_environment.needs_restart(process, environment)
         for reason in etcd_ha_machine.pending(found, program):
             differences[reason] = {"old": "as started", "new": "as on disk"}
+        if found["started"] < restart_before:
+            differences["process"] = {"old": "as started", "new": "started anew"}
     fresh = action == "join" or (action == "bootstrap" and past.get("state") != "bootstrapped")
     if not found["active"] and not has_data and not fresh:
         ret["result"] = False
@@ -407,60 +413,102 @@ def key_made(name, key, algo="ec", keysize=256):
     return {**ret, "comment": "a new key was made"}
 
 
-def key_in_use(name, source, key, user, group):
+def pair_in_use(name, certificate, key, new_certificate, new_key, user, group):
     """
-    A private key is the one that its certificate was made with, and its user's alone to read.
+    A certificate and its private key are in use together, the key its user's alone to read.
 
-    No state of Salt's copies a file without reading it into a return; a key stays out of these.
+    Both take the former ones' places one right after the other, since a handshake between the two
+    would fail. (No state of Salt's does that, or copies a key without reading it into a return.)
 
     name
         A sentence for people.
 
-    source
-        The key that the certificate was signed for (absolute path).
+    certificate, key
+        Where the service reads them (absolute paths).
 
-    key
-        Where the service reads it (absolute path).
+    new_certificate, new_key
+        Where they lie already (absolute paths).
 
     user, group
-        Who owns it (text); the mode is 0400.
+        Who owns the key (text); its mode is 0400.
 
     .. code-block:: yaml
 
-        the key of the server certificate is in use:
-          etcd_ha.key_in_use:
-            - source: /etc/etcd/pki/next/server.key
+        the server certificate and its key are in use:
+          etcd_ha.pair_in_use:
+            - certificate: /etc/etcd/pki/server.crt
             - key: /etc/etcd/pki/server.key
+            - new_certificate: /etc/etcd/pki/next/server.crt
+            - new_key: /etc/etcd/pki/next/server.key
             - user: etcd
             - group: etcd
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{key} is in use"}
-    if not os.path.exists(source) and __opts__["test"]:
-        ret["result"], ret["changes"] = None, {key: {"old": "absent", "new": "present"}}
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{certificate} is in use"}
+    pair = ((new_certificate, certificate), (new_key, key))
+    missing = [new for new, _ in pair if not os.path.exists(new)]
+    if missing and not __opts__["test"]:
+        ret["result"], ret["comment"] = False, f"{' and '.join(missing)} is missing"
         return ret
-    owner = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
-    old = os.stat(key) if os.path.exists(key) else None
-    if old is None or not filecmp.cmp(source, key, shallow=False):
-        ret["changes"][key] = {"old": "absent" if old is None else "another", "new": "present"}
-    elif (old.st_uid, old.st_gid, stat.S_IMODE(old.st_mode)) != (*owner, 0o400):
-        ret["changes"][key] = {"old": "other owner or mode", "new": f"{user}:{group} 0400"}
+    if missing:
+        ret["result"], ret["changes"] = None, {certificate: {"old": "absent", "new": "present"}}
+        return ret
+    if __opts__["test"]:
+        # The user is made by an earlier state, and may not be there yet.
+        owners = {certificate: (0, 0, 0o644), key: None}
+    else:
+        ids = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
+        owners = {certificate: (0, 0, 0o644), key: (*ids, 0o400)}
+    for new, old in pair:
+        difference = _file_difference(new, old, owners[old])
+        if difference:
+            ret["changes"][old] = difference
     if not ret["changes"]:
         return ret
     if __opts__["test"]:
-        ret["result"], ret["comment"] = None, f"{key} would be put in use"
+        ret["result"], ret["comment"] = None, f"{certificate} and {key} would be put in use"
         return ret
-    temporary = f"{key}.new"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    with (
-        open(source, "rb") as reader,
-        open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as writer,
-    ):
-        shutil.copyfileobj(reader, writer)
-        os.fchown(writer.fileno(), *owner)
-        os.fsync(writer.fileno())
-    os.replace(temporary, key)
-    ret["comment"] = f"{key} was put in use"
+    for new, old in pair:
+        _copy_beside(new, f"{old}.new", owners[old])
+    for _, old in pair:
+        os.replace(f"{old}.new", old)
+    ret["comment"] = f"{certificate} and {key} were put in use"
+    return ret
+
+
+def renamed(name, old, new):
+    """
+    A directory or file of a cluster lies under the cluster's new name.
+
+    name
+        A sentence for people.
+
+    old, new
+        Its former and its present place (absolute paths).
+
+    .. code-block:: yaml
+
+        the CA lies under the cluster's new name:
+          etcd_ha.renamed:
+            - old: /etc/pki/etcd_ha/main
+            - new: /etc/pki/etcd_ha/prod
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{old} is not there any more"}
+    if not os.path.lexists(old):
+        return ret
+    if os.path.lexists(new):
+        ret["result"] = False
+        ret["comment"] = (
+            f"{old} and {new} are both there, so neither is touched. Move the one that is not "
+            "needed away, and run again"
+        )
+        return ret
+    ret["changes"] = {new: {"old": old, "new": new}}
+    if __opts__["test"]:
+        ret["result"], ret["comment"] = None, f"{old} would be moved to {new}"
+        return ret
+    os.makedirs(os.path.dirname(new), mode=0o755, exist_ok=True)
+    os.rename(old, new)
+    ret["comment"] = f"{old} was moved to {new}"
     return ret
 
 
@@ -492,6 +540,29 @@ def policies_loaded(name):
         return ret
     __salt__["saltutil.refresh_pillar"](wait=True, timeout=10)
     return ret
+
+
+def _file_difference(new, old, owner):
+    """How a file in use differs from the one that shall be in use; None where it does not."""
+    found = os.stat(old) if os.path.exists(old) else None
+    if found is None or not filecmp.cmp(new, old, shallow=False):
+        return {"old": "absent" if found is None else "another", "new": "present"}
+    if owner and (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != owner:
+        return {"old": "other owner or mode", "new": f"{owner[0]}:{owner[1]} {owner[2]:04o}"}
+    return None
+
+
+def _copy_beside(source, target, owner):
+    """A copy that nobody but its owner could ever read."""
+    if os.path.lexists(target):
+        os.unlink(target)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with open(source, "rb") as reader, open(os.open(target, flags, 0o400), "wb") as writer:
+        shutil.copyfileobj(reader, writer)
+        os.fchown(writer.fileno(), *owner[:2])
+        os.fchmod(writer.fileno(), owner[2])
+        writer.flush()
+        os.fsync(writer.fileno())
 
 
 def _expiries(certificates, hashes, old):

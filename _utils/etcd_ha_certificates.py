@@ -29,9 +29,10 @@ def authority_dir(cluster: Cluster) -> str:
     return f"{cluster.settings['tls']['ca']['dir']}/{cluster.name}"
 
 
-def authority_name(cluster: Cluster) -> str:
-    """The CA's common name."""
-    return str(cluster.settings["tls"]["ca"]["common_name"] or f"etcd {cluster.name} CA")
+def authority_dirs(cluster: Cluster) -> list[str]:
+    """Where the CA lies, and where it lay under the cluster's former name."""
+    folder = cluster.settings["tls"]["ca"]["dir"]
+    return [f"{folder}/{name}" for name in (cluster.name, cluster.former) if name]
 
 
 def policy_name(cluster: Cluster, purpose: str, minion: str) -> str:

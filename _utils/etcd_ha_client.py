@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_machine
+import etcd_ha_pem
 
 ENVIRONMENT_FILE = "/etc/default/etcd"
 
@@ -70,6 +71,47 @@ def serving_endpoint(timeout: float = 10.0) -> str:
     running = etcd_ha_machine.process_environment(pid) if pid else {}
     listed = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
     return listed[-1] or local_endpoint({})
+
+
+def trust(ca: str | None) -> dict[str, list[str]] | None:
+    """The CAs in this file, and those of them that signed the certificates beside it."""
+    text = etcd_ha_machine.read_text(ca or "")
+    try:
+        certificates = etcd_ha_pem.bundle(text).certificates
+    except ValueError:
+        return None
+    return {"certificates": sorted(certificates), "signers": sorted(_signers(ca or "", text))}
+
+
+def bears_former(ca: str | None) -> bool:
+    """Whether another CA is trusted already than the one that signed the certificates beside it."""
+    text = etcd_ha_machine.read_text(ca or "")
+    try:
+        return not all(etcd_ha_pem.is_first(one, text) for one in _signers(ca or "", text))
+    except ValueError:
+        return False
+
+
+def _signers(ca: str, text: str) -> frozenset[str]:
+    folder = os.path.dirname(ca)
+    leaves = [f"{folder}/{one}" for one in sorted(os.listdir(folder)) if one.endswith(".crt")]
+    return etcd_ha_pem.signers((etcd_ha_machine.read_text(p) for p in leaves if p != ca), text)
+
+
+def authorities(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The CAs in each of these files, as hashes; without those that hold none."""
+    found = {}
+    for path in paths:
+        try:
+            held = etcd_ha_pem.bundle(etcd_ha_machine.read_text(path))
+        except ValueError:
+            continue
+        found[path] = {
+            "certificates": sorted(held.certificates),
+            "authorities": sorted(held.authorities),
+            "days_left": held.days_left,
+        }
+    return found
 
 
 def advertised(listed: Sequence[Mapping[str, Any]]) -> str:

@@ -4,13 +4,16 @@ The order of a convergence, and why:
 
 1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
 2. take dead members out that the pillar no longer names
-3. replace members that lost their data: out of the list, in again as a learner
-4. from plain to TLS or back: all members serve both, and the balancers change over
-5. join new members, one by one, each as a learner that is promoted once it has caught up;
+3. to another CA: all trust both, then all have certificates from the new one; a member that lost
+   its data leaves the list for so long, since it can get no certificate that the others trust
+4. replace members that lost their data: out of the list, in again as a learner
+5. from plain to TLS or back: all members serve both, and the balancers change over
+6. join new members, one by one, each as a learner that is promoted once it has caught up;
    balancers: new members in, leaving members out; then take out healthy members that the pillar no
    longer names. All of that on the present release, since members that leave are not upgraded
-6. one release after the other, the leader last; then to the one transport that is wanted
-7. restart members one by one where anything else differs; balancers last
+7. one release after the other, the leader last; then to the one transport that is wanted
+8. restart members one by one where anything else differs, or the old CA is trusted still;
+   balancers last
 """
 
 import dataclasses
@@ -22,11 +25,15 @@ import etcd_ha_membership
 import etcd_ha_parts
 import etcd_ha_release
 import etcd_ha_stages
+import etcd_ha_trust
 from etcd_ha_membership import Entry, Match, Membership, quorum
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
 from etcd_ha_steps import Refused, Step, names
 from etcd_ha_topology import Cluster
+
+# Phases in which a host bears certificates of the old CA.
+_OLD_BEARERS = (etcd_ha_trust.KEPT, etcd_ha_trust.BOTH)
 
 
 class Convergence:
@@ -51,7 +58,8 @@ class Convergence:
         # A member that has not been touched yet has no stage here: its facts count.
         self.applied: dict[str, Stage] = {}
         self.leader = next((m for m in self.ids if observed[m].leader), "")
-        self.balanced_for = ""
+        self.balanced_for = ("", "")
+        self.proxy_trust: dict[str, str] = {}
         self.taken: list[Step] = []
 
     def steps(self) -> list[Step]:
@@ -59,26 +67,28 @@ class Convergence:
         self._refuse_unknown()
         self._refuse_strange()
         self._refuse_versions()
-        self._refuse_other_trust()
+        etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         self._heal()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self._remove(dead)
+        self._exchange_authority()
         self._replace()
         ways = self._ways()
         if "both" in ways:
             self._pass(transport="both")
         leaving = [e for e in self.match.leaving if e not in dead]
-        if self.match.absent or leaving:
-            self._pass()
-            self._join(self.match.absent, self._present_stage(ways))
-        if self.match.absent or leaving or ways:
-            self._balance(self._oldest())
+        absent = [m for m in self.members if m not in self.ids]
+        if absent or leaving:
+            self._pass(keep_trust=True)
+            self._join(absent, self._present_stage(ways))
+        if absent or leaving or ways:
+            self._balance(self._oldest(), self._trust_meanwhile())
         self._remove(leaving)
         self._change_release()
         if ways:
             self._pass(transport=self.cluster.scheme)
         self._pass()
-        self._balance(self.cluster.version)
+        self._balance(self.cluster.version, self._trust_at_the_end())
         self._retire_leftovers()
         if not self.taken and not etcd_ha_drift.stale_authority(
             self.cluster, self.observed, self.wanted
@@ -92,6 +102,24 @@ class Convergence:
             *self.taken,
             etcd_ha_parts.verify(self.cluster),
         ]
+
+    def restarts(self, before: int) -> list[Step]:
+        """Restart each member whose process began before this time, the leader last."""
+        if self.steps():
+            raise Refused(etcd_ha_parts.not_in_sync(self.cluster, "restarted"))
+        for minion in self._leader_last():
+            self._gate(minion)
+            now, successor = self._now(minion), self._next_leader(minion)
+            away = self._away(successor)
+            title = f"{self.cluster.name}: {self.members[minion].name}: {away}restart"
+            step = dataclasses.replace(
+                self._configure(minion, now),
+                title=f"{title} {self._role(minion)}, then wait until it is healthy",
+                why="etcd_ha.orch.restart asks for it",
+                restart_before=before,
+            )
+            self._enter(minion, now, step)
+        return [*self.taken, etcd_ha_parts.verify(self.cluster)]
 
     # Refusals
 
@@ -140,17 +168,6 @@ class Convergence:
                     "at once: set install:method: archive to change the version"
                 )
 
-    def _refuse_other_trust(self) -> None:
-        wanted = self.cluster.trust
-        for minion in self.match.kept:
-            now = self.observed[minion].trust
-            if now and wanted and now != wanted:
-                raise Refused(
-                    f"{minion} trusts the certificates of {now}, the pillar says {wanted}. Members "
-                    "that trust different CAs lose each other, and changing the CA of a running "
-                    "cluster is not planned yet: set tls:source and tls:ca:minion back"
-                )
-
     # 1. what is down or sick, and holds data
 
     def _heal(self) -> None:
@@ -162,10 +179,20 @@ class Convergence:
         if sick and len(fit) < quorum(len(voters)):
             raise Refused(etcd_ha_parts.no_quorum(self.cluster, sick))
         for minion in stopped + sick:
-            stage = etcd_ha_drift.stage(self.cluster, self.observed[minion])
+            stage = self._healing_stage(minion)
             self._take(minion, stage)
 
-    # 2. and 7. members that the pillar no longer names
+    def _healing_stage(self, minion: str) -> Stage:
+        """As it is; but a member that was away while the CA was exchanged catches up with that."""
+        now = self._now(minion)
+        if now.trust not in (etcd_ha_trust.KEPT, etcd_ha_trust.BOTH):
+            return now
+        others = [m for m in self.ids if self.observed[m].healthy and self._speaks_tls(m)]
+        ready = others and all(self._knows_new(m) for m in others)
+        phase = etcd_ha_trust.ISSUED if ready else etcd_ha_trust.BOTH
+        return dataclasses.replace(now, trust=phase)
+
+    # 2. and 6. members that the pillar no longer names
 
     def _remove(self, leaving: Sequence[Entry]) -> None:
         for entry in sorted(leaving, key=self._leads):
@@ -185,7 +212,13 @@ class Convergence:
             self.membership.remove(one)
             self._add_removal(entry, name, minion)
 
-    def _add_removal(self, entry: Entry, name: str, minion: str | None) -> None:
+    def _add_removal(
+        self,
+        entry: Entry,
+        name: str,
+        minion: str | None,
+        why: str = "the pillar no longer names it",
+    ) -> None:
         away = "move leadership away, " if self._leads(entry) else ""
         self.taken.append(
             Step(
@@ -194,7 +227,7 @@ class Convergence:
                 targets=(self._speaker(),),
                 function="etcd_ha_member.remove",
                 arguments={"member_id": str(entry["id"]), "name": entry.get("name", "")},
-                why="the pillar no longer names it",
+                why=why,
                 disruptive=True,
             )
         )
@@ -202,14 +235,18 @@ class Convergence:
             self._add_retirement(name, minion)
 
     def _add_retirement(self, name: str, minion: str) -> None:
+        what = "delete its data" if self.cluster.settings["purge"] else "set its data aside"
         self.taken.append(
             Step(
-                title=f"{self.cluster.name}: stop {name} and set its data aside on {minion}",
+                title=f"{self.cluster.name}: stop {name} and {what} on {minion}",
                 kind="function",
                 targets=(minion,),
                 function="etcd_ha_member.retire",
-                arguments={"cluster": self.cluster.name},
-                why="it is no longer a member; nothing is deleted",
+                arguments={
+                    "cluster": self.observed[minion].record.get("cluster", self.cluster.name),
+                    "purge": self.cluster.settings["purge"],
+                },
+                why=f"it is no longer a member; {etcd_ha_parts.kept_data(self.cluster)}",
             )
         )
 
@@ -223,7 +260,103 @@ class Convergence:
             if host.has_data and not host.healthy and host.record:
                 self._add_retirement(str(known["name"]), minion)
 
-    # 3. members whose data is gone
+    # 3. and 8. another CA
+
+    def _exchange_authority(self) -> None:
+        """Have all trust both CAs, and bear certificates of the new one; the last pass drops it."""
+        bearers = [m for m in self._running() if self._bears_old(m)]
+        proxies = [m for m in self._proxies() if self._proxy_phase(m) in _OLD_BEARERS]
+        if not bearers and not proxies:
+            return
+        self._leave_for_now()
+        self._trust_pass()
+        unready = [m for m in self._proxies() if self._proxy_phase(m) == etcd_ha_trust.KEPT]
+        self._configure_balancers(unready, self._oldest(), etcd_ha_trust.BOTH)
+        if etcd_ha_trust.change_goes(self.cluster) == etcd_ha_trust.UP_TO_TRUST:
+            return
+        self._issue()
+        self._configure_balancers(proxies, self._oldest(), etcd_ha_trust.ISSUED)
+
+    def _leave_for_now(self) -> None:
+        """Members without data wait outside: nobody would trust their certificates yet."""
+        for minion in [m for m in self._running() if self._must_rejoin(m)]:
+            entry, one = self.match.kept[minion], self.ids[minion]
+            if not entry.get("learner") and not self.membership.can_remove(one):
+                raise Refused(self._cannot_replace(minion))
+            self._add_removal(
+                entry, self.members[minion].name, None, "it comes back under the new CA"
+            )
+            self.membership.remove(one)
+            del self.ids[minion]
+
+    def _trust_pass(self) -> None:
+        for minion in self._leader_last():
+            now = self._now(minion)
+            if now.trust == etcd_ha_trust.KEPT or not self._knows_new(minion):
+                self._gate(minion)
+                self._take(minion, dataclasses.replace(now, trust=etcd_ha_trust.BOTH))
+
+    def _issue(self) -> None:
+        """New certificates for all members at once: nothing is restarted for them."""
+        bearers = [m for m in self._running() if self._now(m).trust == etcd_ha_trust.BOTH]
+        for now in sorted({self._now(m) for m in bearers}, key=str):
+            stage = dataclasses.replace(now, trust=etcd_ha_trust.ISSUED)
+            targets = [m for m in bearers if self._now(m) == now]
+            self.taken.append(
+                Step(
+                    title=f"{self.cluster.name}: {names(targets)}: {etcd_ha_drift.trusted(stage)}",
+                    kind="state",
+                    targets=tuple(targets),
+                    sls=("etcd_ha",),
+                    stage=etcd_ha_drift.handed(self.cluster, stage),
+                    why="all trust both CAs by now; nothing is restarted for a certificate",
+                )
+            )
+            self.applied |= dict.fromkeys(targets, stage)
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: see that every member serves a certificate of one CA",
+                kind="function",
+                targets=tuple(m for m in self._running() if self._speaks_tls(m)),
+                function="etcd_ha_member.served_by_one_ca",
+                why="the old CA is trusted until this has been seen",
+            )
+        )
+
+    def _speaks_tls(self, minion: str) -> bool:
+        return self.cluster.tls and self._now(minion).transport != "http"
+
+    def _bears_old(self, minion: str) -> bool:
+        return self._speaks_tls(minion) and self._now(minion).trust in _OLD_BEARERS
+
+    def _knows_new(self, minion: str) -> bool:
+        """Whether a member's process, and not its file alone, trusts the new CA."""
+        if minion in self.applied:
+            return self.applied[minion].trust != etcd_ha_trust.KEPT
+        fresh = "trust" not in self.observed[minion].pending
+        return not self._speaks_tls(minion) or (
+            fresh and self._now(minion).trust != etcd_ha_trust.KEPT
+        )
+
+    def _proxies(self) -> list[str]:
+        return [balancer.minion for balancer in self.cluster.balancers]
+
+    def _proxy_phase(self, minion: str) -> str:
+        if not self.cluster.tls:
+            return etcd_ha_trust.ALONE
+        wanted = etcd_ha_trust.authority(self.cluster, self.observed, minion)
+        return etcd_ha_trust.phase(self.observed[minion].balancer_trust, wanted)
+
+    def _trust_meanwhile(self) -> str:
+        """What balancers trust while members still are in different phases."""
+        phases = {self._now(m).trust for m in self._running()}
+        return next((p for p in (etcd_ha_trust.BOTH, etcd_ha_trust.ISSUED) if p in phases), "")
+
+    def _trust_at_the_end(self) -> str:
+        paused = etcd_ha_trust.change_goes(self.cluster) != etcd_ha_trust.WHOLE
+        return self._trust_meanwhile() if paused else etcd_ha_trust.ALONE
+
+    # 4. members whose data is gone
 
     def _must_rejoin(self, minion: str) -> bool:
         host, entry = self.observed[minion], self.match.kept[minion]
@@ -235,7 +368,7 @@ class Convergence:
         )
 
     def _replace(self) -> None:
-        again = [m for m in self.match.kept if self._must_rejoin(m)]
+        again = [m for m in self.match.kept if m in self.ids and self._must_rejoin(m)]
         # etcd takes one learner at a time: those that are ones already come first.
         for minion in sorted(again, key=lambda m: not self.match.kept[m].get("learner")):
             self._rejoin(minion)
@@ -245,10 +378,7 @@ class Convergence:
         voter = not entry.get("learner")
         lost = entry.get("started", True) and (not host.has_data or bool(host.corrupt))
         if lost and voter and not self.membership.can_remove(one):
-            raise Refused(
-                f"{minion} lost its data and the others are no quorum; restore a backup, or "
-                "recover from the surviving member"
-            )
+            raise Refused(self._cannot_replace(minion))
         if lost or not voter:
             self.membership.remove(one)
         if lost:
@@ -262,7 +392,13 @@ class Convergence:
         stage = self._present_stage([]) if lost or not host.has_data else self._now(minion)
         self._add_join(minion, what, why, stage)
 
-    # 4., 6. and 7. rolling changes
+    def _cannot_replace(self, minion: str) -> str:
+        return (
+            f"{minion} lost its data and the others are no quorum; restore a backup, or "
+            "recover from the surviving member"
+        )
+
+    # 5., 7. and 8. rolling changes
 
     def _running(self) -> list[str]:
         """The pillar's members that run by now, in the pillar's order."""
@@ -290,12 +426,24 @@ class Convergence:
                 self._leave_v2(running)
             self._pass(version=version, down=down)
 
-    def _pass(self, version: str = "", transport: str = "", down: bool = False) -> None:
-        """Bring all to one release or transport; with neither, to all else that differs."""
+    def _leader_last(self) -> list[str]:
         running = self._running()
-        for minion in sorted(running, key=lambda m: (m == self.leader, running.index(m))):
+        return sorted(running, key=lambda m: (m == self.leader, running.index(m)))
+
+    def _pass(
+        self, version: str = "", transport: str = "", down: bool = False, keep_trust: bool = False
+    ) -> None:
+        """Bring all to one release or transport; with neither, to all else that differs."""
+        kept = (
+            keep_trust
+            or version
+            or transport
+            or etcd_ha_trust.change_goes(self.cluster) != etcd_ha_trust.WHOLE
+        )
+        for minion in self._leader_last():
             now = self._now(minion)
-            stage = Stage(version or now.version, transport or now.transport)
+            trust = now.trust if kept else etcd_ha_trust.ALONE
+            stage = Stage(version or now.version, transport or now.transport, trust)
             newer = etcd_ha_release.parse(now.version) > etcd_ha_release.parse(stage.version)
             if version and newer and not down:
                 continue
@@ -377,21 +525,35 @@ class Convergence:
 
     # Balancers
 
-    def _balance(self, version: str) -> None:
+    def _balance(self, version: str, trust: str) -> None:
         """Configure the balancers; while members are older, with the checks that these know."""
-        balancers = [balancer.minion for balancer in self.cluster.balancers]
-        stale = etcd_ha_drift.stale(self.cluster, balancers, self.observed, self.wanted)
-        proxies = [m for m in balancers if m in stale or not self.observed[m].balancer_healthy]
-        if self.balanced_for == version or not proxies:
+        stale = etcd_ha_drift.stale(self.cluster, self._proxies(), self.observed, self.wanted)
+        proxies = [
+            m
+            for m in self._proxies()
+            if m in stale
+            or not self.observed[m].balancer_healthy
+            or self.proxy_trust.get(m, self._proxy_phase(m)) != trust
+        ]
+        if self.balanced_for == (version, trust):
             return
-        self.balanced_for = version
+        self.balanced_for = (version, trust)
+        self._configure_balancers(proxies, version, trust)
+
+    def _configure_balancers(self, proxies: Sequence[str], version: str, trust: str) -> None:
+        if not proxies:
+            return
+        stage = Stage(version, self.cluster.scheme, trust)
+        exchanged = any(self.proxy_trust.get(m, self._proxy_phase(m)) != trust for m in proxies)
+        words = f": {etcd_ha_drift.trusted(stage)}" if exchanged else ""
+        self.proxy_trust |= dict.fromkeys(proxies, trust)
         self.taken.append(
             Step(
-                title=f"{self.cluster.name}: configure the balancer {names(proxies)}",
+                title=f"{self.cluster.name}: configure the balancer {names(proxies)}{words}",
                 kind="state",
                 targets=tuple(proxies),
                 sls=("etcd_ha",),
-                stage=etcd_ha_drift.handed(self.cluster, Stage(version, self.cluster.scheme)),
+                stage=etcd_ha_drift.handed(self.cluster, stage),
                 why="its configuration differs from the pillar's, or its path to the cluster fails",
             )
         )
@@ -399,7 +561,7 @@ class Convergence:
     # What a member is now, and what a step makes of it
 
     def _now(self, minion: str) -> Stage:
-        return self.applied.get(minion) or etcd_ha_drift.stage(self.cluster, self.observed[minion])
+        return self.applied.get(minion) or etcd_ha_drift.stage(self.cluster, self.observed, minion)
 
     def _present_stage(self, ways: Sequence[str]) -> Stage:
         """What a member joins with: no newer than the others, so that it fits all of them."""
@@ -407,7 +569,9 @@ class Convergence:
         version = min((one.version for one in others), key=etcd_ha_release.parse)
         spoken = {one.transport for one in others}
         plain = not ways and len(spoken) == 1
-        return Stage(version, spoken.pop() if plain else "both")
+        way = spoken.pop() if plain else "both"
+        exchanged = any(one.trust for one in others) and way != "http"
+        return Stage(version, way, etcd_ha_trust.ISSUED if exchanged else etcd_ha_trust.ALONE)
 
     def _first_stage(self) -> Stage | None:
         """The release to lay beside the running one before the first step."""
@@ -442,7 +606,11 @@ class Convergence:
             )
 
     def _take(self, minion: str, stage: Stage) -> None:
-        self.taken.append(self._configure(minion, stage))
+        self._enter(minion, stage, self._configure(minion, stage))
+
+    def _enter(self, minion: str, stage: Stage, step: Step) -> None:
+        """Enter a member's step, and what it makes of the cluster."""
+        self.taken.append(step)
         if minion == self.leader:
             self.leader = self._successor(minion) or minion
         self.applied[minion] = stage
@@ -464,10 +632,20 @@ class Convergence:
         able = [m for m, one in self.ids.items() if one in fit and m != minion]
         return min(able, key=lambda m: m not in self.applied, default="")
 
+    def _next_leader(self, minion: str) -> str:
+        """Who leads after this member's restart; empty where it does not lead."""
+        return self._successor(minion) if minion == self.leader else ""
+
+    def _away(self, successor: str) -> str:
+        return f"move leadership to {self.members[successor].name}, " if successor else ""
+
+    def _role(self, minion: str) -> str:
+        down = " (clients wait meanwhile)" if len(self.membership.voters) < 3 else ""
+        return f"({'leader' if minion == self.leader else 'follower'}){down}"
+
     def _configure(self, minion: str, stage: Stage) -> Step:
         member, host = self.members[minion], self.observed[minion]
-        leads = minion == self.leader
-        successor = self._successor(minion) if leads else ""
+        successor = self._next_leader(minion)
         disruptive = host.active or minion in self.applied
         return Step(
             title=f"{self.cluster.name}: {member.name}: {self._words(minion, stage, successor)}",
@@ -477,16 +655,21 @@ class Convergence:
             action="restart",
             stage=etcd_ha_drift.handed(self.cluster, stage),
             successor=self.members[successor].name if successor else "",
-            why=etcd_ha_drift.why(self.cluster, host),
+            why=self._why(minion, stage),
             disruptive=disruptive,
         )
+
+    def _why(self, minion: str, stage: Stage) -> str:
+        if self._now(minion).trust == stage.trust:
+            return etcd_ha_drift.why(self.cluster, self.observed[minion])
+        if stage.trust == etcd_ha_trust.ALONE:
+            return "all bear certificates of the new CA by now"
+        return "another CA signs from now on; certificates of both are trusted at first"
 
     def _words(self, minion: str, stage: Stage, successor: str) -> str:
         """What happens to a member, as its step's title says it."""
         host, now, fresh = self.observed[minion], self._now(minion), minion not in self.applied
-        away = f"move leadership to {self.members[successor].name}, " if successor else ""
-        down = " (clients wait meanwhile)" if len(self.membership.voters) < 3 else ""
-        role = f"({'leader' if minion == self.leader else 'follower'}){down}"
+        away, role = self._away(successor), self._role(minion)
         changes = (
             etcd_ha_drift.changes(self.cluster, self.members[minion], host, stage) if fresh else {}
         )
@@ -500,6 +683,8 @@ class Convergence:
         if now.transport != stage.transport:
             ways = f"{etcd_ha_drift.spoken(now)} -> {etcd_ha_drift.spoken(stage)}"
             return f"{away}speak {ways}, restart {role}, then wait"
+        if now.trust != stage.trust:
+            return f"{away}{etcd_ha_drift.trusted(stage)}, restart {role}, then wait"
         if changes:
             return f"{away}apply {etcd_ha_drift.told(changes)}, restart {role}, then wait"
         if not host.healthy:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import etcd_ha_environment
 import etcd_ha_stages
+import etcd_ha_trust
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
 from etcd_ha_topology import Cluster, Member
@@ -15,10 +16,14 @@ def release(cluster: Cluster, host: Observed) -> str:
     return host.version or host.installed or cluster.version
 
 
-def stage(cluster: Cluster, host: Observed) -> Stage:
+def stage(cluster: Cluster, observed: Mapping[str, Observed], minion: str) -> Stage:
     """What a member runs, or would run if it were started as it is."""
+    host = observed[minion]
     way = etcd_ha_stages.transport(host.running) or cluster.scheme
-    return Stage(release(cluster, host), way)
+    if not cluster.tls or way == "http":
+        return Stage(release(cluster, host), way)
+    authority = etcd_ha_trust.authority(cluster, observed, minion)
+    return Stage(release(cluster, host), way, etcd_ha_trust.phase(host.trust, authority))
 
 
 def handed(cluster: Cluster, stage: Stage) -> Mapping[str, str]:
@@ -67,7 +72,11 @@ def stale_authority(cluster: Cluster, observed: Mapping[str, Observed], wanted: 
     if minion is None:
         return False
     known = wanted.policies.get(minion, "")
-    return bool(stale(cluster, [minion], observed, wanted)) or observed[minion].policies != known
+    return (
+        bool(stale(cluster, [minion], observed, wanted))
+        or observed[minion].policies != known
+        or etcd_ha_trust.is_to_be_made(cluster, observed)
+    )
 
 
 def prepared(
@@ -91,6 +100,15 @@ def told(changes: Mapping[str, Mapping[str, str]]) -> str:
         f"{variable} {change['old'] or 'unset'} -> {change['new'] or 'unset'}"
         for variable, change in changes.items()
     )
+
+
+def trusted(stage: Stage) -> str:
+    """What a change to this phase of another CA means for a member."""
+    return {
+        etcd_ha_trust.BOTH: "trust the new CA beside the old one",
+        etcd_ha_trust.ISSUED: "take certificates from the new CA",
+        etcd_ha_trust.ALONE: "trust the new CA alone",
+    }.get(stage.trust, "")
 
 
 def spoken(stage: Stage) -> str:

@@ -32,8 +32,8 @@ def describe(
     ``step`` is what the orchestrate hands over: ``action``, ``successor``, ``endpoints``, and the
     ``stage`` where a member shall not be as the pillar says yet.
 
-    Returns ``{minion, action, successor, endpoints, clusters, entries, hostname, member, balancer,
-    authorities, firewall}``;
+    Returns ``{minion, action, successor, endpoints, trust, restart_before, former, clusters,
+    entries, hostname, member, balancer, authorities, firewall}``;
     ``member`` and ``balancer`` are None where the minion is none.
     """
     clusters = [cluster for cluster in clusters if minion in cluster.hosts]
@@ -58,6 +58,9 @@ def describe(
         "action": action if action in ACTIONS else "none",
         "successor": step.get("successor", ""),
         "endpoints": step.get("endpoints", ""),
+        "trust": stage.get("trust", ""),
+        "restart_before": step.get("restart_before", 0),
+        "former": {cluster.name: cluster.former for cluster in clusters if cluster.former},
         "clusters": [cluster.name for cluster in clusters],
         "entries": _entries(serving) if serving else [],
         "hostname": _hostname(serving, minion),
@@ -99,9 +102,13 @@ def os_file(os: str, os_family: str) -> str:
     )
 
 
+# What a step says, or what was: a host is none of it.
+_PASSING = ("action", "successor", "endpoints", "trust", "restart_before", "former")
+
+
 def digest(host: Mapping[str, Any], source: str) -> str:
     """One hash of all that a host should be; ``source`` is the hash of the formula's states."""
-    wanted = {key: host[key] for key in host if key not in ("action", "successor", "endpoints")}
+    wanted = {key: host[key] for key in host if key not in _PASSING}
     text = json.dumps([wanted, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -127,8 +134,7 @@ def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict
     result: dict[str, Any] = {"digest": digest, "files": dict(files)}
     if member:
         result["member"] = {
-            key: member[key]
-            for key in ("cluster", "name", "unit", "data_dir", "config_dir", "trust")
+            key: member[key] for key in ("cluster", "name", "unit", "data_dir", "config_dir", "ca")
         }
     if balancer:
         pki = balancer["pki"]
@@ -255,7 +261,7 @@ def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) 
         "wal_dir": settings["wal_dir"],
         "config_dir": settings["config_dir"],
         "install": _install(cluster, member, arch),
-        "trust": cluster.trust,
+        "ca": cluster.authority,
         "environment": environment,
         "environment_text": etcd_ha_environment.file_text(environment),
         "client_text": etcd_ha_environment.file_text(
@@ -374,7 +380,7 @@ def _authority(cluster: Cluster) -> dict[str, Any]:
     return {
         "cluster": cluster.name,
         "dir": etcd_ha_certificates.authority_dir(cluster),
-        "common_name": etcd_ha_certificates.authority_name(cluster),
+        "common_name": tls["ca"]["common_name"],
         "organization": tls["ca"]["organization"],
         "algo": tls["algo"],
         "keysize": tls["keysize"],

@@ -1,9 +1,11 @@
 """Reading what a machine really has: its unit, its running etcd, its files."""
 
+import contextlib
 import hashlib
 import http.client
 import json
 import os
+import socket
 import ssl
 import subprocess
 from collections.abc import Mapping
@@ -46,12 +48,17 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(path: str, value: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step, readable by root alone, so that no half file is ever read."""
+    """Write a JSON file, readable by root alone."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", 0o600)
+
+
+def write_text(path: str, text: str, mode: int) -> None:
+    """Write a file in one step, so that no half file is ever read; it belongs to the caller."""
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     temporary = f"{path}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -107,20 +114,41 @@ def process_program(pid: int) -> str:
         return ""
 
 
+# Read at the start alone; certificates and keys are read at every handshake
+# (client/pkg/transport/listener.go of etcd).
+READ_ONCE = ("ETCD_TRUSTED_CA_FILE", "ETCD_PEER_TRUSTED_CA_FILE")
+
+
 def pending(unit: Mapping[str, Any], program: str) -> list[str]:
-    """What is on disk but not yet in the running process: ``unit``, ``program``."""
+    """What is on disk but not yet in the running process: ``unit``, ``program``, ``trust``."""
     if not unit["pid"]:
         return []
     reasons = []
-    try:
-        written = int(os.stat(unit["path"]).st_mtime) if unit["path"] else 0
-    except OSError:
-        written = 0
-    if unit["stale"] or written > unit["started"]:
+    if unit["stale"] or _written(unit["path"]) > unit["started"]:
         reasons.append("unit")
     if program and os.path.realpath(program) != process_program(unit["pid"]):
         reasons.append("program")
+    environment = process_environment(unit["pid"])
+    if any(_written(environment.get(one, "")) > unit["started"] for one in READ_ONCE):
+        reasons.append("trust")
     return reasons
+
+
+def _written(path: str) -> int:
+    """When a file was written (seconds since 1970), 0 where there is none."""
+    try:
+        return int(os.stat(path).st_mtime) if path else 0
+    except OSError:
+        return 0
+
+
+def read_text(path: str) -> str:
+    """A file's text, empty where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def changed_files(files: Mapping[str, str]) -> list[str]:
@@ -172,6 +200,25 @@ def _connection(
     if certificate:
         context.load_cert_chain(certificate, key)
     return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def shake_hands(url: str, ca: str, pair: tuple[str, str], timeout: float = 5.0) -> None:
+    """A TLS handshake that trusts this CA (PEM text) alone; raises OSError where it fails.
+
+    ``pair`` are the files of this client's own certificate and key.
+    """
+    parts = urlsplit(url)
+    context = ssl.create_default_context(cadata=ca)
+    context.load_cert_chain(*pair)
+    address = parts.hostname or "", parts.port or 443
+    with (
+        socket.create_connection(address, timeout) as plain,
+        context.wrap_socket(plain, server_hostname=address[0]) as connection,
+    ):
+        # In TLS 1.3 the server looks at our certificate after the client has done its part.
+        connection.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            connection.recv(1)
 
 
 def get(

@@ -4,6 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from etcd_ha_pem import Bundle
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a host makes of TLS: the CA certificates that it trusts, and who signed its own.
+
+    All are hashes, as etcd_ha_pem makes them.
+    """
+
+    certificates: frozenset[str] = frozenset()
+    signers: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any] | None) -> "Trust | None":
+        """Read a mapping of the facts; None where the host has no certificates."""
+        if not found:
+            return None
+        return cls(frozenset(found["certificates"]), frozenset(found["signers"]))
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -30,7 +50,12 @@ class Observed:
     members: tuple[Mapping[str, Any], ...] = ()
     balancer_healthy: bool = False
     policies: str = ""
-    trust: str = ""
+    # The CA minion, or the source, of the certificates that the last converge left here.
+    ca: str = ""
+    trust: Trust | None = None
+    balancer_trust: Trust | None = None
+    # The CA certificates that were asked for: path -> what the file holds.
+    authorities: Mapping[str, Bundle] = field(default_factory=dict)
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Observed":
@@ -58,7 +83,15 @@ class Observed:
             members=tuple(etcd.get("members", ())),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
             policies=str(facts.get("policies", "")),
-            trust=str(facts.get("trust", "")),
+            ca=str(facts.get("ca", "")),
+            trust=Trust.of(etcd.get("trust")),
+            balancer_trust=Trust.of((facts.get("balancer") or {}).get("trust")),
+            authorities={
+                path: Bundle(
+                    frozenset(one["certificates"]), frozenset(one["authorities"]), one["days_left"]
+                )
+                for path, one in (facts.get("authorities") or {}).items()
+            },
         )
 
 

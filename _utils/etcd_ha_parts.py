@@ -30,12 +30,44 @@ def verify(cluster: Cluster) -> Step:
     )
 
 
+def snapshot(cluster: Cluster, minion: str, before: str) -> Step:
+    return Step(
+        title=f"{cluster.name}: take a snapshot and verify it",
+        kind="function",
+        targets=(minion,),
+        function="etcd_ha_member.snapshot",
+        arguments={"cluster": cluster.name, "name": f"before-{before}"},
+        why=f"before the {before}",
+    )
+
+
+def forget(cluster: Cluster) -> Step:
+    return Step(
+        title=f"{cluster.name}: forget on the master that it ever was",
+        kind="forget",
+        targets=(),
+        why="take it out of the pillar now: otherwise the next converge begins a new, empty one",
+    )
+
+
 def again(cluster: Cluster) -> Step:
     return Step(
         title=f"{cluster.name}: plan again for what is left",
         kind="again",
         targets=(),
         why="only a cluster that answers can tell who its members are",
+    )
+
+
+def kept_data(cluster: Cluster) -> str:
+    """What becomes of the data of members that leave, as a reason says it."""
+    return "purge is set" if cluster.settings["purge"] else "nothing is deleted"
+
+
+def not_in_sync(cluster: Cluster, what: str) -> str:
+    return (
+        f"{cluster.name} is not as the pillar says, and only a cluster that is can be {what}. Run "
+        f'salt-run state.orchestrate etcd_ha.orch pillar=\'{{"cluster": "{cluster.name}"}}\' first'
     )
 
 

@@ -1,7 +1,8 @@
 """From what should be and what is, to the steps between them, or a refusal with its reason.
 
-Here: whether a cluster may be planned at all, its bootstrap, and the way back to a quorum. What is
-done with a cluster that answers is in etcd_ha_convergence. No I/O, no Salt.
+Here: whether a cluster may be planned at all, its bootstrap, the way back to a quorum, and what is
+done once because somebody asked for it (COMMANDS). What is done with a cluster that answers is in
+etcd_ha_convergence. No I/O, no Salt.
 """
 
 import dataclasses
@@ -12,21 +13,43 @@ import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
 import etcd_ha_stages
+import etcd_ha_trust
 from etcd_ha_convergence import Convergence
 from etcd_ha_membership import quorum
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Plan, Refused, Step, names
 from etcd_ha_topology import Cluster
 
+# What can be asked for: the pillar's state, a restart of every member, a new CA, an end.
+COMMANDS = ("converge", "restart", "rotate_ca", "remove_cluster")
 
-def plan(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> Plan:
-    """The steps that make the cluster as wanted, each safe at the moment it is taken."""
+
+def plan(
+    cluster: Cluster,
+    observed: Mapping[str, Observed],
+    wanted: Wanted,
+    command: str = "converge",
+    now: int = 0,
+) -> Plan:
+    """The steps that make the cluster as wanted, each safe at the moment it is taken.
+
+    ``now`` (seconds since 1970) is for ``restart``: whoever began later has been restarted.
+    """
     summary = summarize(cluster, observed)
+    notes = etcd_ha_trust.notes(cluster, observed)
     try:
-        steps = _steps(cluster, observed, wanted)
+        if command == "restart":
+            steps = _answering(cluster, observed, wanted, "restarted").restarts(now)
+        elif command == "rotate_ca":
+            steps = _rotate(cluster, observed, wanted)
+            notes = etcd_ha_trust.notes(cluster, _without_authority(cluster, observed))
+        elif command == "remove_cluster":
+            steps = _remove(cluster, observed)
+        else:
+            steps = _steps(cluster, observed, wanted)
     except Refused as why:
         return Plan(cluster.name, summary, refusal=str(why))
-    return Plan(cluster.name, summary, _distinct(steps))
+    return Plan(cluster.name, summary, _distinct(steps), warnings=notes)
 
 
 def _distinct(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -65,6 +88,86 @@ def _steps(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -
     return Convergence(cluster, observed, wanted, listed).steps()
 
 
+# What is asked for once
+
+
+def _answering(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, what: str
+) -> Convergence:
+    """A cluster that runs with a quorum, to be worked on."""
+    _refuse_foreign(cluster, observed)
+    _refuse_silent(cluster, observed)
+    listed = etcd_ha_membership.live(cluster, observed)
+    if not listed:
+        raise Refused(etcd_ha_parts.not_in_sync(cluster, what))
+    return Convergence(cluster, observed, wanted, listed)
+
+
+def _rotate(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
+    """A new CA in the place of the present one, then what any other CA is followed by."""
+    minion = cluster.ca_minion
+    if minion is None:
+        raise Refused(
+            f"the certificates of {cluster.name} are not signed by a CA of this formula. Put the "
+            "new CA and its certificates where tls:files says, and run etcd_ha.orch"
+        )
+    present = _answering(cluster, observed, wanted, "given another CA")
+    folder, lost = etcd_ha_certificates.authority_dir(cluster), _has_lost(cluster, observed)
+    if not lost and (present.steps() or etcd_ha_trust.under_way(cluster, observed)):
+        raise Refused(etcd_ha_parts.not_in_sync(cluster, "given another CA"))
+    begun = _without_authority(cluster, observed)
+    after = _answering(cluster, begun, wanted, "given another CA").steps()
+    if lost:
+        return after
+    aside = Step(
+        title=f"{cluster.name}: put the key of the CA on {minion} aside",
+        kind="function",
+        targets=(minion,),
+        function="etcd_ha_ca.set_aside",
+        arguments={"directory": folder},
+        why="the next step makes a new one; all trust the present one until the end",
+    )
+    return [aside, *after]
+
+
+def _without_authority(
+    cluster: Cluster, observed: Mapping[str, Observed]
+) -> Mapping[str, Observed]:
+    """The hosts as they will tell once the CA is put aside."""
+    minion = str(cluster.ca_minion)
+    begun = dataclasses.replace(observed[minion], authorities={}, changed_files=(), digest="")
+    return {**observed, minion: begun}
+
+
+def _remove(cluster: Cluster, observed: Mapping[str, Observed]) -> list[Step]:
+    """Stop all that the cluster is; its data stays on its hosts, set aside."""
+    _refuse_foreign(cluster, observed)
+    _refuse_silent(cluster, observed)
+    steps = []
+    healthy = [m.minion for m in cluster.members if observed[m.minion].healthy]
+    if healthy:
+        steps.append(etcd_ha_parts.snapshot(cluster, healthy[-1], "removal"))
+    balancers = [b.minion for b in cluster.balancers if cluster.member(b.minion) is None]
+    for hosts in (balancers, [member.minion for member in cluster.members]):
+        if hosts:
+            steps.append(
+                Step(
+                    title=f"{cluster.name}: stop {names(hosts)} for good",
+                    kind="function",
+                    targets=tuple(hosts),
+                    function="etcd_ha_member.retire",
+                    arguments={
+                        "cluster": cluster.name,
+                        "purge": cluster.settings["purge"],
+                        "whole": True,
+                    },
+                    why=f"the whole cluster is to go; {etcd_ha_parts.kept_data(cluster)}",
+                    disruptive=True,
+                )
+            )
+    return [*steps, etcd_ha_parts.forget(cluster)]
+
+
 def _was_bootstrapped(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
     hosts = [observed[m.minion] for m in cluster.members if m.minion in observed]
     return wanted.recorded or any(
@@ -79,10 +182,12 @@ def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
     hosts = {m.minion: observed[m.minion] for m in cluster.members if m.minion in observed}
     for minion, host in hosts.items():
         owner = host.record.get("cluster", cluster.name)
-        if owner != cluster.name:
+        if owner not in (cluster.name, cluster.former):
             raise Refused(
                 f"{minion} holds a member of the cluster {owner}, not of {cluster.name}. It is not "
-                f"touched; take it out of {owner} first, or correct the pillar"
+                f"touched; take it out of {owner} first, or correct the pillar. If it is the same "
+                f"cluster under a new name, set etcd_ha:clusters:{cluster.name}:renamed_from: "
+                f"{owner}"
             )
     ids = {host.cluster_id: minion for minion, host in hosts.items() if host.cluster_id}
     if len(ids) > 1:
@@ -104,13 +209,36 @@ def _refuse_lost_authority(cluster: Cluster, observed: Mapping[str, Observed]) -
     minion = cluster.ca_minion
     if minion is None:
         return
-    folder, changed = etcd_ha_certificates.authority_dir(cluster), observed[minion].changed_files
-    if f"{folder}/ca.key" in changed and f"{folder}/ca.crt" not in changed:
+    changed = observed[minion].changed_files
+    for folder in etcd_ha_certificates.authority_dirs(cluster):
+        if f"{folder}/ca.key" in changed and f"{folder}/ca.crt" not in changed:
+            raise Refused(
+                f"{folder}/ca.key on {minion} is missing or another one than before, but its "
+                "certificate is there. No new key is made, since it would make every certificate "
+                "of this CA worthless: put the key back from a backup"
+            )
+    if _has_lost(cluster, observed):
         raise Refused(
-            f"{folder}/ca.key on {minion} is missing or another one than before, but its "
-            "certificate is there. No new key is made, since it would make every certificate of "
-            "this CA worthless: put the key back from a backup"
+            f"the CA of {cluster.name} is gone from {minion}. Put "
+            f"{etcd_ha_certificates.authority_dir(cluster)} back from a backup, or have a new CA "
+            f"made and all certificates exchanged: salt-run state.orchestrate "
+            f'etcd_ha.orch.rotate_ca pillar=\'{{"cluster": "{cluster.name}"}}\''
         )
+
+
+def _has_lost(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
+    """Whether the CA that the members' certificates are from is not there any more.
+
+    One that was put aside is not in the memory of its host's last converge (etcd_ha_ca.set_aside).
+    """
+    minion = cluster.ca_minion
+    if minion is None or any(
+        path in observed[minion].authorities for path in etcd_ha_trust.authority_files(cluster)
+    ):
+        return False
+    in_use = any(observed[m.minion].ca == minion for m in cluster.members if m.minion in observed)
+    known = set(etcd_ha_trust.authority_files(cluster)) & set(observed[minion].changed_files)
+    return in_use and (bool(known) or not observed[minion].digest)
 
 
 def _refuse_strange_data(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
@@ -175,14 +303,14 @@ def _regain_quorum(
     stopped = [minion for minion in holding if not observed[minion].active]
     if not stopped:
         raise Refused(etcd_ha_parts.no_quorum(cluster, holding))
-    stages = {etcd_ha_drift.stage(cluster, observed[minion]) for minion in stopped}
+    stages = {etcd_ha_drift.stage(cluster, observed, minion) for minion in stopped}
     steps = [
         etcd_ha_parts.prepare(
             cluster, etcd_ha_drift.prepared(cluster, observed, wanted, stopped), None
         )
     ]
     for stage in sorted(stages, key=str):
-        targets = [m for m in stopped if etcd_ha_drift.stage(cluster, observed[m]) == stage]
+        targets = [m for m in stopped if etcd_ha_drift.stage(cluster, observed, m) == stage]
         why = "all members hold data and none runs" if stopped == members else "no quorum runs"
         steps.append(
             Step(

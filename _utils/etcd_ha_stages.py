@@ -1,7 +1,7 @@
-"""The stages between a running member and the pillar's: release lines and transports.
+"""The stages between a running member and the pillar's: release lines, transports, and CAs.
 
-A member's stage is the release that it runs and the transport that it speaks. Each pass brings
-every member to the next stage before any goes further.
+A member's stage is the release that it runs, the transport that it speaks, and how far it is with
+another CA. Each pass brings every member to the next stage before any goes further.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,10 +25,13 @@ class Stage:
 
     version: str
     transport: str
+    # How far it is with another CA: a phase of etcd_ha_trust; empty for the pillar's CA alone.
+    trust: str = ""
 
     def pillar(self) -> dict[str, str]:
         """The form in which a step hands it to the states."""
-        return {"version": self.version, "transport": self.transport}
+        found = {"version": self.version, "transport": self.transport}
+        return {**found, "trust": self.trust} if self.trust else found
 
 
 def final(cluster: Cluster) -> Stage:

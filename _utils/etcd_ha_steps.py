@@ -10,8 +10,8 @@ class Step:
     """One Salt state of the orchestrate: what, where, and why.
 
     ``kind`` is ``state`` (``sls`` on the targets) or ``function`` (``function`` with
-    ``arguments``), ``verify``, or ``again``. ``action``, ``stage``, ``successor`` and
-    ``endpoints`` reach the states as the pillar ``etcd_ha_step``.
+    ``arguments``), ``verify``, ``forget`` or ``again``. ``action``, ``stage``, ``successor``,
+    ``endpoints`` and ``restart_before`` reach the states as the pillar ``etcd_ha_step``.
     """
 
     title: str
@@ -22,6 +22,7 @@ class Step:
     stage: Mapping[str, str] = field(default_factory=dict)
     successor: str = ""
     endpoints: str = ""
+    restart_before: int = 0
     function: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""

@@ -28,6 +28,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "tls:source": ("salt", "files", "pillar"),
     "tls:algo": ("ec", "rsa"),
     "tls:minimum_version": ("TLS1.2", "TLS1.3"),
+    "tls:ca:change": ("whole", "issue", "trust"),
     "balancer:kind": ("haproxy", "nginx"),
     "firewall:kind": ("auto", "nftables", "firewalld", "ufw"),
 }
@@ -51,6 +52,7 @@ _BOOLEANS = (
     "host:hosts_file",
     "host:hostname",
     "remove_unknown",
+    "purge",
 )
 _PATHS = ("data_dir", "wal_dir", "config_dir", "install:dir", "install:bin_dir", "tls:ca:dir")
 _USERS = ("user", "group")
@@ -68,7 +70,7 @@ _OPTIONAL = frozenset(
 _CERTIFICATES = ("ca", "server", "peer", "client")
 _PARTS = ("certificate", "key")
 _MEMBER_ONLY = ("address", "name")
-_CLUSTER_ONLY = ("members", "load_balancers", "token")
+_CLUSTER_ONLY = ("members", "load_balancers", "token", "renamed_from")
 # Where one cluster's hosts must agree: these may not be set for a single member.
 _CLUSTER_WIDE = (
     "version",
@@ -78,6 +80,7 @@ _CLUSTER_WIDE = (
     "host",
     "start_timeout",
     "remove_unknown",
+    "purge",
     "upgrade",
 )
 
@@ -125,6 +128,8 @@ class Cluster:
     members: tuple[Member, ...]
     balancers: tuple[Balancer, ...]
     settings: Settings = field(compare=False, repr=False, default_factory=dict)
+    # The name that the cluster had before, while it is being renamed.
+    former: str = ""
 
     @property
     def tls(self) -> bool:
@@ -144,8 +149,8 @@ class Cluster:
         return None
 
     @property
-    def trust(self) -> str:
-        """Whose certificates the members trust: a CA minion, or the user's own; empty without."""
+    def authority(self) -> str:
+        """Who signs the members' certificates: a CA minion, or the user; empty without TLS."""
         if not self.tls:
             return ""
         return self.ca_minion or str(self.settings["tls"]["source"])
@@ -225,6 +230,12 @@ def read(
         if cluster is not None:
             clusters[cluster.name] = cluster
     faults += _shared_hosts(clusters.values())
+    faults += [
+        f"etcd_ha:clusters:{one.name}:renamed_from is {one.former!r}, which the pillar has as a "
+        "cluster of its own; a cluster is moved to its new name, not copied"
+        for one in clusters.values()
+        if one.former in clusters_pillar
+    ]
     if faults:
         raise PillarError(faults)
     return clusters
@@ -266,6 +277,9 @@ def _cluster(
     token = wanted.get("token", name)
     if not isinstance(token, str) or not _NAME.fullmatch(token):
         faults.append(f"{key}:token is {token!r}; use letters, digits, '.', '_' and '-'")
+    former = wanted.get("renamed_from") or ""
+    if not isinstance(former, str) or (former and not _NAME.fullmatch(former)):
+        faults.append(f"{key}:renamed_from is {former!r}; give the name that the cluster had")
     faults += _hosts_faults(wanted, key)
     if faults:
         return None, faults
@@ -276,7 +290,7 @@ def _cluster(
         for minion, data in (wanted.get("load_balancers") or {}).items()
     )
     version = str(etcd_ha_release.parse(settings["version"]))
-    cluster = Cluster(name, version, token, members, balancers, settings)
+    cluster = Cluster(name, version, token, members, balancers, settings, former)
     if not faults:
         faults += _relations(cluster, key)
     return (None if faults else cluster), faults

@@ -2,6 +2,17 @@
 {%- set host = salt["etcd_ha.host"]() %}
 {%- for ca in host.authorities %}
 {%- set key, certificate = ca.dir ~ "/ca.key", ca.dir ~ "/ca.crt" %}
+{%- set dirs = [ca.dir] %}
+{%- if ca.cluster in host.former %}
+{%- set former = salt["file.dirname"](ca.dir) ~ "/" ~ host.former[ca.cluster] %}
+{%- do dirs.append(former) %}
+"{{ ca.cluster }}: the CA lies under the cluster's new name":
+  etcd_ha.renamed:
+    - old: {{ former }}
+    - new: {{ ca.dir }}
+    - require_in:
+      - file: "{{ ca.cluster }}: {{ ca.dir }} is root's alone"
+{% endif %}
 {%- for folder in (ca.dir, ca.dir ~ "/issued") %}
 "{{ ca.cluster }}: {{ folder }} is root's alone":
   file.directory:
@@ -48,7 +59,7 @@
   x509.certificate_managed:
     - name: {{ certificate }}
     - signing_private_key: {{ key }}
-    - CN: {{ ca.common_name | json }}
+    - CN: {{ salt["etcd_ha_ca.common_name"](ca.cluster, dirs, ca.common_name) | json }}
 {%- if ca.organization %}
     - O: {{ ca.organization | json }}
 {%- endif %}

@@ -8,6 +8,7 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
     - context:
         balancer: {{ balancer | json }}
         os: {{ os.haproxy | json }}
+        trust: {{ host.trust | json }}
     - user: root
     - group: root
     - mode: "0644"

@@ -13,3 +13,13 @@ include:
   - etcd_ha.firewall
   - etcd_ha.balancer.package
   - etcd_ha.balancer.{{ host.balancer.kind }}
+{%- set balancer = host.balancer %}
+{%- if balancer.pki and balancer.cluster in host.former %}
+{%- set former = salt["file.dirname"](balancer.pki.dir) ~ "/" ~ host.former[balancer.cluster] %}
+
+{{ former }} is no longer needed:
+  file.absent:
+    - name: {{ former }}
+    - require:
+      - sls: etcd_ha.balancer.{{ balancer.kind }}
+{%- endif %}

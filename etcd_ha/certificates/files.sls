@@ -3,34 +3,24 @@
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 {%- set pki = part.pki %}
 "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
-  file.managed:
-    - name: {{ pki.ca_certificate }}
+  etcd_ha_ca.trusted:
+    - path: {{ pki.ca_certificate }}
+    - phase: {{ host.trust | json }}
     - source: {{ pki.files.ca.certificate }}
-    - mode: "0644"
-    - user: root
-    - group: root
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
-{% for leaf in pki.leaves %}
-"{{ part.cluster }}: the {{ leaf.purpose }} certificate is the one at {{ pki.files[leaf.purpose].certificate }}":
-  file.managed:
-    - name: {{ leaf.certificate }}
-    - source: {{ pki.files[leaf.purpose].certificate }}
-    - mode: "0644"
-    - user: root
-    - group: root
-    - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
-
-"{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate can be read by {{ leaf.owner }} alone":
-  file.managed:
-    - name: {{ leaf.key }}
-    - source: {{ pki.files[leaf.purpose].key }}
-    - show_changes: false
-    - mode: "0400"
+{#- While all only learn to trust another CA, certificates stay as they are. #}
+{%- set leaves = [] if host.trust == "both" else pki.leaves %}
+{% for leaf in leaves %}
+"{{ part.cluster }}: the {{ leaf.purpose }} certificate is in use, its key {{ leaf.owner }}'s alone to read":
+  etcd_ha.pair_in_use:
+    - certificate: {{ leaf.certificate }}
+    - key: {{ leaf.key }}
+    - new_certificate: {{ pki.files[leaf.purpose].certificate }}
+    - new_key: {{ pki.files[leaf.purpose].key }}
     - user: {{ leaf.owner }}
     - group: {{ leaf.group }}
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
 {% endfor %}
 {%- endfor %}

@@ -7,36 +7,60 @@
 {%- endmacro %}
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 {%- set pki = part.pki %}
-"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
-  file.managed:
-    - name: {{ pki.ca_certificate }}
-    - contents_pillar: {{ pillar_key(part.cluster, "ca", "certificate") }}
-    - mode: "0644"
+{%- set next = pki.dir ~ "/next" %}
+"{{ part.cluster }}: {{ next }} is root's alone":
+  file.directory:
+    - name: {{ next }}
     - user: root
     - group: root
+    - mode: "0700"
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
-{% for leaf in pki.leaves %}
+
+"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
+  etcd_ha_ca.trusted:
+    - path: {{ pki.ca_certificate }}
+    - phase: {{ host.trust | json }}
+    - pillar: {{ pillar_key(part.cluster, "ca", "certificate") }}
+    - require:
+      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+{#- While all only learn to trust another CA, certificates stay as they are. #}
+{%- set leaves = [] if host.trust == "both" else pki.leaves %}
+{% for leaf in leaves %}
 {%- set name = pki.files[leaf.purpose].name %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is the pillar's":
   file.managed:
-    - name: {{ leaf.certificate }}
+    - name: {{ next }}/{{ leaf.purpose }}.crt
     - contents_pillar: {{ pillar_key(part.cluster, name, "certificate") }}
     - mode: "0644"
     - user: root
     - group: root
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
 
-"{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate can be read by {{ leaf.owner }} alone":
+"{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is the pillar's":
   file.managed:
-    - name: {{ leaf.key }}
+    - name: {{ next }}/{{ leaf.purpose }}.key
     - contents_pillar: {{ pillar_key(part.cluster, name, "key") }}
     - show_changes: false
     - mode: "0400"
+    - user: root
+    - group: root
+    - require:
+      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+
+"{{ part.cluster }}: the {{ leaf.purpose }} certificate is in use, its key {{ leaf.owner }}'s alone to read":
+  etcd_ha.pair_in_use:
+    - certificate: {{ leaf.certificate }}
+    - key: {{ leaf.key }}
+    - new_certificate: {{ next }}/{{ leaf.purpose }}.crt
+    - new_key: {{ next }}/{{ leaf.purpose }}.key
     - user: {{ leaf.owner }}
     - group: {{ leaf.group }}
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is the pillar's"
+      - file: "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is the pillar's"
 {% endfor %}
 {%- endfor %}

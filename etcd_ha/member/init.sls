@@ -27,6 +27,15 @@ etcd {{ member.version }} is the release in use:
     - require:
       - sls: etcd_ha.install
 {%- endif %}
+{%- if member.cluster in host.former %}
+
+"{{ member.cluster }}: the record of {{ host.former[member.cluster] }} is the cluster's":
+  etcd_ha.renamed:
+    - old: {{ salt["file.dirname"](member.record) }}/{{ host.former[member.cluster] }}.json
+    - new: {{ member.record }}
+    - require_in:
+      - etcd_ha: "{{ member.cluster }}: {{ member.name }} runs and is healthy"
+{%- endif %}
 
 "{{ member.cluster }}: {{ member.name }} runs and is healthy":
   etcd_ha.running:
@@ -39,6 +48,7 @@ etcd {{ member.version }} is the release in use:
     - release: {{ member.version | json }}
     - successor: {{ host.successor | json }}
     - endpoints: {{ host.endpoints | json }}
+    - restart_before: {{ host.restart_before }}
     - start_timeout: {{ member.start_timeout }}
 {%- if install.method == "package" %}
     - version: {{ member.version | json }}

@@ -20,6 +20,15 @@ the tools of the system's trust store are installed:
     - require:
       - pkg: the tools of the system's trust store are installed
       - id: "{{ part.cluster }}: {{ part.pki.ca_certificate }} is the CA's certificate"
+{%- if part.cluster in host.former %}
+{%- set former = os.trust.dir ~ "/etcd_ha_" ~ host.former[part.cluster] ~ ".crt" %}
+
+"{{ part.cluster }}: {{ former }} is no anchor any more":
+  file.absent:
+    - name: {{ former }}
+    - require_in:
+      - cmd: "{{ part.cluster }}: the system's trust store is made anew"
+{%- endif %}
 
 "{{ part.cluster }}: the system's trust store is made anew":
   cmd.run:

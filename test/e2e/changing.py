@@ -125,8 +125,12 @@ class Ground:
     def change(self, hosts, name, schemes=("https",), longest=LONGEST_GAP, **settings):
         """Change the pillar and converge, with clients meanwhile; the orchestrate's states."""
         self.ask_for(hosts, **settings)
+        return self.run(hosts, name, schemes, longest)
+
+    def run(self, hosts, name, schemes=("https",), longest=LONGEST_GAP, command=""):
+        """Converge, or run a command, with clients meanwhile; the orchestrate's states."""
         with Load(self.lab, f"/{name}/", schemes) as load:
-            run = self.lab.orch()
+            run = self.lab.orch(command=command)
         for step in run.states:
             print(f"    {step}")
         run.ok()

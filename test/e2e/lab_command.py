@@ -192,9 +192,11 @@ class Lab:
     def salt_run(self, *argv, **more):
         return self.run("salt-run", *argv, **more)
 
-    def orch(self, *argv, timeout=300):
+    def orch(self, *argv, timeout=300, command=""):
+        """The orchestrate, or one of the commands beside it such as ``rotate_ca``."""
+        sls = f"etcd_ha.orch.{command}" if command else "etcd_ha.orch"
         return Orchestrated(
-            self.salt_run("state.orchestrate", "etcd_ha.orch", *argv, "--out=json", timeout=timeout)
+            self.salt_run("state.orchestrate", sls, *argv, "--out=json", timeout=timeout)
         )
 
     def apply(self, target="*", *argv):

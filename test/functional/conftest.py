@@ -62,7 +62,7 @@ def minion_opts(tmp_path_factory):
 def compile_states(minion_opts):
     """Call with a minion id, a pillar and SLS names; see Compiled."""
 
-    def compile_(minion, pillar, *sls, os="Debian", test=False, action="none"):
+    def compile_(minion, pillar, *sls, os="Debian", test=False, action="none", stage=None):
         opts = copy.deepcopy(minion_opts)
         opts["id"] = minion
         opts["grains"] = {
@@ -76,7 +76,8 @@ def compile_states(minion_opts):
             **GRAINS[os],
         }
         opts["test"] = test
-        data = {**copy.deepcopy(pillar), "etcd_ha_step": {"action": action, "source": "0" * 64}}
+        step = {"action": action, "source": "0" * 64, "stage": stage or {}}
+        data = {**copy.deepcopy(pillar), "etcd_ha_step": step}
         state = salt.state.HighState(opts, pillar_override=data, initial_pillar=data)
         try:
             high, errors = state.render_highstate({"base": list(sls or ("etcd_ha",))})

@@ -122,12 +122,10 @@ class Results:
 def host(minion_opts, pillar, tmp_path):
     """A member and its CA on one machine, everything below a temporary directory."""
     extmods = tmp_path / "extmods"
-    for kind in ("states", "utils"):
+    for kind in ("states", "utils", "modules"):
         (extmods / kind).mkdir(parents=True)
         for module in (FORMULA / f"_{kind}").glob("*.py"):
             (extmods / kind / module.name).symlink_to(module)
-    (extmods / "modules").mkdir()
-    (extmods / "modules" / "etcd_ha.py").symlink_to(FORMULA / "_modules" / "etcd_ha.py")
     (extmods / "modules" / "publish.py").write_text(PUBLISH)
     opts = copy.deepcopy(minion_opts)
     opts.update(
@@ -307,3 +305,83 @@ def test_another_minion_is_refused_this_ones_policy(host):
     failed = host.apply(MEMBER, "etcd_ha.certificates").failed()
     assert any("not permitted" in comment for comment in failed.values())
     assert not list(host.pki.glob("*.crt"))
+
+
+# Another CA
+
+
+def another_ca(host):
+    """From now on the CA is another one; the present one's certificate."""
+    old = (host.pki / "ca.crt").read_bytes()
+    for name in ("ca.key", "ca.crt"):
+        (host.root / "ca/main" / name).unlink()
+    assert host.apply(CA, "etcd_ha.authority").failed() == {}
+    return old
+
+
+def in_phase(host, phase):
+    host.pillar["etcd_ha_step"] = {"stage": {"trust": phase}}
+    return host.apply(MEMBER, "etcd_ha.certificates")
+
+
+def trusted(host):
+    return x509.load_pem_x509_certificates((host.pki / "ca.crt").read_bytes())
+
+
+def test_the_phases_of_an_exchange(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    another_ca(host)
+    leaf = host.certificate("server")
+
+    assert in_phase(host, "both").failed() == {}
+    assert len(trusted(host)) == 2 and host.certificate("server") == leaf
+    assert in_phase(host, "both").changed() == set()
+
+    assert in_phase(host, "issued").failed() == {}
+    new, old = trusted(host)
+    for purpose in ("server", "peer", "admin"):
+        host.certificate(purpose).verify_directly_issued_by(new)
+        assert host.pair_fits(purpose)
+    leaf.verify_directly_issued_by(old)
+    assert in_phase(host, "issued").changed() == set()
+
+    assert in_phase(host, "").changed() == {
+        f"main: {host.pki}/ca.crt is the CA's certificate",
+    }
+    assert trusted(host) == [new]
+
+
+def test_a_highstate_leaves_an_exchange_to_the_orchestrate(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    another_ca(host)
+    before = host.snapshot()
+    found = in_phase(host, "kept")
+    assert ["orchestrate" in comment for comment in found.failed().values()] == [True]
+    assert host.snapshot() == before
+    in_phase(host, "both")
+    before = host.snapshot()
+    assert in_phase(host, "both").changed() == set()
+    assert host.snapshot() == before
+
+
+def test_a_highstate_passes_with_a_renewed_ca_certificate(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    before = host.snapshot()
+    (host.root / "ca/main/ca.crt").unlink()
+    host.apply(CA, "etcd_ha.authority")
+    assert in_phase(host, "kept").failed() == {}
+    assert host.snapshot() == before
+
+
+def test_a_renamed_ca_keeps_its_name_and_key(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    kept = (host.root / "ca/main/ca.crt").read_bytes()
+    clusters = host.pillar["etcd_ha"]["clusters"]
+    clusters["prod"] = {**clusters.pop("main"), "renamed_from": "main"}
+    host.pillar["x509_signing_policies"] = policies(host.pillar)
+    assert host.apply(CA, "etcd_ha.authority").failed() == {}
+    assert (host.root / "ca/prod/ca.crt").read_bytes() == kept
+    assert not (host.root / "ca/main").exists()
+    assert host.apply(MEMBER, "etcd_ha.certificates").changed() == set()
+    del clusters["prod"]["renamed_from"]
+    assert host.apply(CA, "etcd_ha.authority").changed() == set()

@@ -217,12 +217,28 @@ class TestMark:
         shared = {"/etc/hostname"}
         managed = {c["name"] for c in compiled.of("file.managed")} - shared
         managed |= {c["name"] for c in compiled.of("x509.certificate_managed")}
-        managed |= {c["name"] for c in compiled.of("x509.pem_managed")}
-        managed |= {c["key"] for c in compiled.of("etcd_ha.key_in_use")}
+        managed = {path for path in managed if "/next/" not in path}
+        managed |= {c["path"] for c in compiled.of("etcd_ha_ca.trusted")}
+        for pair in compiled.of("etcd_ha.pair_in_use"):
+            managed |= {pair["certificate"], pair["key"]}
         if "/etc/nftables.d/etcd_ha.nft" in managed:
             # Which firewall a host has is told at run time; each one's file is looked at.
             managed.add("/etc/firewalld/policies/etcd_ha.xml")
         assert set(compiled.one("etcd_ha.applied")["files"]) == managed
+
+
+def own_certificates(pillar, source):
+    """The user's own certificates, from files on the hosts or out of the pillar."""
+    if source == "pillar":
+        pair = {"certificate": CERTIFICATE, "key": KEY}
+        files = {"ca": {"certificate": CERTIFICATE}, "server": pair, "peer": pair, "client": pair}
+    else:
+        files = {
+            name: {"certificate": f"/root/pki/{name}.crt", "key": f"/root/pki/{name}.key"}
+            for name in ("server", "peer", "client")
+        }
+        files["ca"] = {"certificate": "/root/pki/ca.crt"}
+    main(pillar)["tls"] = {"source": source, "files": files}
 
 
 class TestPrepare:
@@ -268,7 +284,7 @@ class TestCertificates:
     def test_keys_are_for_their_owner_alone(self, compile_states, pillar):
         compiled = compile_states(MEMBER, pillar, "etcd_ha.certificates")
         for key, owner in (("server", "etcd"), ("peer", "etcd"), ("admin", "root")):
-            found = compiled.one("etcd_ha.key_in_use", key=f"/etc/etcd/pki/{key}.key")
+            found = compiled.one("etcd_ha.pair_in_use", key=f"/etc/etcd/pki/{key}.key")
             assert found["user"] == owner
             assert f"main: the {key} certificate is signed by {CA}" in compiled.behind(found)
         staged = {key["key"] for key in compiled.of("etcd_ha.key_made")}
@@ -289,18 +305,28 @@ class TestCertificates:
         # A lost key is made anew at once; x509 could not even look at the certificate without it.
         assert bound == {"server.key": True, "peer.key": False, "admin.key": False}
 
-    def test_rendering_asks_nobody_and_the_slot_asks_by_name(self, compile_states, pillar):
+    def test_the_ca_is_asked_for_by_its_policy(self, compile_states, pillar):
         compiled = compile_states(BALANCER, pillar, "etcd_ha.certificates")
-        slot = compiled.one("x509.pem_managed")["text"]
-        assert slot == (
-            "__slot__:salt:x509.get_signing_policy"
-            f'("etcd_ha_main_check_{BALANCER}", ca_server="{CA}").signing_cert'
-        )
+        trusted = compiled.one("etcd_ha_ca.trusted")
+        assert (trusted["ca_server"], trusted["phase"]) == (CA, "")
+        assert trusted["policy"] == f"etcd_ha_main_check_{BALANCER}"
 
-    def test_dry_run_on_a_blank_host_asks_no_ca(self, compile_states, pillar):
-        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha", test=True))
-        assert not compiled.of("x509.pem_managed")
-        assert compiled.one("file.managed", name="/etc/etcd/pki/ca.crt")["replace"] is False
+    @pytest.mark.parametrize("source", ["salt", "files", "pillar"])
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
+    def test_certificates_stay_while_all_learn_to_trust_another_ca(
+        self, compile_states, pillar, source, minion
+    ):
+        if source != "salt":
+            own_certificates(pillar, source)
+        compiled = sound(compile_states(minion, pillar, stage={"trust": "both"}))
+        assert compiled.one("etcd_ha_ca.trusted")["phase"] == "both"
+        assert not compiled.of("x509.certificate_managed") + compiled.of("etcd_ha.pair_in_use")
+
+    def test_the_check_is_of_a_name_only_once_all_bear_it(self, compile_states, pillar):
+        path = "/etc/haproxy/haproxy.cfg"
+        for phase, named in (("both", False), ("issued", True), ("", True)):
+            compiled = sound(compile_states(BALANCER, pillar, stage={"trust": phase}))
+            assert ("verifyhost" in compiled.file(path)) is named, phase
 
     def test_plain_http_has_none(self, compile_states, pillar):
         main(pillar)["tls"] = {"enabled": False}
@@ -311,40 +337,28 @@ class TestCertificates:
         assert "https" not in json.dumps(compiled.texts)
         assert "check-ssl" not in compiled.file("/etc/haproxy/haproxy.cfg")
 
-    def test_own_files_are_copied_with_the_right_modes(self, compile_states, pillar):
-        main(pillar)["tls"] = {
-            "source": "files",
-            "files": {
-                "ca": {"certificate": "/root/pki/ca.crt"},
-                **{
-                    name: {"certificate": f"/root/pki/{name}.crt", "key": f"/root/pki/{name}.key"}
-                    for name in ("server", "peer", "client")
-                },
-            },
-        }
+    def test_own_files_are_put_in_use_for_their_owners(self, compile_states, pillar):
+        own_certificates(pillar, "files")
         member = sound(compile_states(MEMBER, pillar))
         sound(compile_states(BALANCER, pillar))
-        admin = member.one("file.managed", name="/etc/etcd/pki/admin.key")
-        assert admin["source"] == "/root/pki/client.key"
-        assert (admin["mode"], admin["show_changes"]) == ("0400", False)
+        admin = member.one("etcd_ha.pair_in_use", key="/etc/etcd/pki/admin.key")
+        assert admin["new_key"] == "/root/pki/client.key"
+        assert (admin["user"], admin["group"]) == ("root", "root")
         assert not [f for f in member.functions() if f.startswith("x509.")]
 
     @pytest.mark.parametrize("level", ["cluster", "common"])
     def test_pillar_keys_stand_in_no_state(self, compile_states, pillar, level):
-        pair = {"certificate": CERTIFICATE, "key": KEY}
-        files = {"ca": {"certificate": CERTIFICATE}, "server": pair, "peer": pair, "client": pair}
-        main(pillar)["tls"] = {"source": "pillar"}
-        if level == "cluster":
-            main(pillar)["tls"]["files"] = files
-            prefix = "etcd_ha:clusters:main:tls:files"
-        else:
-            pillar["etcd_ha"]["tls"] = {"files": files}
+        own_certificates(pillar, "pillar")
+        prefix = "etcd_ha:clusters:main:tls:files"
+        if level == "common":
+            pillar["etcd_ha"]["tls"] = {"files": main(pillar)["tls"].pop("files")}
             prefix = "etcd_ha:tls:files"
         for minion in (MEMBER, BALANCER):
             compiled = sound(compile_states(minion, pillar))
             assert "as secret as one" not in repr(compiled.chunks) + repr(compiled.texts)
-        key = compiled.one("file.managed", name="/etc/etcd/main/check.key")
+        key = compiled.one("file.managed", name="/etc/etcd/main/next/check.key")
         assert key["contents_pillar"] == f"{prefix}:client:key"
+        assert (key["mode"], key["show_changes"]) == ("0400", False)
 
     def test_trust_store_follows_the_ca(self, compile_states, pillar):
         main(pillar)["tls"]["trust_store"] = True
@@ -408,7 +422,7 @@ class TestHaproxy:
         service = compiled.one("service.running")
         assert service["reload"] is True
         assert config["__id__"] in compiled.behind(service)
-        assert compiled.one("etcd_ha.key_in_use")["__id__"] in compiled.behind(config)
+        assert compiled.one("etcd_ha.pair_in_use")["__id__"] in compiled.behind(config)
 
     def test_checks_ask_with_a_certificate_and_look_at_the_answer(self, compile_states, pillar):
         text = self.text(compile_states, pillar)

@@ -15,8 +15,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *D
 FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
     "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
+    "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
+    "_states/etcd_ha_ca.py": ("State of the CA", ".. code-block:: yaml"),
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
 }
 # Cells split at bars that are not escaped.
@@ -239,7 +241,7 @@ def test_refusals_in_the_docs_are_the_code_s_own():
 def test_every_refusal_of_the_planner_is_in_the_docs():
     """By the first words after a host's name, as a person would look it up."""
     quotes = first_column((ROOT / "docs" / "orchestrate.md").read_text(), "It says")
-    names = ("planner", "convergence", "parts")
+    names = ("planner", "convergence", "parts", "trust")
     sources = [(ROOT / "_utils" / f"etcd_ha_{name}.py").read_text() for name in names]
     tree = ast.parse("\n".join(sources))
     raised = [

@@ -7,9 +7,13 @@ import etcd_ha_environment
 import etcd_ha_planner
 import etcd_ha_steps
 import pytest
-from etcd_ha_observed import Observed, Wanted
+from etcd_ha_observed import Observed, Trust, Wanted
+from etcd_ha_pem import Bundle
 
 DIGEST = "d"
+CA_FILE = "/etc/pki/etcd_ha/main/ca.crt"
+CA = Bundle(frozenset({"crt"}), frozenset({"ca"}), 3000)
+OURS = Trust(CA.certificates, CA.authorities)
 
 
 def healthy(cluster, leader="etcd1"):
@@ -33,12 +37,18 @@ def healthy(cluster, leader="etcd1"):
             leader=member.name == leader,
             revision=7,
             members=listed,
+            ca=cluster.authority,
+            trust=OURS,
         )
         for member in cluster.members
     }
     for balancer in cluster.balancers:
-        hosts[balancer.minion] = Observed(balancer.minion, DIGEST, balancer_healthy=True)
-    hosts[cluster.ca_minion] = Observed(cluster.ca_minion, DIGEST, policies="p")
+        hosts[balancer.minion] = Observed(
+            balancer.minion, DIGEST, balancer_healthy=True, balancer_trust=OURS
+        )
+    hosts[cluster.ca_minion] = Observed(
+        cluster.ca_minion, DIGEST, policies="p", authorities={CA_FILE: CA}
+    )
     return hosts
 
 
@@ -112,7 +122,8 @@ def test_the_unhealthy_go_first(cluster):
         ("no quorum", "has no quorum"),
         ("unknown member", "remove_unknown"),
         ("an older version", "cannot be taken down"),
-        ("another CA", "trusts the certificates of"),
+        ("the CA is gone", "have a new CA made"),
+        ("the CA's host was made anew", "have a new CA made"),
         ("two minors down", "cannot be taken down"),
         ("two silent ones shall leave at once", "cannot be taken out"),
         ("the CA's key is gone", "put the key back from a backup"),
@@ -139,8 +150,11 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
     elif what == "unknown member":
         stranger = {"id": "x", "name": "x", "peer_urls": ["https://10.0.0.9:2380"]}
         hosts = change(hosts, one, members=(*hosts[one].members, stranger))
-    elif what == "another CA":
-        hosts = change(hosts, one, trust="files")
+    elif what.startswith("the CA is gone"):
+        lost = tuple(f"/etc/pki/etcd_ha/main/ca.{end}" for end in ("crt", "key"))
+        hosts = change(hosts, cluster.ca_minion, changed_files=lost, authorities={})
+    elif what == "the CA's host was made anew":
+        hosts[cluster.ca_minion] = Observed(cluster.ca_minion)
     elif what == "an older version":
         cluster = dataclasses.replace(cluster, version="3.4.23")
         hosts = change(hosts, one, version="3.5.33")

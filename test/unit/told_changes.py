@@ -17,13 +17,17 @@ import etcd_ha_host  # noqa: E402
 import etcd_ha_planner  # noqa: E402
 import etcd_ha_steps  # noqa: E402
 import etcd_ha_topology  # noqa: E402
+import etcd_ha_trust  # noqa: E402
 import yaml  # noqa: E402
-from etcd_ha_observed import Observed, Wanted  # noqa: E402
+from etcd_ha_observed import Observed, Trust, Wanted  # noqa: E402
+from etcd_ha_pem import Bundle  # noqa: E402
 
 PAGE = ROOT / "docs" / "changes.md"
 # A heading, the edit below it where there is one, and the plan.
 _SECTION = re.compile(
-    r"^## (?P<head>.+)\n(?P<text>(?:(?!^## ).*\n)*?)```text\n(?P<plan>main: (?:.*\n)*?)```$", re.M
+    r"^## (?P<head>.+)\n(?P<text>(?:(?!^## ).*\n)*?)"
+    r"```text\n(?P<plan>(?:main|prod): (?:.*\n)*?)```$",
+    re.M,
 )
 _DIFF = re.compile(r"^```diff\n(.*?)^```$", re.M | re.S)
 GONE = {
@@ -68,7 +72,8 @@ def cluster_of(text):
     """The cluster of a pillar as the master reads it for Debian hosts."""
     defaults = yaml.safe_load((ROOT / "etcd_ha" / "defaults.yaml").read_text())
     settings = yaml.safe_load((ROOT / "etcd_ha" / "os" / "Debian.yaml").read_text())["settings"]
-    return etcd_ha_topology.read(yaml.safe_load(text)["etcd_ha"], defaults, settings)["main"]
+    (found,) = etcd_ha_topology.read(yaml.safe_load(text)["etcd_ha"], defaults, settings).values()
+    return found
 
 
 def digest(cluster, minion):
@@ -98,7 +103,13 @@ def member_in_sync(cluster, member, listed):
         revision=48211,
         days_left=200,
         members=listed,
+        ca=cluster.authority,
+        trust=OURS if cluster.tls else None,
     )
+
+
+CA = Bundle(frozenset({"certificate"}), frozenset({"ca"}), 3000)
+OURS = Trust(CA.certificates, CA.authorities)
 
 
 def in_sync(cluster):
@@ -121,11 +132,13 @@ def in_sync(cluster):
             digest(cluster, minion),
             balancer_healthy=True,
             policies=policies(cluster, minion),
+            balancer_trust=OURS if cluster.tls else None,
+            authorities=dict.fromkeys(etcd_ha_trust.authority_files(cluster), CA),
         )
     return hosts
 
 
-def planned(before, after, change):
+def planned(before, after, change, command="converge"):
     """The plan in words from a cluster in sync with one pillar, and then changed, to another."""
     hosts = in_sync(before)
     for minion in after.hosts:
@@ -139,8 +152,8 @@ def planned(before, after, change):
             m.minion: {"name": m.name, "peer_url": before.peer_url(m)} for m in before.members
         },
     )
-    made = etcd_ha_planner.plan(after, hosts, wanted)
-    notes = tuple(etcd_ha_topology.warnings(after))
+    made = etcd_ha_planner.plan(after, hosts, wanted, command)
+    notes = (*etcd_ha_topology.warnings(after), *made.warnings)
     return etcd_ha_steps.text([dataclasses.replace(made, warnings=notes)]) + "\n"
 
 
@@ -181,6 +194,14 @@ def done(*minions):
     return change
 
 
+def ours_brought(hosts, before, after):
+    """The user's own certificates lie on every host."""
+    own = Bundle(frozenset({"own certificate"}), frozenset({"own ca"}), 900)
+    for minion in after.hosts:
+        held = dict.fromkeys(etcd_ha_trust.authority_files(after), own)
+        hosts[minion] = dataclasses.replace(hosts[minion], authorities=held)
+
+
 def stranger(hosts, before, after):
     """Somebody added a member by hand."""
     one = {
@@ -213,6 +234,13 @@ HAPPENED = {
     "Take out a member that nobody knows": stranger,
     "Renew certificates": to("etcd2.example.com", days_left=90),
     "After an interruption": done("etcd2.example.com"),
+    "From the CA to your own certificates": ours_brought,
+}
+# Sections about what is asked for beside the pillar.
+COMMANDS = {
+    "A new key for the CA": "rotate_ca",
+    "Restart all members": "restart",
+    "Remove a cluster": "remove_cluster",
 }
 
 
@@ -223,7 +251,8 @@ def plan_of(head, page):
         before = before.replace(old, new)
     edit = sections(page)[head][0]
     after = edited(before, edit) if edit else before
-    return planned(cluster_of(before), cluster_of(after), HAPPENED.get(head, nothing))
+    what, command = HAPPENED.get(head, nothing), COMMANDS.get(head, "converge")
+    return planned(cluster_of(before), cluster_of(after), what, command)
 
 
 def renewed(page):

@@ -1,0 +1,87 @@
+"""
+The CA of a cluster on the minion that signs: its name, and what is done when it begins anew.
+"""
+
+import os
+import time
+
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_machine
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "etcd_ha_ca"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def common_name(cluster, directories, wanted=None):
+    """
+    The common name of a CA: the pillar's, else that of its certificate, else one by the cluster.
+
+    So a cluster that is renamed keeps its CA.
+
+    cluster
+        The name of the cluster (text).
+
+    directories
+        Where the CA may lie already (list of absolute paths).
+
+    wanted : None
+        The pillar's ``tls:ca:common_name`` (text).
+
+    Returns text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt ca.example.com etcd_ha_ca.common_name main '[/etc/pki/etcd_ha/main]'
+    """
+    if wanted:
+        return wanted
+    for path in (f"{directory}/ca.crt" for directory in directories):
+        if os.path.exists(path):
+            return __salt__["x509.read_certificate"](path)["subject"]["CN"]
+    return f"etcd {cluster} CA"
+
+
+def set_aside(directory):
+    """
+    Put a CA's key and certificate aside, so that the next converge makes new ones.
+
+    Nothing is deleted, and the members trust the former CA until all of them have certificates of
+    the new one. ``salt-run state.orchestrate etcd_ha.orch.rotate_ca`` does both.
+
+    directory
+        The CA's directory (absolute path), such as ``/etc/pki/etcd_ha/main``.
+
+    Returns the folder (text) in which the former key and certificate lie from now on.
+
+    Raises CommandExecutionError where there is no whole CA.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt ca.example.com etcd_ha_ca.set_aside /etc/pki/etcd_ha/main
+    """
+    parts = [f"{directory}/{name}" for name in ("ca.key", "ca.crt")]
+    missing = [path for path in parts if not os.path.exists(path)]
+    if missing:
+        raise CommandExecutionError(
+            f"{' and '.join(missing)} is missing, so there is no CA to put aside. Run "
+            "salt-run etcd_ha.plan"
+        )
+    # First out of the memory of the last converge: a CA that is missing there was lost, not put
+    # aside (etcd_ha_planner, _refuse_lost_authority).
+    mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    mark["files"] = {p: h for p, h in mark.get("files", {}).items() if p not in parts}
+    etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, mark)
+    folder = f"{directory}/former-{time.strftime('%Y%m%d-%H%M%S')}"
+    os.mkdir(folder, mode=0o700)
+    # The certificate first: where the key alone is left, the next converge signs that one anew.
+    for path in reversed(parts):
+        os.rename(path, f"{folder}/{os.path.basename(path)}")
+    return folder

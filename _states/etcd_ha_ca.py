@@ -1,0 +1,139 @@
+"""
+Which CA a host trusts, as states; a CA is exchanged step by step, by the orchestrate alone.
+"""
+
+import os
+
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_machine
+import etcd_ha_pem
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "etcd_ha_ca"
+
+ALONE, BESIDE, KEPT = "", ("both", "issued"), "kept"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def trusted(name, path, phase="", ca_server=None, policy=None, source=None, pillar=None):
+    """
+    The file of trusted CAs on this host holds the CA that the pillar names.
+
+    Members that trust different CAs lose each other, so another CA than before never simply takes
+    the former one's place: a highstate fails here instead, before any certificate is touched.
+
+    name
+        A sentence for people.
+
+    path
+        The file (absolute path).
+
+    phase
+        What to do where the file holds another CA: ``both`` and ``issued`` add the new one to what
+        is there, an empty text leaves the new one alone in it, ``kept`` fails (text).
+
+    ca_server, policy
+        The CA minion, and a signing policy of its that names the CA's certificate (text).
+
+    source
+        Instead of these: a PEM file on this host (absolute path).
+
+    pillar
+        Instead of these: the pillar key of the PEM text.
+
+    .. code-block:: yaml
+
+        etcd here trusts the CA:
+          etcd_ha_ca.trusted:
+            - path: /etc/etcd/pki/ca.crt
+            - ca_server: ca.example.com
+            - policy: etcd_ha_main_server_etcd1.example.com
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{path} holds the CA"}
+    old = _text(path)
+    if __opts__["test"] and not old and ca_server:
+        # On a blank host the CA may not be there to be asked.
+        ret["result"], ret["changes"] = None, {path: {"old": "absent", "new": "the CA"}}
+        ret["comment"] = f"the CA's certificate would be written to {path}"
+        return ret
+    try:
+        wanted = _wanted(ca_server, policy, source, pillar)
+        new = _united(old, wanted, phase)
+    except (CommandExecutionError, SaltInvocationError, ValueError, OSError) as err:
+        ret["result"], ret["comment"] = False, f"{path} was not written: {err}"
+        return ret
+    if old and etcd_ha_pem.same(old, new):
+        return _with_owner(ret, path)
+    ret["changes"][path] = {"old": _told(old), "new": _told(new)}
+    if __opts__["test"]:
+        ret["result"], ret["comment"] = None, f"{path} would be written"
+        return ret
+    etcd_ha_machine.write_text(path, new, 0o644)
+    ret["comment"] = f"{path} was written"
+    return ret
+
+
+def _wanted(ca_server, policy, source, pillar):
+    """The PEM text of the CA that the pillar names, whole and readable."""
+    if source:
+        with open(source, encoding="utf-8") as file:
+            text = file.read()
+    elif pillar:
+        # 3008 masks what pillar.get returns here; __pillar__ itself is plain.
+        value = __pillar__
+        for part in pillar.split(":"):
+            value = value[part]
+        text = value
+    else:
+        text = __salt__["x509.get_signing_policy"](policy, ca_server=ca_server)["signing_cert"]
+    etcd_ha_pem.bundle(text)
+    return text
+
+
+def _united(old, wanted, phase):
+    """The text that the file shall have; raises ValueError where that needs the orchestrate."""
+    if not old or phase == ALONE:
+        return wanted
+    if phase in BESIDE:
+        return etcd_ha_pem.united(wanted, old)
+    if etcd_ha_pem.bundle(wanted).authorities <= etcd_ha_pem.bundle(old).authorities:
+        return old
+    raise ValueError(
+        "the CA is another one than this host trusts. salt-run state.orchestrate etcd_ha.orch "
+        "exchanges it on all hosts, step by step"
+    )
+
+
+def _text(path):
+    """A file's text, empty where it is missing or no PEM, so that it is written anew."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        etcd_ha_pem.bundle(text)
+    except (OSError, ValueError):
+        return ""
+    return text
+
+
+def _told(text):
+    """CAs as a change tells them: how many, and the start of their hashes."""
+    if not text:
+        return "absent"
+    return ", ".join(sorted(one[:16] for one in etcd_ha_pem.bundle(text).certificates))
+
+
+def _with_owner(ret, path):
+    """The file is right; see that it is root's and that others can read it."""
+    found = os.stat(path)
+    if (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (0, 0, 0o644):
+        return ret
+    ret["changes"][path] = {"old": "other owner or mode", "new": "root:root 0644"}
+    if __opts__["test"]:
+        ret["result"] = None
+        return ret
+    os.chown(path, 0, 0)
+    os.chmod(path, 0o644)
+    return ret
