@@ -18,6 +18,7 @@ etcd accepts and ignores (its list ``ignored``) are left out.
 """
 
 import difflib
+import functools
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -209,6 +210,7 @@ def text(value: object) -> str:
     return str(value)
 
 
+@functools.lru_cache(maxsize=32)
 def flags(version: str) -> frozenset[str]:
     """All flags that this etcd knows; ``3.5`` means the newest release of the line."""
     return frozenset(name for name in _FLAGS if _known(name, version))

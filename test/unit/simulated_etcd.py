@@ -8,10 +8,11 @@ Rules, from https://etcd.io/docs/v3.6/learning/design-learner/, .../op-guide/run
 .../upgrades/ and .../downgrades/: a cluster of N voters works while more than half of them do; a
 change of the list needs that quorum; one learner at a time; a learner is promoted once it has
 caught up; a member whose data is gone cannot go on under its old id; members are at most one minor
-line apart; a plain member cannot reach a TLS one.
+line apart; a plain member cannot reach a TLS one. A member that is behind the leader is healthy by
+etcd's own word, and does not become leader while another can.
 """
 
-import itertools
+import functools
 from dataclasses import dataclass, field, replace
 
 import etcd_ha_environment
@@ -29,9 +30,25 @@ class Stopped(Exception):
     """A step's gate refused on the host, or the step could not succeed."""
 
 
+@functools.lru_cache(maxsize=32)
+def minor(version):
+    return parse(version).minor
+
+
+def twin(thing):
+    """A copy of a plain dataclass; the search makes millions, and copy.copy is slower."""
+    made = object.__new__(type(thing))
+    made.__dict__.update(thing.__dict__)
+    return made
+
+
 @dataclass
 class Host:
-    """One member's machine."""
+    """One member's machine.
+
+    A new field takes part in the search by being here: ``World.key`` reads all of them. Its values
+    must be hashable; one that holds a member's id must be renamed in ``World.settle``.
+    """
 
     minion: str
     name: str
@@ -39,6 +56,7 @@ class Host:
     member: str = ""
     running: bool = False
     corrupt: bool = False
+    lagging: bool = False
     reachable: bool = True
     version: str = "3.6.14"
     transport: str = "http"
@@ -65,7 +83,12 @@ class Entry:
 
 @dataclass
 class World:
-    """The cluster, its machines, and what the master remembers."""
+    """The cluster, its machines, and what the master remembers.
+
+    ``cut`` is the minion that does not answer for the time being, ``slow`` the one whose member
+    does not catch up, however long a step
+    waits; the others that lag do when a step waits for them. ``minted`` counts member ids.
+    """
 
     hosts: dict
     entries: dict = field(default_factory=dict)
@@ -76,24 +99,69 @@ class World:
     may_downgrade: bool = False
     balanced: bool = False
     faulty: bool = False
-    ids: itertools.count = field(default_factory=lambda: itertools.count(100))
+    cut: str = ""
+    slow: str = ""
+    minted: int = 100
 
     def copy(self):
-        return replace(
-            self,
-            hosts={key: replace(host) for key, host in self.hosts.items()},
-            entries={key: replace(entry) for key, entry in self.entries.items()},
-            managed=dict(self.managed),
-        )
+        made = twin(self)
+        made.hosts = {key: twin(host) for key, host in self.hosts.items()}
+        made.entries = {key: twin(entry) for key, entry in self.entries.items()}
+        made.managed = dict(self.managed)
+        return made
+
+    # Which worlds are the same
+
+    def settle(self):
+        """Rename what has no meaning, so that worlds that differ in nothing else become equal.
+
+        This loses no world. Member ids are compared with each other and nothing else, by etcd's
+        rules here and by the planner, so they may be renamed, as long as equal stays equal: those
+        in the list by their place there, those of members that were taken out by their host. etcd
+        lists members by id, which is a hash, and the master's record is a mapping: both may come
+        in any order, so one is as good as the other (test_planner_strange.py shuffles them). Hosts
+        are not renamed and not merged, since the pillar's order decides ties in the planner.
+        """
+        self.elect()
+        entries = sorted(self.entries.values(), key=lambda entry: entry.url.rpartition("/")[2])
+        new = {entry.id: f"m{number}" for number, entry in enumerate(entries)}
+        for host in self.hosts.values():
+            if host.member:
+                host.member = new.get(host.member) or f"gone {host.minion}"
+        for entry in entries:
+            entry.id = new[entry.id]
+        self.entries = {entry.id: entry for entry in entries}
+        self.leader = new.get(self.leader, "")
+        self.managed = dict(sorted(self.managed.items()))
+        self.minted = 100
+
+    def key(self, numbers):
+        """All fields of all there is, as a short value; ``numbers`` is what the caller keeps."""
+        parts = [tuple(host.__dict__.values()) for host in self.hosts.values()]
+        parts += [tuple(entry.__dict__.values()) for entry in self.entries.values()]
+        own = {**self.__dict__, "hosts": len(self.hosts), "entries": len(self.entries)}
+        own["managed"] = tuple((m, known["peer_url"]) for m, known in self.managed.items())
+        parts.append(tuple(own.values()))
+        return tuple([numbers.setdefault(part, len(numbers)) for part in parts])
+
+    def mint(self):
+        self.minted += 1
+        return f"m{self.minted}"
 
     # What etcd itself would say
 
     def host_of(self, member):
-        return next((h for h in self.hosts.values() if h.member == member), None)
+        for host in self.hosts.values():
+            if host.member == member:
+                return host
+        return None
 
     def works(self, member):
         host = self.host_of(member)
         return host is not None and host.running and host.intact
+
+    def answers(self, host):
+        return host.reachable and host.minion != self.cut
 
     @property
     def voters(self):
@@ -101,15 +169,25 @@ class World:
 
     @property
     def working(self):
-        return [one for one in self.voters if self.works(one)]
+        live = {host.member for host in self.hosts.values() if host.running and host.intact}
+        return [one for one in self.voters if one in live]
 
     @property
     def has_quorum(self):
-        return bool(self.voters) and len(self.working) > len(self.voters) // 2
+        return len(self.working) > len(self.voters) // 2
 
     def elect(self):
-        if self.leader not in self.working:
-            self.leader = self.working[0] if self.has_quorum else ""
+        working = self.working
+        if len(working) <= len(self.voters) // 2:
+            self.leader = ""
+        elif self.leader not in working:
+            self.leader = self.next_leader(working)
+
+    def next_leader(self, able):
+        """The log of whoever leads is the one that the others are measured by."""
+        one = next((one for one in able if not self.host_of(one).lagging), able[0])
+        self.host_of(one).lagging = False
+        return one
 
     # What the facts say
 
@@ -128,7 +206,7 @@ class World:
         )
         found = {}
         for host in self.hosts.values():
-            if host.reachable:
+            if self.answers(host):
                 found[host.minion] = self._observed(cluster, host, listed)
         for minion in cluster.hosts:
             if minion not in self.hosts:
@@ -159,6 +237,7 @@ class World:
             member_id=host.member if live else "",
             leader=healthy and self.leader == host.member,
             learner=bool(live and entry.learner),
+            revision=(5 if host.lagging else 7) if live else 0,
             members=listed if healthy else (),
         )
 
@@ -198,7 +277,7 @@ class World:
 
     def _state(self, cluster, step):
         targets = [self.hosts[minion] for minion in step.targets if minion in self.hosts]
-        if any(not host.reachable for host in targets):
+        if not all(self.answers(host) for host in targets):
             self._stop(f"{step.title}: a minion did not return")
         if not targets:
             self.balanced = not step.stage
@@ -222,7 +301,7 @@ class World:
             raise Violation("a bootstrap over data")
         self.bootstrapped = True
         for host in targets:
-            host.member, host.running = f"m{next(self.ids)}", True
+            host.member, host.running, host.lagging = self.mint(), True, False
             self.entries[host.member] = Entry(host.member, host.name, self._url(cluster, host))
             self._stage(cluster, step, host)
 
@@ -244,12 +323,30 @@ class World:
             self._check_version(step, host, version)
             self._stage(cluster, step, host)
             self.entries[host.member].url = self._url(cluster, host)
+            if host.running:
+                self._hand_over(step, host)
             host.running = True
         self.elect()
         if strangers:
             raise Stopped(f"{step.title}: {strangers} did not start")
         if not self.has_quorum:
             self._stop(f"{step.title}: it did not become healthy")
+        for host in targets:
+            self._catch_up(step, host)
+
+    def _hand_over(self, step, host):
+        """A leader that is restarted has made another one the leader, if there is one."""
+        others = [one for one in self.working if one != host.member]
+        if self.leader == host.member and others:
+            named = [one for one in others if self.entries[one].name == step.successor]
+            self.leader = self.next_leader(named or others)
+
+    def _catch_up(self, step, host):
+        """The step waits until the member has all that the leader has."""
+        if self.slow == host.minion and self.leader != host.member:
+            host.lagging = True
+            self._stop(f"{step.title}: {host.minion} has not caught up")
+        host.lagging = False
 
     def _spare(self, step, member):
         """A voter is down for a moment: the others must be a quorum, where there are three."""
@@ -261,11 +358,11 @@ class World:
 
     def _check_version(self, step, host, version):
         others = [
-            parse(self.host_of(one).version).minor
-            for one in self.entries
-            if self.host_of(one) is not None and self.host_of(one) is not host
+            minor(other.version)
+            for other in self.hosts.values()
+            if other is not host and other.member in self.entries
         ]
-        now, new = parse(host.version).minor, parse(version).minor
+        now, new = minor(host.version), minor(version)
         if new < now and not self.may_downgrade:
             raise Violation(f"{step.title}: a downgrade that etcd was not told of")
         if abs(new - now) > 1 or any(abs(new - other) > 1 for other in others):
@@ -286,11 +383,12 @@ class World:
             host.running = True
         else:
             entry = self._enter(cluster, step, host, entry)
+        entry.started = True
+        self._catch_up(step, host)
         if entry.learner:
             if len(self.working) + 1 <= (len(self.voters) + 1) // 2:
                 self._stop(f"{step.title}: one more voter would leave no quorum")
             entry.learner = False
-        entry.started = True
         self._check_version(step, host, step.stage.get("version", cluster.version))
         self._stage(cluster, step, host)
 
@@ -303,10 +401,10 @@ class World:
         if entry is None:
             if any(one.learner for one in self.entries.values()):
                 self._stop(f"{step.title}: too many learners")
-            one = f"m{next(self.ids)}"
+            one = self.mint()
             entry = Entry(one, host.name, self._url(cluster, host), learner=True, started=False)
             self.entries[one] = entry
-        host.member, host.running, host.corrupt = entry.id, True, False
+        host.member, host.running, host.corrupt, host.lagging = entry.id, True, False, True
         # It is new: no older release was here.
         host.version = step.stage.get("version", cluster.version)
         return entry
@@ -344,7 +442,7 @@ class World:
 
     def retire(self, step):
         host = self.hosts[step.targets[0]]
-        if not host.reachable:
+        if not self.answers(host):
             self._stop("the minion did not return")
         if host.member in self.entries:
             self._stop(f"{step.title}: it is a member still")
