@@ -71,12 +71,13 @@ class Convergence:
         self._heal()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self._remove(dead)
-        self._exchange_authority()
+        leaving = [e for e in self.match.leaving if e not in dead]
+        if self._exchange_authority(leaving):
+            leaving = []
         self._replace()
         ways = self._ways()
         if "both" in ways:
             self._pass(transport="both")
-        leaving = [e for e in self.match.leaving if e not in dead]
         absent = [m for m in self.members if m not in self.ids]
         if absent or leaving:
             self._pass(keep_trust=True)
@@ -185,11 +186,13 @@ class Convergence:
     def _healing_stage(self, minion: str) -> Stage:
         """As it is; but a member that was away while the CA was exchanged catches up with that."""
         now = self._now(minion)
-        if now.trust not in (etcd_ha_trust.KEPT, etcd_ha_trust.BOTH):
+        if now.trust not in _OLD_BEARERS:
             return now
         others = [m for m in self.ids if self.observed[m].healthy and self._speaks_tls(m)]
-        ready = others and all(self._knows_new(m) for m in others)
-        phase = etcd_ha_trust.ISSUED if ready else etcd_ha_trust.BOTH
+        dropped = any(self._now(m).trust == etcd_ha_trust.ALONE for m in others)
+        # Members that leave are not touched any more: they may trust the former CA alone.
+        known = bool(others) and all(self._knows_new(m) for m in others) and not self.match.leaving
+        phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH
         return dataclasses.replace(now, trust=phase)
 
     # 2. and 6. members that the pillar no longer names
@@ -262,20 +265,35 @@ class Convergence:
 
     # 3. and 8. another CA
 
-    def _exchange_authority(self) -> None:
-        """Have all trust both CAs, and bear certificates of the new one; the last pass drops it."""
+    def _exchange_authority(self, leaving: Sequence[Entry]) -> bool:
+        """Have all trust both CAs, and bear certificates of the new one; the last pass drops it.
+
+        Returns whether the members that leave are out of the list by then.
+        """
         bearers = [m for m in self._running() if self._bears_old(m)]
         proxies = [m for m in self._proxies() if self._proxy_phase(m) in _OLD_BEARERS]
         if not bearers and not proxies:
-            return
+            return False
         self._leave_for_now()
         self._trust_pass()
         unready = [m for m in self._proxies() if self._proxy_phase(m) == etcd_ha_trust.KEPT]
         self._configure_balancers(unready, self._oldest(), etcd_ha_trust.BOTH)
         if etcd_ha_trust.change_goes(self.cluster) == etcd_ha_trust.UP_TO_TRUST:
-            return
+            self._refuse_to_join()
+            return False
+        self._remove(leaving)
         self._issue()
         self._configure_balancers(proxies, self._oldest(), etcd_ha_trust.ISSUED)
+        return True
+
+    def _refuse_to_join(self) -> None:
+        """The CA signs with its new key alone, and who joins would bear what nobody bears yet."""
+        absent = [minion for minion in self.members if minion not in self.ids]
+        if absent:
+            raise Refused(
+                f"{names(absent)} cannot join while the CA is being exchanged and "
+                f"etcd_ha:clusters:{self.cluster.name}:tls:ca:change is trust: set it to issue"
+            )
 
     def _leave_for_now(self) -> None:
         """Members without data wait outside: nobody would trust their certificates yet."""

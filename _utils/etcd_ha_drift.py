@@ -26,6 +26,13 @@ def stage(cluster: Cluster, observed: Mapping[str, Observed], minion: str) -> St
     return Stage(release(cluster, host), way, etcd_ha_trust.phase(host.trust, authority))
 
 
+def starting(cluster: Cluster, observed: Mapping[str, Observed], minion: str) -> Stage:
+    """How a stopped member is started among others: as it is, and trusting the present CA too."""
+    found = stage(cluster, observed, minion)
+    kept = found.trust == etcd_ha_trust.KEPT
+    return dataclasses.replace(found, trust=etcd_ha_trust.BOTH) if kept else found
+
+
 def handed(cluster: Cluster, stage: Stage) -> Mapping[str, str]:
     """The stage as the states take it; empty for the pillar's own."""
     return {} if stage == etcd_ha_stages.final(cluster) else stage.pillar()

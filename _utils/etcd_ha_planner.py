@@ -303,14 +303,15 @@ def _regain_quorum(
     stopped = [minion for minion in holding if not observed[minion].active]
     if not stopped:
         raise Refused(etcd_ha_parts.no_quorum(cluster, holding))
-    stages = {etcd_ha_drift.stage(cluster, observed, minion) for minion in stopped}
+    starts = {minion: etcd_ha_drift.starting(cluster, observed, minion) for minion in stopped}
+    stages = set(starts.values())
     steps = [
         etcd_ha_parts.prepare(
             cluster, etcd_ha_drift.prepared(cluster, observed, wanted, stopped), None
         )
     ]
     for stage in sorted(stages, key=str):
-        targets = [m for m in stopped if etcd_ha_drift.stage(cluster, observed, m) == stage]
+        targets = [minion for minion in stopped if starts[minion] == stage]
         why = "all members hold data and none runs" if stopped == members else "no quorum runs"
         steps.append(
             Step(

@@ -21,15 +21,15 @@ LONGEST_GAP = 0.7
 class Load:
     """Clients on the balancer's host that write and read through it while a test goes on."""
 
-    def __init__(self, lab, prefix, schemes=("https",), seconds=280):
+    def __init__(self, lab, prefix, schemes=("https",), seconds=280, pki=PKI):
         self.lab, self.prefix = lab, prefix
         self.stop = f"/tmp/stop{prefix.replace('/', '-')}"
         wanted = {
             "host": lab.address("lb"),
             "port": 2379,
-            "ca": f"{PKI}/ca.crt",
-            "certificate": f"{PKI}/check.crt",
-            "key": f"{PKI}/check.key",
+            "ca": f"{pki}/ca.crt",
+            "certificate": f"{pki}/check.crt",
+            "key": f"{pki}/check.key",
             "prefix": prefix,
             "schemes": schemes,
             "seconds": seconds,
@@ -179,6 +179,11 @@ class Ground:
         script = "/proc/$(systemctl show -p MainPID --value etcd)/exe --version | head -n 1"
         answers = (self.lab.exec(host, "sh", "-c", script).ok().out for host in self.hosts)
         return {answer.split()[-1] for answer in answers}
+
+    def processes(self):
+        """Member -> the process id of its etcd."""
+        ask = ("systemctl", "show", "-p", "MainPID", "--value", "etcd")
+        return {host: self.lab.exec(host, *ask).ok().out.strip() for host in self.hosts}
 
     def is_retired(self, host):
         """etcd is stopped and disabled there, and its data is set aside."""

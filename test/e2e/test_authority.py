@@ -146,6 +146,25 @@ def test_a_lost_ca_is_refused_and_made_anew_on_demand(changed):
     bear_certificates_of(lab, present_ca(lab))
 
 
+def test_another_ca_minion(changed):
+    """A host that is no member signs from now on; the former CA is not asked any more."""
+    lab = changed.lab
+    changed.begin(THREE)
+    top = lab.pillar_file.parent / "top.sls"
+    before = top.read_text()
+    top.write_text(before + f"  'etcd5.{DOMAIN}':\n    - etcd_ha_signing_policies\n")
+    try:
+        lab.fault("ca", "kill")
+        changed.change(THREE, "minion", tls={"ca": {"minion": f"etcd5.{DOMAIN}"}})
+    finally:
+        lab.fault("ca", "heal")
+        lab.wait_for_minions("ca")
+    bear_certificates_of(lab, present_ca(lab, "etcd5"))
+    changed.change(THREE, "minion-back")
+    bear_certificates_of(lab, present_ca(lab))
+    top.write_text(before)
+
+
 # The user's own certificates
 
 

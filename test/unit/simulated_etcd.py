@@ -8,7 +8,8 @@ Rules, from https://etcd.io/docs/v3.6/learning/design-learner/, .../op-guide/run
 .../upgrades/ and .../downgrades/: a cluster of N voters works while more than half of them do; a
 change of the list needs that quorum; one learner at a time; a learner is promoted once it has
 caught up; a member whose data is gone cannot go on under its old id; members are at most one minor
-line apart; a plain member cannot reach a TLS one. A member that is behind the leader is healthy by
+line apart; a plain member cannot reach a TLS one, and a TLS one none whose certificate is from a CA
+that it did not know when it started. A member that is behind the leader is healthy by
 etcd's own word, and does not become leader while another can.
 """
 
@@ -16,7 +17,8 @@ import functools
 from dataclasses import dataclass, field, replace
 
 import etcd_ha_environment
-from etcd_ha_observed import Observed, Wanted
+from etcd_ha_observed import Observed, Trust, Wanted
+from etcd_ha_pem import Bundle
 from etcd_ha_release import parse
 
 OLD_DIGEST, NEW_DIGEST = "old", "new"
@@ -64,6 +66,10 @@ class Host:
     record: bool = False
     owner: str = "main"
     cluster_id: str = "c"
+    # By name: the CA that signed its certificates, those in its file, and those its process knows.
+    signed_by: str = ""
+    trusts: tuple = ()
+    knows: tuple = ()
 
     @property
     def intact(self):
@@ -88,6 +94,7 @@ class World:
     ``cut`` is the minion that does not answer for the time being, ``slow`` the one whose member
     does not catch up, however long a step
     waits; the others that lag do when a step waits for them. ``minted`` counts member ids.
+    ``ca`` is the CA that the pillar names.
     """
 
     hosts: dict
@@ -102,6 +109,7 @@ class World:
     cut: str = ""
     slow: str = ""
     minted: int = 100
+    ca: str = "old"
 
     def copy(self):
         made = twin(self)
@@ -239,6 +247,9 @@ class World:
             learner=bool(live and entry.learner),
             revision=(5 if host.lagging else 7) if live else 0,
             members=listed if healthy else (),
+            pending=("trust",) if host.running and host.knows != host.trusts else (),
+            trust=trust(host.trusts, host.signed_by) if cluster.tls else None,
+            authorities=authorities(self.ca) if cluster.tls else {},
         )
 
     def wanted(self, cluster):
@@ -268,6 +279,7 @@ class World:
         if before and not self.has_quorum and voters >= 3:
             raise Violation(f"{step.title}: it took the quorum away")
         self._check_transports(step)
+        self._check_certificates(step)
 
     def _stop(self, why):
         """On a real host the step would fail; without a fault the plan must not have led there."""
@@ -287,12 +299,34 @@ class World:
             self._restart(cluster, step, targets)
         elif step.action == "join":
             self._join(cluster, step, targets[0])
+        else:
+            for host in targets:
+                self._certify(cluster, step, host)
+                host.digest = OLD_DIGEST if step.stage else NEW_DIGEST
 
     def _stage(self, cluster, step, host):
         host.version = step.stage.get("version", cluster.version)
         host.transport = step.stage.get("transport", cluster.scheme)
         host.digest = OLD_DIGEST if step.stage else NEW_DIGEST
-        host.record = True
+        host.record, host.owner = True, cluster.name
+        self._certify(cluster, step, host)
+        host.knows = host.trusts
+
+    def _certify(self, cluster, step, host):
+        """What the states do with CAs and certificates in a phase of an exchange."""
+        if not cluster.tls:
+            return
+        phase = step.stage.get("trust", "")
+        if phase == "kept" and host.trusts and self.ca not in host.trusts:
+            self._stop(f"{step.title}: another CA without a phase")
+        if phase == "" or not host.trusts:
+            host.trusts = (self.ca,)
+        elif phase != "kept":
+            host.trusts = tuple(sorted({*host.trusts, self.ca}))
+        if phase != "both":
+            host.signed_by = self.ca
+        if not host.signed_by:
+            raise Violation(f"{step.title}: it has no certificate")
 
     def _bootstrap(self, cluster, step, targets):
         if self.bootstrapped:
@@ -375,6 +409,25 @@ class World:
         if {"http", "https"} <= spoken:
             raise Violation(f"{step.title}: a plain member beside a TLS one")
 
+    def _check_certificates(self, step):
+        speaking = [
+            h
+            for h in self.hosts.values()
+            if h.running and h.intact and h.member in self.entries and h.transport != "http"
+        ]
+        for one in speaking:
+            for other in speaking:
+                plain = one.transport == other.transport == "both"
+                if not plain and one.signed_by not in other.knows:
+                    raise Violation(f"{step.title}: {other.name} does not trust {one.name}")
+
+    def served_by_one_ca(self, step):
+        targets = [self.hosts[minion] for minion in step.targets]
+        if not all(self.answers(host) for host in targets):
+            self._stop("a minion did not return")
+        if len({host.signed_by for host in targets if host.running}) > 1:
+            self._stop(f"{step.title}: not all have a certificate of one CA")
+
     def _join(self, cluster, step, host):
         if not self.has_quorum:
             self._stop(f"{step.title}: the member list cannot be changed")
@@ -407,6 +460,9 @@ class World:
         host.member, host.running, host.corrupt, host.lagging = entry.id, True, False, True
         # It is new: no older release was here.
         host.version = step.stage.get("version", cluster.version)
+        host.transport = step.stage.get("transport", cluster.scheme)
+        self._certify(cluster, step, host)
+        host.knows = host.trusts
         return entry
 
     def _entry_of(self, cluster, host):
@@ -458,6 +514,17 @@ class World:
 
     def allow_downgrade(self, step):
         self.may_downgrade = True
+
+
+@functools.lru_cache(maxsize=32)
+def trust(cas, signer):
+    return Trust(frozenset(cas), frozenset([signer])) if cas else None
+
+
+@functools.lru_cache(maxsize=32)
+def authorities(ca):
+    """The user's own CA, in the file that the search's pillar names."""
+    return {"/a": Bundle(frozenset([ca]), frozenset([ca]), 900)}
 
 
 _CACHE = {}

@@ -41,14 +41,16 @@ COUNTS = ("starts", "states", "plans", "transitions", "faults", "refusals")
 EVERYTHING = os.environ.get("ETCD_HA_SEARCH") == "everything"
 
 
-def make_cluster(names, defaults, version="3.6.14", tls=False):
+def make_cluster(names, defaults, version="3.6.14", tls=False, name="main"):
     members = {f"{name}.x": {"address": f"10.0.0.{int(name[1:]) + 1}"} for name in names}
     settings = {"members": members, "version": version, "tls": {"enabled": tls}}
     if tls:
         files = {"ca": {"certificate": "/a"}}
         files |= {n: {"certificate": "/a", "key": "/b"} for n in ("server", "peer", "client")}
         settings["tls"] = {"source": "files", "files": files}
-    return etcd_ha_topology.read({"clusters": {"main": settings}}, defaults)["main"]
+    if name != "main":
+        settings["renamed_from"] = "main"
+    return etcd_ha_topology.read({"clusters": {name: settings}}, defaults)[name]
 
 
 CHANGES = {
@@ -63,11 +65,21 @@ CHANGES = {
     "too far down": lambda names: {"names": names, "version": "3.4.23"},
     "to tls": lambda names: {"names": names, "tls": True},
     "all at once": lambda names: {"names": (*names[1:], "e8"), "version": "3.7.1", "tls": True},
+    "another name": lambda names: {"names": names, "name": "prod"},
+    "another ca": lambda names: {"names": names, "tls": True},
+    "another ca and more": lambda names: {
+        **{"names": (*names[1:], "e8"), "version": "3.7.1", "tls": True, "name": "prod"}
+    },
 }
+# Here the cluster has TLS before, and the pillar names another CA by now.
+OF_ANOTHER_CA = ("another ca", "another ca and more")
 
 
 # The members that stand alone in a change; all others are alike to it.
-LEAVING = {"first leaves": 1, "two leave": 2, "first replaced": 1, "all at once": 1}
+LEAVING = {
+    **{"first leaves": 1, "two leave": 2, "first replaced": 1, "all at once": 1},
+    "another ca and more": 1,
+}
 
 
 def make_world(cluster, conditions):
@@ -77,7 +89,9 @@ def make_world(cluster, conditions):
     for number, (member, condition) in enumerate(zip(cluster.members, conditions, strict=True)):
         one = f"m{number}"
         host = Host(member.minion, member.name, member.address, one, True, record=True)
-        host.version, host.digest = "3.6.14", NEW_DIGEST
+        host.version, host.digest, host.transport = "3.6.14", NEW_DIGEST, cluster.scheme
+        if cluster.tls:
+            host.signed_by, host.trusts, host.knows = "old", ("old",), ("old",)
         entry = Entry(one, member.name, cluster.peer_url(member))
         entries[one] = entry
         managed[member.minion] = {"name": member.name, "peer_url": cluster.peer_url(member)}
@@ -338,11 +352,12 @@ def heal(world):
 def check_order(plan, world):
     """The leader is the last to be restarted, in the first pass that restarts it.
 
-    With members of several releases or transports each pass restarts other ones; there it is not
-    looked at.
+    With members of several releases, transports or CAs each pass restarts other ones; there it is
+    not looked at.
     """
     leading = world.host_of(world.leader)
-    if len({(host.version, host.transport) for host in world.hosts.values() if host.member}) > 1:
+    members = [host for host in world.hosts.values() if host.member]
+    if len({(h.version, h.transport, h.signed_by, h.trusts) for h in members}) > 1:
         return
     restarts = [s for s in plan.steps if s.action == "restart" and s.disruptive]
     passes = itertools.groupby(restarts, key=lambda step: sorted(step.stage.items()))
@@ -363,6 +378,9 @@ def check_end(cluster, world):
         assert world.works(host.member), f"{member.name} does not work"
         assert (host.version, host.transport) == (cluster.version, cluster.scheme)
         assert host.digest == NEW_DIGEST
+        if cluster.tls:
+            assert (host.signed_by, host.trusts) == (world.ca, (world.ca,)), "the CA is not alone"
+            assert host.knows == host.trusts, f"{member.name} has not read its CA"
     for minion, host in world.hosts.items():
         if cluster.member(minion) is None and host.reachable:
             assert not host.running, f"{minion} runs though it left"
@@ -427,9 +445,11 @@ def space(size, title):
 
 def starts(size, title, defaults):
     """Every world that is searched for a change, with its conditions."""
-    old = make_cluster([f"e{n}" for n in range(size)], defaults)
+    tls = title in OF_ANOTHER_CA
+    old = make_cluster([f"e{n}" for n in range(size)], defaults, tls=tls)
     for conditions in space(size, title):
         world = make_world(old, conditions)
+        world.ca = "new" if tls else "old"
         for member in leaders(world, conditions, LEAVING.get(title, 0)):
             start = world.copy()
             start.leader = member
