@@ -301,7 +301,7 @@ def facts(data_dirs=None, timeout=5):
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
     ``policies`` (a hash), ``days_left`` (int, of the certificate that ends first) and ``busy`` (a
-    list of text: the states that run here now, after which all of this may be otherwise).
+    list of text: what changes this host now, after which all of this may be otherwise).
 
     CLI Example:
 
@@ -325,9 +325,7 @@ def facts(data_dirs=None, timeout=5):
         "policies": _policies_in_force(),
         "trust": mark.get("member", {}).get("trust", ""),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
-        "busy": [
-            f"{job['fun']} {job['jid']}" for job in __salt__["saltutil.is_running"]("state.*")
-        ],
+        "busy": _busy(),
     }
 
 
