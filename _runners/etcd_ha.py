@@ -246,9 +246,10 @@ def _failed(text):
 
 
 def _rows(cluster, steps, source):
-    """The plan's steps, and what the master remembers before and after them."""
-    if not steps:
-        return []
+    """The plan's steps, and what the master remembers before and after them.
+
+    Where nothing is left to do, a run may have ended before it could remember.
+    """
     past = _record(cluster.name).get("members", {})
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     rows = [_row(cluster, step, source) for step in steps]
@@ -258,11 +259,11 @@ def _rows(cluster, steps, source):
         "cluster": cluster.name,
         "members": own,
     }
-    if past and set(own) - set(past):
+    if rows and past and set(own) - set(past):
         # Before a new member enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
         rows.insert(0, {**known, "id": first, "members": {**past, **own}})
-    if own != past and rows[-1]["kind"] != "again":
+    if own != past and not (rows and rows[-1]["kind"] == "again"):
         rows.append(known)
     return rows
 
