@@ -628,9 +628,7 @@ def _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout
 
 def _first_start(values):
     """Variables for one start alone: the file lies on a tmpfs, and is removed after it."""
-    os.makedirs(os.path.dirname(BOOTSTRAP_FILE), mode=0o755, exist_ok=True)
-    with open(BOOTSTRAP_FILE, "w", encoding="utf-8") as file:
-        file.write(etcd_ha_environment.file_text(values))
+    etcd_ha_machine.write_text(BOOTSTRAP_FILE, etcd_ha_environment.file_text(values), 0o644)
 
 
 def _restart(unit, environment, record, moves, release, successor, start_timeout):

@@ -46,15 +46,30 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(path: str, value: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step, readable by root alone, so that no half file is ever read."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    """Write a JSON file in one step, readable by root alone."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", 0o600)
+
+
+def write_text(path: str, text: str, mode: int) -> None:
+    """Write a file in one step, so that no half one is ever read, whatever ends meanwhile."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
     temporary = f"{path}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(folder)
+
+
+def sync_folder(path: str) -> None:
+    """Have what was renamed in a folder outlive a power loss."""
+    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:
