@@ -644,6 +644,7 @@ def _etcd_facts(mark, data_dirs, timeout):
     configured, record = etcd_ha_client.configured(), _record()
     dirs = [source.get("ETCD_DATA_DIR") for source in (running, configured)]
     dirs += [record.get("data_dir"), *data_dirs]
+    dirs += [etcd_ha_machine.on_its_way(folder) for folder in dirs if folder]
     result = {
         "active": unit["active"],
         "state": unit["state"],

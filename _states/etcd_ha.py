@@ -5,6 +5,7 @@ A highstate never restarts a member that runs and never bootstraps: only the orc
 sees the whole cluster, hands a state the ``action`` to do so.
 """
 
+import errno
 import filecmp
 import os
 import shutil
@@ -570,8 +571,8 @@ def _systemctl(*arguments, timeout=60):
 def _moves(process, past, environment):
     """Directories whose content has to move: the record's key, the old path and the new one.
 
-    The record knows where the data was when the member was last healthy, also after a move that was
-    interrupted.
+    The record knows where the data was when the member was last healthy. Of a move that was
+    interrupted, what is on its way is all that there is once the old place is empty.
     """
     moves = []
     for variable, key, content in (
@@ -581,35 +582,53 @@ def _moves(process, past, environment):
         new = environment.get(variable, "")
         if not new or os.path.isdir(os.path.join(new, content)):
             continue
-        places = [old for old in (process.get(variable), past.get(key)) if old and old != new]
+        known = (process.get(variable), past.get(key), etcd_ha_machine.on_its_way(new))
+        places = [old for old in known if old and old != new]
         held = [old for old in places if os.path.isdir(os.path.join(old, content))]
         moves += [(key, held[0], new)] if held else []
     return moves
 
 
 def _move(moves, record):
-    """Move each directory's content; a copy across file systems is complete before it counts."""
+    """Move each directory's content; it may end at any point, and is gone on with by the next."""
     for variable, old, new in moves:
-        parent = os.path.dirname(new)
+        parent, scratch = os.path.dirname(new), etcd_ha_machine.on_its_way(new)
         os.makedirs(parent, mode=0o700, exist_ok=True)
-        scratch = f"{new}.moving"
-        shutil.rmtree(scratch, ignore_errors=True)
-        owner = os.stat(old)
-        try:
-            os.rename(old, scratch)
-        except OSError:
-            shutil.copytree(old, scratch, symlinks=True, copy_function=_copy_with_owner)
-            os.rename(old, f"{old}.moved-{time.strftime('%Y%m%d-%H%M%S')}")
-        os.chown(scratch, owner.st_uid, owner.st_gid)
+        if old != scratch:
+            _set_out(old, scratch)
         if os.path.isdir(new):
             os.rmdir(new)
         os.rename(scratch, new)
+        etcd_ha_machine.sync_folder(parent)
         past = etcd_ha_machine.read_json(record)
         etcd_ha_machine.write_json(record, {**past, variable: new})
 
 
+def _set_out(old, scratch):
+    """Bring a directory beside its new place; a copy counts once the old place is empty."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        os.rename(old, scratch)
+        return
+    except OSError as err:
+        if err.errno not in (errno.EXDEV, errno.EBUSY):
+            raise CommandExecutionError(f"{old} could not be moved: {err}") from err
+    shutil.copytree(old, scratch, symlinks=True, copy_function=_copy_with_owner)
+    for folder, _, _ in os.walk(old):
+        _give_owner(folder, os.path.join(scratch, os.path.relpath(folder, old)))
+    os.sync()
+    if os.path.ismount(old):
+        __salt__["etcd_ha_member.set_aside"]([old], "moved")
+    else:
+        os.rename(old, f"{old}.moved-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
 def _copy_with_owner(source, target):
     shutil.copy2(source, target)
+    _give_owner(source, target)
+
+
+def _give_owner(source, target):
     found = os.stat(source)
     os.chown(target, found.st_uid, found.st_gid)
 

@@ -72,6 +72,11 @@ def sync_folder(path: str) -> None:
         os.close(number)
 
 
+def on_its_way(folder: str) -> str:
+    """Where a directory is while it moves to a new place."""
+    return f"{folder}.moving"
+
+
 def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:
     """A systemd unit: active, state, enabled, pid, stale, path, started (seconds since 1970)."""
     try:
