@@ -269,10 +269,10 @@ def running(
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
         if action == "join" and not _serves():
-            entered = _join(unit, environment, record, moves, has_data, endpoints, start_timeout)
+            entered = _join(unit, environment, record, moves, endpoints, start_timeout)
             ret["changes"].update(entered)
         elif not found["active"]:
-            _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout)
+            _start_stopped(unit, cluster, record, action, moves, start_timeout)
         elif set(ret["changes"]) - {"enabled"}:
             _restart(unit, environment, record, moves, release, successor, start_timeout)
         _wait_healthy(unit, start_timeout)
@@ -633,12 +633,13 @@ def _give_owner(source, target):
     os.chown(target, found.st_uid, found.st_gid)
 
 
-def _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout):
+def _start_stopped(unit, cluster, record, action, moves, start_timeout):
     """Start a member: with its data, or without any as one of a new cluster."""
     bootstrap = action == "bootstrap"
     if bootstrap and etcd_ha_machine.read_json(record).get("state") is None:
         etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
-    if bootstrap and not has_data:
+    if bootstrap:
+        # etcd passes over it where it has a log; a folder alone may be left of a start cut short.
         _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
     _move(moves, record)
     _systemctl("reset-failed", unit)
@@ -672,16 +673,24 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
     _start("restart", unit, start_timeout)
 
 
+def _has_log(environment, moves):
+    """Whether there is a write-ahead log: without one etcd starts as if it had no data at all."""
+    own = environment.get("ETCD_WAL_DIR") or f"{environment['ETCD_DATA_DIR']}/member/wal"
+    old = [place if key == "wal_dir" else f"{place}/member/wal" for key, place, _ in moves]
+    return any(os.path.isdir(place) for place in (own, *old))
+
+
 def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, record, moves, has_data, endpoints, start_timeout):
+def _join(unit, environment, record, moves, endpoints, start_timeout):
     """Enter a cluster that runs, and start as its learner; the changes that this made."""
     name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
     corrupt = __salt__["etcd_ha.facts"]()["etcd"]["corrupt"]
     changes = {}
-    place = __salt__["etcd_ha_member.enter"](name, url, has_data and not corrupt, endpoints)
+    usable = _has_log(environment, moves) and not corrupt
+    place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints)
     if place["keep"]:
         _move(moves, record)
     else:
