@@ -644,14 +644,15 @@ def _etcd_facts(mark, data_dirs, timeout):
     configured, record = etcd_ha_client.configured(), _record()
     dirs = [source.get("ETCD_DATA_DIR") for source in (running, configured)]
     dirs += [record.get("data_dir"), *data_dirs]
-    dirs += [etcd_ha_machine.on_its_way(folder) for folder in dirs if folder]
+    logs = [source.get("ETCD_WAL_DIR") for source in (running, configured)]
+    dirs, logs = _with_moving(dirs), _with_moving([*logs, record.get("wal_dir")])
     result = {
         "active": unit["active"],
         "state": unit["state"],
         "enabled": unit["enabled"],
         "environment": running or configured,
         "pending": etcd_ha_machine.pending(unit, etcd_ha_client.program("etcd")),
-        "has_data": any(os.path.isdir(f"{folder}/member") for folder in dirs if folder),
+        "has_data": etcd_ha_machine.holds_data(dirs, logs),
         "installed": _release_in_use(),
         "record": record,
         "healthy": False,
@@ -662,6 +663,12 @@ def _etcd_facts(mark, data_dirs, timeout):
     if not result["healthy"] and not result.get("corrupt"):
         result["corrupt"] = _corruption(result)
     return result
+
+
+def _with_moving(folders):
+    """These folders, and where each would be while it moves."""
+    named = [folder for folder in folders if folder]
+    return [*named, *map(etcd_ha_machine.on_its_way, named)]
 
 
 def _release_in_use():

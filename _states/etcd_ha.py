@@ -233,7 +233,7 @@ def running(
     past = etcd_ha_machine.read_json(record)
     moves = _moves(process, past, environment)
     here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
-    has_data = any(os.path.isdir(f"{folder}/member") for folder in here)
+    has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
     differences = {}
     if found["active"]:
         differences = etcd_ha_environment.needs_restart(process, environment)
@@ -269,7 +269,7 @@ def running(
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
         if action == "join" and not _serves():
-            entered = _join(unit, environment, record, moves, endpoints, start_timeout)
+            entered = _join(unit, environment, record, moves, has_data, endpoints, start_timeout)
             ret["changes"].update(entered)
         elif not found["active"]:
             _start_stopped(unit, cluster, record, action, moves, start_timeout)
@@ -673,24 +673,22 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
     _start("restart", unit, start_timeout)
 
 
-def _has_log(environment, moves):
-    """Whether there is a write-ahead log: without one etcd starts as if it had no data at all."""
-    own = environment.get("ETCD_WAL_DIR") or f"{environment['ETCD_DATA_DIR']}/member/wal"
-    old = [place if key == "wal_dir" else f"{place}/member/wal" for key, place, _ in moves]
-    return any(os.path.isdir(place) for place in (own, *old))
+def _logs(environment, moves):
+    """Where the write-ahead log may be, if it is not with the data."""
+    places = [environment.get("ETCD_WAL_DIR"), *(old for key, old, _ in moves if key == "wal_dir")]
+    return [place for place in places if place]
 
 
 def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, record, moves, endpoints, start_timeout):
+def _join(unit, environment, record, moves, has_data, endpoints, start_timeout):
     """Enter a cluster that runs, and start as its learner; the changes that this made."""
     name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
     corrupt = __salt__["etcd_ha.facts"]()["etcd"]["corrupt"]
     changes = {}
-    usable = _has_log(environment, moves) and not corrupt
-    place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints)
+    place = __salt__["etcd_ha_member.enter"](name, url, has_data and not corrupt, endpoints)
     if place["keep"]:
         _move(moves, record)
     else:

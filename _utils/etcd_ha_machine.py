@@ -6,7 +6,7 @@ import json
 import os
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +70,16 @@ def sync_folder(path: str) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def holds_data(folders: Iterable[str], logs: Iterable[str]) -> bool:
+    """Whether a member's data is in one of these folders, and its log there or in one of ``logs``.
+
+    etcd makes its folders before its log, and starts as if it had no data while there is none.
+    """
+    held = [folder for folder in folders if os.path.isdir(f"{folder}/member")]
+    places = [f"{folder}/member/wal" for folder in held] + list(logs)
+    return bool(held) and any(os.path.isdir(place) for place in places)
 
 
 def on_its_way(folder: str) -> str:
