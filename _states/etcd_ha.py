@@ -278,6 +278,8 @@ def running(
         _wait_healthy(unit, start_timeout)
         if action in ("join", "restart"):
             __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
+            # A host that lost its power before it was told has come back at its new address.
+            __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
         _remember(record, cluster, environment)
     except CommandExecutionError as err:
         ret["result"], ret["comment"] = False, str(err)
