@@ -7,6 +7,7 @@ sees the whole cluster, hands a state the ``action`` to do so.
 
 import errno
 import filecmp
+import glob
 import os
 import shutil
 import stat
@@ -72,6 +73,8 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if all(os.access(f"{dir}/{program}", os.X_OK) for program in programs):
         ret["comment"] = f"etcd {version} is unpacked in {dir}"
+        if not __opts__["test"]:
+            _clear_unpacking(os.path.dirname(dir))
         return ret
     if __opts__["test"]:
         ret["result"] = None
@@ -80,6 +83,7 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         return ret
     parent = os.path.dirname(dir)
     os.makedirs(parent, mode=0o755, exist_ok=True)
+    _clear_unpacking(parent)
     scratch = tempfile.mkdtemp(prefix=".unpack-", dir=parent)
     try:
         wanted = checksum or _listed_checksum(sums_url, archive)
@@ -87,6 +91,7 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         _unpack(f"{scratch}/{archive}", folder, programs, f"{scratch}/release")
         shutil.rmtree(dir, ignore_errors=True)
         os.rename(f"{scratch}/release", dir)
+        etcd_ha_machine.sync_folder(parent)
     except (CommandExecutionError, ValueError, OSError, tarfile.TarError) as err:
         ret["result"] = False
         ret["comment"] = f"etcd {version} was not installed, nothing was changed: {err}"
@@ -509,6 +514,12 @@ def _expiries(certificates, hashes, old):
     return found
 
 
+def _clear_unpacking(parent):
+    """Remove what an interrupted installation has left."""
+    for left in glob.glob(f"{parent}/.unpack-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _listed_checksum(sums_url, archive):
     try:
         text = __salt__["cp.get_url"](sums_url, dest=None)
@@ -549,6 +560,8 @@ def _unpack(archive, folder, programs, target):
                 program = wanted.pop(entry.name)
                 with tar.extractfile(entry) as source, open(f"{target}/{program}", "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
+                    sink.flush()
+                    os.fsync(sink.fileno())
                 os.chmod(f"{target}/{program}", 0o755)
             if not wanted:
                 break
