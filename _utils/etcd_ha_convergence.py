@@ -220,7 +220,7 @@ class Convergence:
             host = self.observed.get(minion)
             if self.cluster.member(minion) or host is None or known["name"] in listed:
                 continue
-            if host.has_data and not host.healthy and host.record:
+            if host.record and not host.healthy:
                 self._add_retirement(str(known["name"]), minion)
 
     # 3. members whose data is gone
