@@ -87,11 +87,9 @@ class Convergence:
         first = self._first_stage()
         touched = [m for m in self.cluster.hosts if any(m in step.targets for step in self.taken)]
         prepared = etcd_ha_drift.prepared(self.cluster, self.observed, self.wanted, touched)
-        return [
-            etcd_ha_parts.prepare(self.cluster, prepared, first),
-            *self.taken,
-            etcd_ha_parts.verify(self.cluster),
-        ]
+        # Hosts that the pillar no longer names have nothing to prepare.
+        before = [etcd_ha_parts.prepare(self.cluster, prepared, first)] if prepared else []
+        return [*before, *self.taken, etcd_ha_parts.verify(self.cluster)]
 
     # Refusals
 
