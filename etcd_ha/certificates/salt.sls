@@ -50,14 +50,16 @@
 {%- endif %}
 {% endfor %}
 {#- One after the other: a question to the CA holds a worker of the master while it needs a second
-    one, so hosts that ask several at once can stop a whole master (worker_threads is 5). #}
+    one, so hosts that ask several at once can stop a whole master (worker_threads is 5). Each key
+    follows its certificate before the next one is asked for: until then the two are no pair. #}
 {%- for leaf in pki.leaves %}
+{%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}":
   x509.certificate_managed:
     - name: {{ leaf.certificate }}
     - ca_server: {{ leaf.ca_server }}
     - signing_policy: {{ leaf.policy }}
-    - private_key: {{ next }}/{{ leaf.purpose }}.key
+    - private_key: {{ key }}
     - days_valid: {{ leaf.days_valid }}
     - days_remaining: {{ leaf.days_remaining }}
     - mode: "0644"
@@ -65,9 +67,7 @@
     - group: root
     - require:
       - file: "{{ part.cluster }}: {{ next }} is root's alone"
-{% endfor %}
-{%- for leaf in pki.leaves %}
-{%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
+
 "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate can be read by {{ leaf.owner }} alone":
   etcd_ha.key_in_use:
     - source: {{ key }}
