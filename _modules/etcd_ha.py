@@ -306,7 +306,7 @@ def facts(data_dirs=None, authorities=None, timeout=5):
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
     ``policies`` (a hash), ``ca`` (text: whose certificates these are), ``authorities`` (path ->
     hashes of the CAs in it), ``days_left`` (int, of the certificate that ends first) and ``busy``
-    (a list of text: the states that run here now, after which all of this may be otherwise).
+    (a list of text: what changes this host now, after which all of this may be otherwise).
 
     CLI Example:
 
@@ -332,9 +332,7 @@ def facts(data_dirs=None, authorities=None, timeout=5):
         "ca": mark.get("member", {}).get("ca", ""),
         "authorities": etcd_ha_client.authorities(authorities or []),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
-        "busy": [
-            f"{job['fun']} {job['jid']}" for job in __salt__["saltutil.is_running"]("state.*")
-        ],
+        "busy": _busy(),
     }
 
 
@@ -657,13 +655,15 @@ def _etcd_facts(mark, data_dirs, timeout):
     configured, record = etcd_ha_client.configured(), _record()
     dirs = [source.get("ETCD_DATA_DIR") for source in (running, configured)]
     dirs += [record.get("data_dir"), *data_dirs]
+    logs = [source.get("ETCD_WAL_DIR") for source in (running, configured)]
+    dirs, logs = _with_moving(dirs), _with_moving([*logs, record.get("wal_dir")])
     result = {
         "active": unit["active"],
         "state": unit["state"],
         "enabled": unit["enabled"],
         "environment": running or configured,
         "pending": etcd_ha_machine.pending(unit, etcd_ha_client.program("etcd")),
-        "has_data": any(os.path.isdir(f"{folder}/member") for folder in dirs if folder),
+        "has_data": etcd_ha_machine.holds_data(dirs, logs),
         "installed": _release_in_use(),
         "record": record,
         "trust": etcd_ha_client.trust(configured.get("ETCD_TRUSTED_CA_FILE")),
@@ -675,6 +675,12 @@ def _etcd_facts(mark, data_dirs, timeout):
     if not result["healthy"] and not result.get("corrupt"):
         result["corrupt"] = _corruption(result)
     return result
+
+
+def _with_moving(folders):
+    """These folders, and where each would be while it moves."""
+    named = [folder for folder in folders if folder]
+    return [*named, *map(etcd_ha_machine.on_its_way, named)]
 
 
 def _release_in_use():

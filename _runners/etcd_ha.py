@@ -266,9 +266,10 @@ def _failed(text):
 
 
 def _rows(cluster, steps, source):
-    """The plan's steps, and what the master remembers before and after them."""
-    if not steps:
-        return []
+    """The plan's steps, and what the master remembers before and after them.
+
+    Where nothing is left to do, a run may have ended before it could remember.
+    """
     past = _record(cluster).get("members", {})
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     rows = [_row(cluster, step, source) for step in steps]
@@ -279,14 +280,14 @@ def _rows(cluster, steps, source):
         "former": cluster.former,
         "members": own,
     }
-    if rows[-1]["kind"] == "forget":
+    if rows and rows[-1]["kind"] == "forget":
         return rows
-    if past and set(own) - set(past):
+    if rows and past and set(own) - set(past):
         # Before a new member enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
         rows.insert(0, {**known, "id": first, "members": {**past, **own}})
     is_new = own != past or not _recorded(cluster.name)
-    if is_new and rows[-1]["kind"] != "again":
+    if is_new and not (rows and rows[-1]["kind"] == "again"):
         rows.append(known)
     return rows
 

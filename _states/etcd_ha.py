@@ -5,7 +5,9 @@ A highstate never restarts a member that runs and never bootstraps: only the orc
 sees the whole cluster, hands a state the ``action`` to do so.
 """
 
+import errno
 import filecmp
+import glob
 import os
 import shutil
 import stat
@@ -71,6 +73,8 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if all(os.access(f"{dir}/{program}", os.X_OK) for program in programs):
         ret["comment"] = f"etcd {version} is unpacked in {dir}"
+        if not __opts__["test"]:
+            _clear_unpacking(os.path.dirname(dir))
         return ret
     if __opts__["test"]:
         ret["result"] = None
@@ -79,6 +83,7 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         return ret
     parent = os.path.dirname(dir)
     os.makedirs(parent, mode=0o755, exist_ok=True)
+    _clear_unpacking(parent)
     scratch = tempfile.mkdtemp(prefix=".unpack-", dir=parent)
     try:
         wanted = checksum or _listed_checksum(sums_url, archive)
@@ -86,6 +91,7 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         _unpack(f"{scratch}/{archive}", folder, programs, f"{scratch}/release")
         shutil.rmtree(dir, ignore_errors=True)
         os.rename(f"{scratch}/release", dir)
+        etcd_ha_machine.sync_folder(parent)
     except (CommandExecutionError, ValueError, OSError, tarfile.TarError) as err:
         ret["result"] = False
         ret["comment"] = f"etcd {version} was not installed, nothing was changed: {err}"
@@ -236,7 +242,7 @@ def running(
     past = etcd_ha_machine.read_json(record)
     moves = _moves(process, past, environment)
     here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
-    has_data = any(os.path.isdir(f"{folder}/member") for folder in here)
+    has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
     differences = {}
     if found["active"]:
         differences = etcd_ha_environment.needs_restart(process, environment)
@@ -277,12 +283,14 @@ def running(
             entered = _join(unit, environment, record, moves, has_data, endpoints, start_timeout)
             ret["changes"].update(entered)
         elif not found["active"]:
-            _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout)
+            _start_stopped(unit, cluster, record, action, moves, start_timeout)
         elif set(ret["changes"]) - {"enabled"}:
             _restart(unit, environment, record, moves, release, successor, start_timeout)
         _wait_healthy(unit, start_timeout)
         if action in ("join", "restart"):
             __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
+            # A host that lost its power before it was told has come back at its new address.
+            __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
         _remember(record, cluster, environment)
     except CommandExecutionError as err:
         ret["result"], ret["comment"] = False, str(err)
@@ -577,6 +585,12 @@ def _expiries(certificates, hashes, old):
     return found
 
 
+def _clear_unpacking(parent):
+    """Remove what an interrupted installation has left."""
+    for left in glob.glob(f"{parent}/.unpack-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _listed_checksum(sums_url, archive):
     try:
         text = __salt__["cp.get_url"](sums_url, dest=None)
@@ -617,6 +631,8 @@ def _unpack(archive, folder, programs, target):
                 program = wanted.pop(entry.name)
                 with tar.extractfile(entry) as source, open(f"{target}/{program}", "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
+                    sink.flush()
+                    os.fsync(sink.fileno())
                 os.chmod(f"{target}/{program}", 0o755)
             if not wanted:
                 break
@@ -641,8 +657,8 @@ def _systemctl(*arguments, timeout=60):
 def _moves(process, past, environment):
     """Directories whose content has to move: the record's key, the old path and the new one.
 
-    The record knows where the data was when the member was last healthy, also after a move that was
-    interrupted.
+    The record knows where the data was when the member was last healthy. Of a move that was
+    interrupted, what is on its way is all that there is once the old place is empty.
     """
     moves = []
     for variable, key, content in (
@@ -652,45 +668,64 @@ def _moves(process, past, environment):
         new = environment.get(variable, "")
         if not new or os.path.isdir(os.path.join(new, content)):
             continue
-        places = [old for old in (process.get(variable), past.get(key)) if old and old != new]
+        known = (process.get(variable), past.get(key), etcd_ha_machine.on_its_way(new))
+        places = [old for old in known if old and old != new]
         held = [old for old in places if os.path.isdir(os.path.join(old, content))]
         moves += [(key, held[0], new)] if held else []
     return moves
 
 
 def _move(moves, record):
-    """Move each directory's content; a copy across file systems is complete before it counts."""
+    """Move each directory's content; it may end at any point, and is gone on with by the next."""
     for variable, old, new in moves:
-        parent = os.path.dirname(new)
+        parent, scratch = os.path.dirname(new), etcd_ha_machine.on_its_way(new)
         os.makedirs(parent, mode=0o700, exist_ok=True)
-        scratch = f"{new}.moving"
-        shutil.rmtree(scratch, ignore_errors=True)
-        owner = os.stat(old)
-        try:
-            os.rename(old, scratch)
-        except OSError:
-            shutil.copytree(old, scratch, symlinks=True, copy_function=_copy_with_owner)
-            os.rename(old, f"{old}.moved-{time.strftime('%Y%m%d-%H%M%S')}")
-        os.chown(scratch, owner.st_uid, owner.st_gid)
+        if old != scratch:
+            _set_out(old, scratch)
         if os.path.isdir(new):
             os.rmdir(new)
         os.rename(scratch, new)
+        etcd_ha_machine.sync_folder(parent)
         past = etcd_ha_machine.read_json(record)
         etcd_ha_machine.write_json(record, {**past, variable: new})
 
 
+def _set_out(old, scratch):
+    """Bring a directory beside its new place; a copy counts once the old place is empty."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        os.rename(old, scratch)
+        return
+    except OSError as err:
+        if err.errno not in (errno.EXDEV, errno.EBUSY):
+            raise CommandExecutionError(f"{old} could not be moved: {err}") from err
+    shutil.copytree(old, scratch, symlinks=True, copy_function=_copy_with_owner)
+    for folder, _, _ in os.walk(old):
+        _give_owner(folder, os.path.join(scratch, os.path.relpath(folder, old)))
+    os.sync()
+    if os.path.ismount(old):
+        __salt__["etcd_ha_member.set_aside"]([old], "moved")
+    else:
+        os.rename(old, f"{old}.moved-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
 def _copy_with_owner(source, target):
     shutil.copy2(source, target)
+    _give_owner(source, target)
+
+
+def _give_owner(source, target):
     found = os.stat(source)
     os.chown(target, found.st_uid, found.st_gid)
 
 
-def _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout):
+def _start_stopped(unit, cluster, record, action, moves, start_timeout):
     """Start a member: with its data, or without any as one of a new cluster."""
     bootstrap = action == "bootstrap"
     if bootstrap and etcd_ha_machine.read_json(record).get("state") is None:
         etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
-    if bootstrap and not has_data:
+    if bootstrap:
+        # etcd passes over it where it has a log; a folder alone may be left of a start cut short.
         _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
     _move(moves, record)
     _systemctl("reset-failed", unit)
@@ -699,9 +734,7 @@ def _start_stopped(unit, cluster, record, has_data, action, moves, start_timeout
 
 def _first_start(values):
     """Variables for one start alone: the file lies on a tmpfs, and is removed after it."""
-    os.makedirs(os.path.dirname(BOOTSTRAP_FILE), mode=0o755, exist_ok=True)
-    with open(BOOTSTRAP_FILE, "w", encoding="utf-8") as file:
-        file.write(etcd_ha_environment.file_text(values))
+    etcd_ha_machine.write_text(BOOTSTRAP_FILE, etcd_ha_environment.file_text(values), 0o644)
 
 
 def _restart(unit, environment, record, moves, release, successor, start_timeout):
@@ -724,6 +757,12 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
         _start("start", unit, start_timeout)
         return
     _start("restart", unit, start_timeout)
+
+
+def _logs(environment, moves):
+    """Where the write-ahead log may be, if it is not with the data."""
+    places = [environment.get("ETCD_WAL_DIR"), *(old for key, old, _ in moves if key == "wal_dir")]
+    return [place for place in places if place]
 
 
 def _serves():

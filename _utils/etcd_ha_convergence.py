@@ -98,11 +98,9 @@ class Convergence:
         first = self._first_stage()
         touched = [m for m in self.cluster.hosts if any(m in step.targets for step in self.taken)]
         prepared = etcd_ha_drift.prepared(self.cluster, self.observed, self.wanted, touched)
-        return [
-            etcd_ha_parts.prepare(self.cluster, prepared, first),
-            *self.taken,
-            etcd_ha_parts.verify(self.cluster),
-        ]
+        # Hosts that the pillar no longer names have nothing to prepare.
+        before = [etcd_ha_parts.prepare(self.cluster, prepared, first)] if prepared else []
+        return [*before, *self.taken, etcd_ha_parts.verify(self.cluster)]
 
     def restarts(self, before: int) -> list[Step]:
         """Restart each member whose process began before this time, the leader last."""
@@ -260,7 +258,7 @@ class Convergence:
             host = self.observed.get(minion)
             if self.cluster.member(minion) or host is None or known["name"] in listed:
                 continue
-            if host.has_data and not host.healthy and host.record:
+            if host.record and not host.healthy:
                 self._add_retirement(str(known["name"]), minion)
 
     # 3. and 8. another CA

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,13 +48,14 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(path: str, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, readable by root alone."""
+    """Write a JSON file in one step, readable by root alone."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", 0o600)
 
 
 def write_text(path: str, text: str, mode: int) -> None:
-    """Write a file in one step, so that no half file is ever read; it belongs to the caller."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    """Write a file in one step, so that no half one is ever read, whatever ends meanwhile."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
     temporary = f"{path}.tmp"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
         file.write(text)
@@ -62,6 +63,31 @@ def write_text(path: str, text: str, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(folder)
+
+
+def sync_folder(path: str) -> None:
+    """Have what was renamed in a folder outlive a power loss."""
+    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def holds_data(folders: Iterable[str], logs: Iterable[str]) -> bool:
+    """Whether a member's data is in one of these folders, and its log there or in one of ``logs``.
+
+    etcd makes its folders before its log, and starts as if it had no data while there is none.
+    """
+    held = [folder for folder in folders if os.path.isdir(f"{folder}/member")]
+    places = [f"{folder}/member/wal" for folder in held] + list(logs)
+    return bool(held) and any(os.path.isdir(place) for place in places)
+
+
+def on_its_way(folder: str) -> str:
+    """Where a directory is while it moves to a new place."""
+    return f"{folder}.moving"
 
 
 def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:

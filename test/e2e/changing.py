@@ -35,11 +35,12 @@ class Load:
             "seconds": seconds,
             "stop": self.stop,
         }
+        self.seconds = seconds
         self.result = {}
         self.thread = threading.Thread(target=self._run, args=(json.dumps(wanted),))
 
     def _run(self, wanted):
-        self.result = self.lab.probe("lb", "load", wanted, timeout=400)
+        self.result = self.lab.probe("lb", "load", wanted, timeout=self.seconds + 120)
 
     def __enter__(self):
         self.lab.exec("lb", "rm", "-f", self.stop).ok()

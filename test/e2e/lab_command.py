@@ -156,6 +156,22 @@ class Lab:
         done = self.exec(host, PYTHON, "-c", source, *argv, **more).ok()
         return json.loads(done.out)
 
+    def follow(self, host, python, name, *argv):
+        """Run one of probes/*.py in a host, and yield its lines as it prints them."""
+        source = (PROBES / f"{name}.py").read_text()
+        command = [str(COMMAND), "exec", host, python, "-c", source, *argv]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        ) as run:
+            yield from run.stdout
+            told = run.stderr.read()
+        assert run.returncode == 0, f"{name} on {host} ended with {run.returncode}\n{told}"
+
     def write(self, host, path, text):
         coded = base64.b64encode(text.encode()).decode()
         script = "umask 077; mkdir -p $(dirname $1); echo $2 | base64 -d > $1"

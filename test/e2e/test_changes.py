@@ -3,17 +3,12 @@
 Each test says what has to be in force first; the order is such that the test before has left it so.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
-from changing import FIVE, THREE, Load
+from changing import FIVE, THREE
 
 # What the tests start from where they do not change it.
 OPTION = {"options": {"heartbeat-interval": 120}}
 PLACE = {"data_dir": "/var/lib/etcd-moved"}
 PORTS = {"ports": {"client": 2479, "peer": 2480, "metrics": 2481}, "balancer": {"port": 2379}}
-
-ORCHESTRATE = "echo $$ > /run/orch.pid; exec salt-run state.orchestrate etcd_ha.orch"
-A_LEARNER_IS_LISTED = "{ etcdctl member list | grep -q true$; }"
 
 
 def lines(changed, *wanted):
@@ -21,29 +16,6 @@ def lines(changed, *wanted):
     found = changed.obtainable(*wanted)
     assert found == list(wanted), f"{', '.join(wanted)} are needed, the mirror has {found}"
     return found
-
-
-def killed_once(changed, host, until):
-    """Begin to converge, and kill salt-run on the master as soon as ``until`` is true on a host."""
-    lab = changed.lab
-    lab.exec("master", "rm", "-f", "/run/orch.pid").ok()
-    with ThreadPoolExecutor(1) as beside:
-        run = beside.submit(lab.exec, "master", "sh", "-c", ORCHESTRATE)
-        loop = f"set -a; . /etc/etcd/etcdctl.env; until {until}; do sleep 0.02; done"
-        came = lab.exec(host, "timeout", "120", "sh", "-c", loop)
-        lab.exec("master", "sh", "-c", "kill -KILL $(cat /run/orch.pid)").ok()
-        assert came.code == 0, f"the moment to kill never came:\n{run.result().text}"
-        assert run.result().code != 0, f"it had ended before:\n{run.result().text}"
-
-
-def again(changed):
-    """What the interruption left is finished by the same command, at once."""
-    run = changed.lab.orch()
-    for step in run.states:
-        print(f"    {step}")
-    run.ok()
-    changed.settled()
-    return run
 
 
 def test_an_upgrade_through_all_lines(changed):
@@ -135,15 +107,6 @@ def corrupts_its_log(lab, host):
     lab.exec(host, "sh", "-c", script).ok()
 
 
-def test_a_killed_replacement_is_finished(changed):
-    changed.begin(FIVE)
-    changed.lab.fault("etcd5", "wipe", "--data", "/var/lib/etcd")
-    with Load(changed.lab, "/killed-replacement/") as load:
-        killed_once(changed, "etcd1", A_LEARNER_IS_LISTED)
-        again(changed)
-    load.check(FIVE)
-
-
 def test_five_members_become_three_and_the_leader_leaves(changed):
     changed.begin(FIVE)
     changed.lead("etcd5")
@@ -194,29 +157,3 @@ def test_all_at_once(changed):
         environment = changed.lab.exec(host, "sh", "-c", script).ok().out
         assert "ETCD_HEARTBEAT_INTERVAL=120" in environment, host
         assert "ETCD_DATA_DIR=/var/lib/etcd\n" in environment, host
-
-
-def test_a_killed_join_is_finished(changed):
-    newest = changed.releases()[-1]
-    changed.begin(THREE, version=newest, **OPTION)
-    changed.ask_for(FIVE, version=newest, **OPTION)
-    with Load(changed.lab, "/killed-join/") as load:
-        killed_once(changed, "etcd1", A_LEARNER_IS_LISTED)
-        again(changed)
-    load.check(FIVE)
-
-
-def test_a_killed_upgrade_is_finished(changed):
-    older, newer = changed.releases()[-2:]
-    changed.begin(THREE, version=older)
-    changed.ask_for(THREE, version=newer)
-    first = next(host for host in THREE if host != changed.leader())
-    runs = f"readlink /proc/$(systemctl show -p MainPID --value etcd)/exe | grep -q {newer}"
-    with Load(changed.lab, "/killed-upgrade/") as load:
-        killed_once(changed, first, runs)
-        run = again(changed)
-    upgraded = [step for step in run.states if "upgrade" in step]
-    # A step that was under way at the kill ends by itself; the leader's at least is left.
-    assert len(upgraded) in (1, 2), f"nothing was left to do: {list(run.states)}"
-    load.check(THREE)
-    assert changed.versions() == {newer}

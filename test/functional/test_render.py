@@ -159,6 +159,21 @@ class TestMember:
             "EnvironmentFile=-/run/etcd_ha/bootstrap.env"
         )
 
+    @pytest.mark.parametrize(
+        ("wal_dir", "log"), [(None, "/var/lib/etcd/member/wal"), ("/srv/wal", "/srv/wal/wal")]
+    )
+    def test_unit_starts_with_its_log_or_for_the_first_time(
+        self, compile_states, pillar, wal_dir, log
+    ):
+        main(pillar).update({"wal_dir": wal_dir} if wal_dir else {})
+        unit = sound(compile_states(MEMBER, pillar)).file("/etc/systemd/system/etcd.service")
+        asserted = [line for line in unit.splitlines() if line.startswith("Assert")]
+        # With | one of them is enough.
+        assert asserted == [
+            f"AssertPathExists=|{log}",
+            "AssertPathExists=|/run/etcd_ha/bootstrap.env",
+        ]
+
     def test_data_directories_are_etcds_alone(self, compile_states, pillar):
         main(pillar)["wal_dir"] = "/srv/wal/etcd"
         compiled = sound(compile_states(MEMBER, pillar))

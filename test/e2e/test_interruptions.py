@@ -1,0 +1,176 @@
+"""Every kind of plan, interrupted again and again: it ends as asked, and nothing is lost.
+
+Each run is killed after the next step that makes progress, or inside of it, and the same command is
+given again, until a run comes to its end. What is killed and where goes round: the orchestrate, the
+whole master, the minion that acts, the power of its host.
+
+All of them take most of an hour. Without ETCD_HA_INTERRUPT=all fewer kinds and fewer kills a kind
+are done, chosen so that each way to kill and each kind of step is among them; what is not is
+printed. Each test begins with what the one before has left, the first with what test_changes.py
+has left.
+"""
+
+import os
+
+import pytest
+from changing import FIVE, THREE, Load
+from interrupting import (
+    ABOUT_TO_ACT,
+    CERTIFIED,
+    CONFIGURED,
+    FIRST,
+    FIRST_START,
+    RUNS,
+    STOPPED,
+    SWITCHED,
+    UNIT,
+    Interruptions,
+    Kill,
+    addresses_are_the_members_own,
+    is_whole,
+    minion,
+    power,
+    rotation,
+    these,
+)
+
+ALL = os.environ.get("ETCD_HA_INTERRUPT") == "all"
+OPTION = {"options": {"heartbeat-interval": 120}}
+PLACE = {"data_dir": "/var/lib/etcd-moved"}
+PORTS = {"ports": {"client": 2479, "peer": 2480, "metrics": 2481}, "balancer": {"port": 2379}}
+PLAIN = {"tls": {"enabled": False}}
+OLDER, NEWER = "3.6.14", "3.7.1"
+
+only_in_all = pytest.mark.skipif(not ALL, reason="not run without ETCD_HA_INTERRUPT=all")
+
+
+def interrupted(changed, hosts, ways, few=(), **settings):
+    """Ask for this, and interrupt it until it is there: in all ways, or in these few alone."""
+    changed.ask_for(hosts, **settings)
+    ways, limit = (rotation(*ways), RUNS) if ALL else (these(*few), len(few))
+    done = Interruptions(changed.lab).until_in_sync(ways, limit)
+    assert ALL or len(done.kills) == limit, f"it had ended before: {done.kills}"
+
+
+def whole(changed):
+    """As asked, and nothing is half done on any member."""
+    changed.settled()
+    for host in changed.hosts:
+        is_whole(changed.lab, host)
+    addresses_are_the_members_own(changed)
+
+
+def under_load(changed, name, hosts, ways, schemes=("https",), **more):
+    with Load(changed.lab, f"/kill-{name}/", schemes, seconds=1500) as load:
+        interrupted(changed, hosts, ways, **more)
+    whole(changed)
+    load.check(hosts, longest=None)
+
+
+def obtained(changed, *versions):
+    assert changed.obtainable(*versions) == list(versions), f"{versions} are needed"
+
+
+def ids(changed):
+    return {member["name"]: member["ID"] for member in changed.members()}
+
+
+def test_three_members_become_five(changed):
+    obtained(changed, NEWER)
+    changed.begin(THREE, version=NEWER, **OPTION)
+    ways = (minion(FIRST_START), power(FIRST_START), minion(CERTIFIED))
+    few = (power(FIRST_START, after=""), Kill("master"))
+    under_load(changed, "grow", FIVE, ways, few=few, version=NEWER, **OPTION)
+
+
+@only_in_all
+def test_a_wiped_member_is_replaced(changed):
+    changed.begin(FIVE, version=NEWER, **OPTION)
+    changed.lab.fault("etcd4", "wipe", "--data", "/var/lib/etcd")
+    ways = (minion(FIRST_START), power(FIRST_START), minion(2.5))
+    under_load(changed, "replace", FIVE, ways, version=NEWER, **OPTION)
+
+
+def test_five_members_become_three(changed):
+    changed.begin(FIVE, version=NEWER, **OPTION)
+    changed.lead("etcd5")
+    ways = (minion(0.1), power(0.1), ABOUT_TO_ACT)
+    few = (Kill("orchestrate", after="etcd_ha_member.remove"),)
+    under_load(changed, "shrink", THREE, ways, few=few, version=NEWER, **OPTION)
+    for host in set(FIVE) - set(THREE):
+        changed.is_retired(host)
+
+
+def test_an_option_changes(changed):
+    changed.begin(THREE, version=NEWER, **OPTION)
+    ways = (power(CONFIGURED), minion(CONFIGURED), ABOUT_TO_ACT)
+    few = (minion(CONFIGURED), Kill("master", delay=1.5))
+    under_load(changed, "option", THREE, ways, few=few, version=NEWER)
+
+
+@only_in_all
+def test_the_data_directory_moves(changed):
+    changed.begin(THREE, version=NEWER)
+    before = ids(changed)
+    ways = (power(UNIT), minion(STOPPED), power(STOPPED), minion(UNIT))
+    under_load(changed, "moved", THREE, ways, version=NEWER, **PLACE)
+    assert ids(changed) == before, "no member was replaced: each has kept its data"
+    for host in THREE:
+        gone = changed.lab.exec(host, "test", "-e", "/var/lib/etcd/member").code != 0
+        assert gone, host
+
+
+@only_in_all
+def test_the_ports_change(changed):
+    changed.begin(THREE, version=NEWER, **PLACE)
+    ways = (power(CONFIGURED), minion(STOPPED), power(STOPPED))
+    under_load(changed, "ports", THREE, ways, version=NEWER, **PLACE, **PORTS)
+
+
+@only_in_all
+def test_tls_is_taken_off(changed):
+    settings = {"version": NEWER, **PLACE, **PORTS}
+    changed.begin(THREE, **settings)
+    ways = (power(CONFIGURED), minion(CONFIGURED), minion(STOPPED))
+    both = ("https", "http")
+    under_load(changed, "plain", THREE, ways, schemes=both, **settings, **PLAIN)
+
+
+@only_in_all
+def test_tls_is_put_on(changed):
+    settings = {"version": NEWER, **PLACE, **PORTS}
+    changed.begin(THREE, **settings, **PLAIN)
+    ways = (minion(CERTIFIED), power(CONFIGURED), minion(CONFIGURED))
+    under_load(changed, "tls", THREE, ways, schemes=("http", "https"), **settings)
+
+
+def test_a_bootstrap(changed):
+    obtained(changed, OLDER)
+    changed.lab.become_blank()
+    changed.lab.state = "dirty"
+    changed.ask_for(THREE, version=OLDER)
+    # All is done by one step: that one is to be met first.
+    at_work = Kill("master", delay=2.0, after=": prepare ")
+    inside = (power(FIRST_START, after=""), minion(CERTIFIED), minion(FIRST_START))
+    few = (power(FIRST_START, after=""),)
+    ways, limit = (these(FIRST, *inside, at_work), RUNS) if ALL else (these(*few), len(few))
+    Interruptions(changed.lab).until_in_sync(ways, limit)
+    changed.lab.put("/begin", "kept", host="etcd1")
+    whole(changed)
+
+
+def test_an_upgrade(changed):
+    obtained(changed, OLDER, NEWER)
+    changed.begin(THREE, version=OLDER)
+    ways = (minion(SWITCHED), power(SWITCHED), ABOUT_TO_ACT)
+    few = (Kill("orchestrate", after="etcd_ha_member.snapshot"), minion(SWITCHED, after=""))
+    under_load(changed, "upgrade", THREE, ways, few=few, version=NEWER)
+    assert changed.versions() == {NEWER}
+
+
+@only_in_all
+def test_a_downgrade(changed):
+    changed.begin(THREE, version=NEWER)
+    ways = (power(SWITCHED), minion(SWITCHED))
+    under_load(changed, "downgrade", THREE, ways, version=OLDER)
+    assert changed.versions() == {OLDER}

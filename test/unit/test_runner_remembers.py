@@ -1,0 +1,43 @@
+"""What the master remembers of a cluster, also where a run ended before it could."""
+
+import importlib.util
+import pathlib
+
+import pytest
+from etcd_ha_steps import Step
+
+RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
+VERIFY = Step("main: verify", "verify", ("etcd1.example.com",))
+
+
+@pytest.fixture
+def rows(cluster, monkeypatch):
+    """The rows of a plan with these steps, where the master remembers these members."""
+    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def made(past, steps):
+        monkeypatch.setattr(module, "_record", lambda name: {"members": past})
+        return module._rows(cluster, steps, "source")
+
+    return made
+
+
+def members(cluster):
+    return {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
+
+
+def test_nothing_is_left_to_do_but_to_remember(cluster, rows):
+    (row,) = rows({}, ())
+    assert (row["kind"], row["members"]) == ("remember", members(cluster))
+
+
+def test_nothing_at_all_is_left_to_do(cluster, rows):
+    assert rows(members(cluster), ()) == []
+
+
+def test_a_new_member_is_known_before_it_enters(cluster, rows):
+    past = members(cluster)
+    past.pop("etcd3.example.com")
+    assert [row["kind"] for row in rows(past, (VERIFY,))] == ["remember", "function", "remember"]
