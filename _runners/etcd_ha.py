@@ -285,6 +285,7 @@ def _row(cluster, step, source):
         row["sls"] = list(step.sls)
         handed = {"action": step.action, "source": source, "stage": dict(step.stage)}
         handed |= {"successor": step.successor, "endpoints": step.endpoints}
+        handed["leads_to"] = {minion: list(found) for minion, found in step.leads_to.items()}
         row["pillar"] = {"etcd_ha_step": handed}
     return row
 

@@ -6,7 +6,8 @@ The order of a convergence, and why:
 2. take dead members out that the pillar no longer names
 3. replace members that lost their data: out of the list, in again as a learner
 4. from plain to TLS or back: all members serve both, and the balancers change over
-5. join new members, one by one, each as a learner that is promoted once it has caught up;
+5. balancers: where members are going to serve clients elsewhere, both places. Then join new
+   members, one by one, each as a learner that is promoted once it has caught up;
    balancers: new members in, leaving members out; then take out healthy members that the pillar no
    longer names. All of that on the present release, since members that leave are not upgraded
 6. one release after the other, the leader last; then to the one transport that is wanted
@@ -15,6 +16,7 @@ The order of a convergence, and why:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 import etcd_ha_drift
 import etcd_ha_environment
@@ -65,6 +67,8 @@ class Convergence:
         self._remove(dead)
         self._replace()
         ways = self._ways()
+        if not ways:
+            self._balance_ahead()
         if "both" in ways:
             self._pass(transport="both")
         leaving = [e for e in self.match.leaving if e not in dead]
@@ -377,11 +381,52 @@ class Convergence:
 
     # Balancers
 
-    def _balance(self, version: str) -> None:
-        """Configure the balancers; while members are older, with the checks that these know."""
+    def _proxies(self) -> list[str]:
+        """The balancers that have to be configured."""
         balancers = [balancer.minion for balancer in self.cluster.balancers]
         stale = etcd_ha_drift.stale(self.cluster, balancers, self.observed, self.wanted)
-        proxies = [m for m in balancers if m in stale or not self.observed[m].balancer_healthy]
+        return [m for m in balancers if m in stale or not self.observed[m].balancer_healthy]
+
+    def _balance_ahead(self) -> None:
+        """Before members serve clients elsewhere, have the balancers know both places.
+
+        Otherwise fewer are left to a balancer with each that moves, and none after the last one.
+        """
+        proxies, present = self._proxies(), self._serving()
+        if not proxies or all(found == [self._endpoint(m)] for m, found in present.items()):
+            return
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: lead {names(proxies)} to the members' present and "
+                "coming endpoints",
+                kind="state",
+                targets=tuple(proxies),
+                sls=("etcd_ha",),
+                stage=etcd_ha_drift.handed(
+                    self.cluster, Stage(self._oldest(), self.cluster.scheme)
+                ),
+                leads_to=present,
+                why="clients go on while one member after the other moves",
+            )
+        )
+
+    def _serving(self) -> dict[str, list[str]]:
+        """Where the healthy members of the pillar's serve clients now: minion -> host:port."""
+        fit = [m for m in self._running() if self.ids[m] in self.membership.healthy]
+        urls = {m: self.membership.entries[self.ids[m]].get("client_urls", ()) for m in fit}
+        return {
+            m: list(dict.fromkeys(urlsplit(url).netloc for url in found))
+            for m, found in urls.items()
+            if found
+        }
+
+    def _endpoint(self, minion: str) -> str:
+        """Where the pillar has a member serve clients, as host:port."""
+        return urlsplit(self.cluster.client_url(self.members[minion])).netloc
+
+    def _balance(self, version: str) -> None:
+        """Configure the balancers; while members are older, with the checks that these know."""
+        proxies = self._proxies()
         if self.balanced_for == version or not proxies:
             return
         self.balanced_for = version

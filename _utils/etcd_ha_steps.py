@@ -10,8 +10,8 @@ class Step:
     """One Salt state of the orchestrate: what, where, and why.
 
     ``kind`` is ``state`` (``sls`` on the targets) or ``function`` (``function`` with
-    ``arguments``), ``verify``, or ``again``. ``action``, ``stage``, ``successor`` and
-    ``endpoints`` reach the states as the pillar ``etcd_ha_step``.
+    ``arguments``), ``verify``, or ``again``. ``action``, ``stage``, ``successor``, ``endpoints``
+    and ``leads_to`` reach the states as the pillar ``etcd_ha_step``.
     """
 
     title: str
@@ -22,6 +22,7 @@ class Step:
     stage: Mapping[str, str] = field(default_factory=dict)
     successor: str = ""
     endpoints: str = ""
+    leads_to: Mapping[str, Sequence[str]] = field(default_factory=dict)
     function: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
