@@ -72,11 +72,11 @@ class Client:
     def _connect(self):
         host, port = wanted["host"], wanted["port"]
         if wanted["schemes"][self.turn % len(wanted["schemes"])] == "http":
-            return http.client.HTTPConnection(host, port, timeout=3)
+            return http.client.HTTPConnection(host, port, timeout=wanted["timeout"])
         # Where TLS comes later, the files are not there yet: that is an error like another.
         files = (wanted["ca"], wanted["certificate"], wanted["key"])
         context = trusting(files, tuple(os.stat(file).st_mtime for file in files))
-        return http.client.HTTPSConnection(host, port, timeout=3, context=context)
+        return http.client.HTTPSConnection(host, port, timeout=wanted["timeout"], context=context)
 
 
 class Part:
