@@ -5,8 +5,9 @@ opened anew after an error. The reader asks for the key that was acknowledged la
 there is a stale read, and so is a revision older than the one before. Prints counts as JSON, ends
 when the file that it was given is there.
 
-``schemes`` are taken in turn: after an error the next one is tried. A first failure is retried at
-once, a second one after a pause.
+With two ``schemes`` a new connection is opened by the one that served last, or by the other where
+that one does not serve: so do clients that know two endpoints. A first failure is retried at once,
+a second one after a pause.
 
 The longest gap between two acknowledgements is told with its parts, in seconds: ``paused`` (the
 client's own), ``connected`` (TCP and TLS), ``failed`` (waits that ended in an error) and
@@ -40,7 +41,6 @@ class Client:
         with self._part("connected"):
             if self.connection is None:
                 self.connection = self._connect()
-                self.connection.connect()
         began, part = time.monotonic(), "failed"
         try:
             found = self._answer(path, body)
@@ -56,7 +56,7 @@ class Client:
     def drop(self):
         if self.connection is not None:
             self.connection.close()
-        self.connection, self.turn = None, self.turn + 1
+        self.connection = None
 
     def _part(self, name):
         return Part(self.parts, name)
@@ -70,13 +70,37 @@ class Client:
         return json.loads(text)
 
     def _connect(self):
+        schemes = wanted["schemes"]
+        for left in reversed(range(len(schemes))):
+            try:
+                connection = self._made(schemes[self.turn % len(schemes)])
+                connection.connect()
+                if len(schemes) > 1:
+                    serves(connection)
+                return connection
+            except (OSError, http.client.HTTPException):
+                self.turn += 1
+                if not left:
+                    raise
+
+    def _made(self, scheme):
         host, port = wanted["host"], wanted["port"]
-        if wanted["schemes"][self.turn % len(wanted["schemes"])] == "http":
+        if scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=wanted["timeout"])
         # Where TLS comes later, the files are not there yet: that is an error like another.
         files = (wanted["ca"], wanted["certificate"], wanted["key"])
         context = trusting(files, tuple(os.stat(file).st_mtime for file in files))
         return http.client.HTTPSConnection(host, port, timeout=wanted["timeout"], context=context)
+
+
+def serves(connection):
+    """Raise OSError where this connection is of no use: TLS and plain HTTP may share a port."""
+    connection.request("GET", "/version")
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != 200:
+        connection.close()
+        raise OSError(f"{answer.status} to /version")
 
 
 class Part:
