@@ -1,10 +1,10 @@
-# make demo | down | test (lint, unit, e2e) | bench | clean
+# make demo | down | test (lint, unit, e2e) | bench | bench-changes | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint e2e bench clean venv
+.PHONY: help demo down test unit lint e2e bench bench-changes clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -34,6 +34,9 @@ e2e: venv
 
 bench: venv
 	$(BIN)/python test/bench/bench.py
+
+bench-changes: venv
+	$(BIN)/python test/bench/changes.py
 
 test: lint unit e2e
 

@@ -311,6 +311,7 @@ def _row(cluster, step, source):
         handed = {"action": step.action, "source": source, "stage": dict(step.stage)}
         handed |= {"successor": step.successor, "endpoints": step.endpoints}
         handed |= {"restart_before": step.restart_before}
+        handed["leads_to"] = {minion: list(found) for minion, found in step.leads_to.items()}
         row["pillar"] = {"etcd_ha_step": handed}
     return row
 

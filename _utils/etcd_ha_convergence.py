@@ -5,10 +5,12 @@ The order of a convergence, and why:
 1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
 2. take dead members out that the pillar no longer names
 3. to another CA: all trust both, then all have certificates from the new one; a member that lost
-   its data leaves the list for so long, since it can get no certificate that the others trust
+   its data leaves the list for so long, since it can get no certificate that the others trust, and
+   members that leave do so before the new certificates, which they would not trust
 4. replace members that lost their data: out of the list, in again as a learner
 5. from plain to TLS or back: all members serve both, and the balancers change over
-6. join new members, one by one, each as a learner that is promoted once it has caught up;
+6. balancers: where members are going to serve clients elsewhere, both places. Then join new
+   members, one by one, each as a learner that is promoted once it has caught up;
    balancers: new members in, leaving members out; then take out healthy members that the pillar no
    longer names. All of that on the present release, since members that leave are not upgraded
 7. one release after the other, the leader last; then to the one transport that is wanted
@@ -18,6 +20,7 @@ The order of a convergence, and why:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 import etcd_ha_drift
 import etcd_ha_environment
@@ -76,6 +79,8 @@ class Convergence:
             leaving = []
         self._replace()
         ways = self._ways()
+        if not ways:
+            self._balance_ahead()
         if "both" in ways:
             self._pass(transport="both")
         absent = [m for m in self.members if m not in self.ids]
@@ -541,20 +546,51 @@ class Convergence:
 
     # Balancers
 
-    def _balance(self, version: str, trust: str) -> None:
-        """Configure the balancers; while members are older, with the checks that these know."""
+    def _stale_proxies(self, trust: str) -> list[str]:
+        """The balancers that have to be configured."""
         stale = etcd_ha_drift.stale(self.cluster, self._proxies(), self.observed, self.wanted)
-        proxies = [
+        return [
             m
             for m in self._proxies()
             if m in stale
             or not self.observed[m].balancer_healthy
             or self.proxy_trust.get(m, self._proxy_phase(m)) != trust
         ]
+
+    def _balance_ahead(self) -> None:
+        """Before members serve clients elsewhere, have the balancers know both places.
+
+        Otherwise fewer are left to a balancer with each that moves, and none after the last one.
+        """
+        if self._away_from_home():
+            trust = self._trust_meanwhile()
+            self._configure_balancers(self._stale_proxies(trust), self._oldest(), trust)
+
+    def _away_from_home(self) -> dict[str, list[str]]:
+        """Where the pillar's healthy members serve clients now, if not all do where it says.
+
+        minion -> host:port
+        """
+        fit = [m for m in self._running() if self.ids[m] in self.membership.healthy]
+        urls = {m: self.membership.entries[self.ids[m]].get("client_urls", ()) for m in fit}
+        found = {
+            m: list(dict.fromkeys(urlsplit(url).netloc for url in given))
+            for m, given in urls.items()
+            if given
+        }
+        home = all(places == [self._endpoint(m)] for m, places in found.items())
+        return {} if home else found
+
+    def _endpoint(self, minion: str) -> str:
+        """Where the pillar has a member serve clients, as host:port."""
+        return urlsplit(self.cluster.client_url(self.members[minion])).netloc
+
+    def _balance(self, version: str, trust: str) -> None:
+        """Configure the balancers; while members are older, with the checks that these know."""
         if self.balanced_for == (version, trust):
             return
         self.balanced_for = (version, trust)
-        self._configure_balancers(proxies, version, trust)
+        self._configure_balancers(self._stale_proxies(trust), version, trust)
 
     def _configure_balancers(self, proxies: Sequence[str], version: str, trust: str) -> None:
         if not proxies:
@@ -563,14 +599,21 @@ class Convergence:
         exchanged = any(self.proxy_trust.get(m, self._proxy_phase(m)) != trust for m in proxies)
         words = f": {etcd_ha_drift.trusted(stage)}" if exchanged else ""
         self.proxy_trust |= dict.fromkeys(proxies, trust)
+        what = f"configure the balancer {names(proxies)}"
+        why = "its configuration differs from the pillar's, or its path to the cluster fails"
+        present = self._away_from_home()
+        if present:
+            what = f"lead {names(proxies)} to the members' present and coming endpoints"
+            why = "clients go on while one member after the other moves"
         self.taken.append(
             Step(
-                title=f"{self.cluster.name}: configure the balancer {names(proxies)}{words}",
+                title=f"{self.cluster.name}: {what}{words}",
                 kind="state",
                 targets=tuple(proxies),
                 sls=("etcd_ha",),
                 stage=etcd_ha_drift.handed(self.cluster, stage),
-                why="its configuration differs from the pillar's, or its path to the cluster fails",
+                leads_to=present,
+                why=why,
             )
         )
 

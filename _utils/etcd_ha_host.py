@@ -29,8 +29,9 @@ def describe(
 ) -> dict[str, Any]:
     """Everything that this minion is in these clusters.
 
-    ``step`` is what the orchestrate hands over: ``action``, ``successor``, ``endpoints``, and the
-    ``stage`` where a member shall not be as the pillar says yet.
+    ``step`` is what the orchestrate hands over: ``action``, ``successor``, ``endpoints``, the
+    ``stage`` where a member shall not be as the pillar says yet, and ``leads_to`` where a balancer
+    shall know more endpoints of members than the pillar's.
 
     Returns ``{minion, action, successor, endpoints, trust, restart_before, former, clusters,
     entries, hostname, member, balancer, authorities, firewall}``;
@@ -49,7 +50,8 @@ def describe(
             member = _member(*_staged(cluster, the_member, stage), arch, stage.get("transport"))
         if the_balancer:
             version = stage.get("version") or cluster.version
-            balancer = _balancer(dataclasses.replace(cluster, version=version), the_balancer)
+            staged = dataclasses.replace(cluster, version=version)
+            balancer = _balancer(staged, the_balancer, step.get("leads_to") or {})
         if the_member or the_balancer:
             serving = cluster
             firewall = _firewall(cluster, the_member, the_balancer)
@@ -309,7 +311,9 @@ def _install(cluster: Cluster, member: Member, arch: str) -> dict[str, Any]:
     return result
 
 
-def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
+def _balancer(
+    cluster: Cluster, balancer: Balancer, leads_to: Mapping[str, Iterable[str]]
+) -> dict[str, Any]:
     settings = cluster.settings["balancer"]
     stats = settings["stats"]
     leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
@@ -329,17 +333,24 @@ def _balancer(cluster: Cluster, balancer: Balancer) -> dict[str, Any]:
             "enabled": stats["enabled"],
             "listen": f"{bracketed(stats['address'])}:{stats['port']}",
         },
-        "backends": [
-            {
-                "name": member.name,
-                "minion": member.minion,
-                "endpoint": f"{bracketed(member.address)}:{member.settings['ports']['client']}",
-            }
-            for member in cluster.members
-        ],
+        # Where members move, an endpoint in two is closed, and has the fewest connections: by turns
+        # a client comes from each of these to one that is open.
+        "balance": "roundrobin" if leads_to else "leastconn",
+        "backends": [row for one in cluster.members for row in _backends(one, leads_to)],
         "pki": pki,
         "record": record_file(cluster.name),
     }
+
+
+def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dict[str, str]]:
+    """Where a balancer finds a member: where the pillar has it, and where it is until then."""
+    coming = f"{bracketed(member.address)}:{member.settings['ports']['client']}"
+    present = [one for one in leads_to.get(member.minion, ()) if one != coming]
+    names = [member.name, *(f"{member.name}_until_moved_{n}" for n in range(1, len(present) + 1))]
+    return [
+        {"name": name, "minion": member.minion, "endpoint": endpoint}
+        for name, endpoint in zip(names, [coming, *present], strict=True)
+    ]
 
 
 def _listen(kind: str, bind: str, address: str, port: int) -> str:

@@ -11,7 +11,8 @@ class Step:
 
     ``kind`` is ``state`` (``sls`` on the targets) or ``function`` (``function`` with
     ``arguments``), ``verify``, ``forget`` or ``again``. ``action``, ``stage``, ``successor``,
-    ``endpoints`` and ``restart_before`` reach the states as the pillar ``etcd_ha_step``.
+    ``endpoints``, ``restart_before`` and ``leads_to`` reach the states as the pillar
+    ``etcd_ha_step``.
     """
 
     title: str
@@ -23,6 +24,7 @@ class Step:
     successor: str = ""
     endpoints: str = ""
     restart_before: int = 0
+    leads_to: Mapping[str, Sequence[str]] = field(default_factory=dict)
     function: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""

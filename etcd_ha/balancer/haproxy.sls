@@ -20,18 +20,6 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
       - sls: etcd_ha.certificates
 {%- endif %}
 
-{%- set former = salt["etcd_ha.former_balancer"]() %}
-{%- if former and former != balancer.kind %}
-"{{ former }} no longer leads clients to the members of {{ balancer.cluster }}":
-  service.dead:
-    - name: {{ os[former].service }}
-    - enable: false
-    - require:
-      - file: HAProxy leads clients to the members of {{ balancer.cluster }}
-    - require_in:
-      - service: HAProxy runs with its present configuration
-{%- endif %}
-
 HAProxy runs with its present configuration:
   service.running:
     - name: {{ os.haproxy.service }}
@@ -42,4 +30,16 @@ HAProxy runs with its present configuration:
       - file: HAProxy leads clients to the members of {{ balancer.cluster }}
 {%- if balancer.pki %}
       - sls: etcd_ha.certificates
+{%- endif %}
+
+{%- set former = salt["etcd_ha.former_balancer"]() %}
+{%- if former and former != balancer.kind %}
+
+# Both share the port meanwhile (SO_REUSEPORT), so that it is open all the time.
+"{{ former }} no longer leads clients to the members of {{ balancer.cluster }}":
+  service.dead:
+    - name: {{ os[former].service }}
+    - enable: false
+    - require:
+      - service: HAProxy runs with its present configuration
 {%- endif %}

@@ -19,18 +19,6 @@ nginx leads clients to the members of {{ balancer.cluster }}:
       - sls: etcd_ha.certificates
 {%- endif %}
 
-{%- set former = salt["etcd_ha.former_balancer"]() %}
-{%- if former and former != balancer.kind %}
-"{{ former }} no longer leads clients to the members of {{ balancer.cluster }}":
-  service.dead:
-    - name: {{ os[former].service }}
-    - enable: false
-    - require:
-      - file: nginx leads clients to the members of {{ balancer.cluster }}
-    - require_in:
-      - service: nginx runs with its present configuration
-{%- endif %}
-
 nginx runs with its present configuration:
   service.running:
     - name: {{ os.nginx.service }}
@@ -39,3 +27,15 @@ nginx runs with its present configuration:
     - reload: true
     - watch:
       - file: nginx leads clients to the members of {{ balancer.cluster }}
+
+{%- set former = salt["etcd_ha.former_balancer"]() %}
+{%- if former and former != balancer.kind %}
+
+# Both share the port meanwhile (SO_REUSEPORT), so that it is open all the time.
+"{{ former }} no longer leads clients to the members of {{ balancer.cluster }}":
+  service.dead:
+    - name: {{ os[former].service }}
+    - enable: false
+    - require:
+      - service: nginx runs with its present configuration
+{%- endif %}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import etcd_ha_machine
 import pytest
 import yaml
 from compiled import FORMULA, GRAINS
@@ -450,6 +451,11 @@ class TestHaproxy:
         assert "mode tcp" in text
         assert " ssl crt" not in text
 
+    def test_a_member_that_refuses_is_not_asked_again_at_once(self, compile_states, pillar):
+        text = self.text(compile_states, pillar)
+        assert "option redispatch 1\n" in text
+        assert "balance leastconn\n" in text
+
     def test_a_full_database_does_not_empty_the_balancer(self, compile_states, pillar):
         main(pillar)["version"] = "3.5.33"
         assert "uri /health?exclude=NOSPACE" in self.text(compile_states, pillar)
@@ -512,6 +518,23 @@ class TestNginx:
         config = compiled.one("file.managed", name="/etc/nginx/nginx.conf")
         assert config["check_cmd"] == "nginx -t -q -c"
         assert not [c for c in compiled.chunks if "haproxy" in json.dumps(c["name"])]
+
+    @pytest.mark.parametrize(("former", "kind"), [("haproxy", "nginx"), ("nginx", "haproxy")])
+    def test_the_port_stays_open_while_one_follows_the_other(
+        self, compile_states, pillar, monkeypatch, tmp_path, former, kind
+    ):
+        mark = tmp_path / "mark.json"
+        mark.write_text(json.dumps({"balancer": {"kind": former}}))
+        monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(mark))
+        main(pillar)["balancer"] = {"kind": kind, "stats": {"enabled": True}}
+        compiled = sound(compile_states(BALANCER, pillar))
+        old, new = compiled.one("service.dead"), compiled.one("service.running")
+        assert (old["name"], new["name"]) == (former, kind)
+        assert new["__id__"] in compiled.behind(old)
+        if kind == "nginx":
+            # HAProxy shares its ports by default, nginx only where it is told so.
+            listens = compiled.file("/etc/nginx/nginx.conf").count(" listen ")
+            assert compiled.file("/etc/nginx/nginx.conf").count(" reuseport;") == listens == 2
 
     def test_loads_the_stream_module_where_it_is_one(self, compile_states, pillar):
         main(pillar)["balancer"] = {"kind": "nginx"}

@@ -292,7 +292,7 @@ class World:
         if not all(self.answers(host) for host in targets):
             self._stop(f"{step.title}: a minion did not return")
         if not targets:
-            self.balanced = not step.stage
+            self.balanced = not step.stage and not step.leads_to
         if step.action == "bootstrap":
             self._bootstrap(cluster, step, targets)
         elif step.action == "restart":

@@ -37,6 +37,29 @@ def test_the_digest_changes_with_the_pillar_and_not_with_the_action(cluster, pil
     assert digest(cluster) != digest(other)
 
 
+def test_a_balancer_that_leads_to_members_on_the_move_is_not_final(cluster):
+    step = {"leads_to": {"etcd1.example.com": ["192.168.200.52:3379"]}}
+    moving, final = (describe(cluster, "lb.example.com", step=one) for one in (step, {}))
+    assert [
+        (row["name"], row["minion"], row["endpoint"]) for row in moving["balancer"]["backends"]
+    ][:3] == [
+        ("etcd1", "etcd1.example.com", "192.168.200.52:2379"),
+        ("etcd1_until_moved_1", "etcd1.example.com", "192.168.200.52:3379"),
+        ("etcd2", "etcd2.example.com", "192.168.200.62:2379"),
+    ]
+    assert (moving["balancer"]["balance"], final["balancer"]["balance"]) == (
+        "roundrobin",
+        "leastconn",
+    )
+    assert etcd_ha_host.digest(moving, "s") != etcd_ha_host.digest(final, "s")
+
+
+def test_an_endpoint_that_stays_is_named_once(cluster):
+    step = {"leads_to": {"etcd1.example.com": ["192.168.200.52:2379"]}}
+    rows = describe(cluster, "lb.example.com", step=step)["balancer"]["backends"]
+    assert len(rows) == 3
+
+
 def test_the_mark_on_disk_holds_no_key(pillar, defaults):
     pem = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"
     pair = {"certificate": pem, "key": pem}

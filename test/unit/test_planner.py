@@ -202,6 +202,66 @@ def test_every_step_has_a_title_of_its_own(cluster):
     assert len(set(titles)) == len(titles), titles
 
 
+def moving(cluster, port=3379):
+    """A cluster in sync, and its pillar with another client port; the balancer is to be changed."""
+    hosts = change(healthy(cluster), "lb.example.com", digest="old")
+    listed = hosts["etcd1.example.com"].members
+    urls = {m.name: [cluster.client_url(m)] for m in cluster.members}
+    listed = tuple({**entry, "client_urls": urls[entry["name"]]} for entry in listed)
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, members=listed)
+    return hosts, with_port(cluster, port)
+
+
+def with_port(cluster, port):
+    members = [
+        dataclasses.replace(
+            m, settings={**m.settings, "ports": {**m.settings["ports"], "client": port}}
+        )
+        for m in cluster.members
+    ]
+    return dataclasses.replace(cluster, members=tuple(members))
+
+
+def test_balancers_know_both_endpoints_while_members_move(cluster):
+    hosts, cluster = moving(cluster)
+    steps = etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps
+    ahead, last = steps[1], steps[-2]
+    assert ahead.targets == last.targets == ("lb.example.com",)
+    assert dict(ahead.leads_to) == {
+        "etcd1.example.com": ["192.168.200.52:2379"],
+        "etcd2.example.com": ["192.168.200.62:2379"],
+        "etcd3.example.com": ["192.168.200.63:2379"],
+    }
+    assert [step.action for step in steps[2:-2]] == ["restart"] * 3
+    assert not last.leads_to and "configure the balancer" in last.title
+
+
+def test_a_sick_members_endpoint_is_not_kept(cluster):
+    hosts, cluster = moving(cluster)
+    hosts = change(hosts, "etcd3.example.com", healthy=False, members=())
+    steps = etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps
+    # It is healed first, at its new endpoint.
+    assert steps[1].targets == ("etcd3.example.com",)
+    (ahead,) = [step for step in steps if step.leads_to]
+    assert ahead.leads_to["etcd3.example.com"] == ["192.168.200.63:3379"]
+
+
+def test_balancers_are_changed_once_where_no_endpoint_changes(cluster):
+    hosts, _ = moving(cluster)
+    steps = etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps
+    assert [step.leads_to for step in steps if step.targets == ("lb.example.com",)] == [{}, {}]
+
+
+def test_between_http_and_https_balancers_change_over_once(cluster):
+    """A check speaks one of the two, and members at their new endpoints both."""
+    hosts, cluster = moving(cluster)
+    plain = {**cluster.settings, "tls": {**cluster.settings["tls"], "enabled": False}}
+    cluster = dataclasses.replace(cluster, settings=plain)
+    steps = etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps
+    assert not any(step.leads_to for step in steps)
+
+
 def test_strange_data_is_never_bootstrapped_over(cluster):
     hosts = change(blank(cluster), "etcd2.example.com", has_data=True)
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster, recorded=False))

@@ -5,10 +5,17 @@ opened anew after an error. The reader asks for the key that was acknowledged la
 there is a stale read, and so is a revision older than the one before. Prints counts as JSON, ends
 when the file that it was given is there.
 
-``schemes`` are taken in turn: after an error the next one is tried.
+With two ``schemes`` a new connection is opened by the one that served last, or by the other where
+that one does not serve: so do clients that know two endpoints. A first failure is retried at once,
+a second one after a pause.
+
+The longest gap between two acknowledgements is told with its parts, in seconds: ``paused`` (the
+client's own), ``connected`` (TCP and TLS), ``failed`` (waits that ended in an error) and
+``answered`` (the wait for the acknowledgement that ended the gap).
 """
 
 import base64
+import functools
 import http.client
 import json
 import os
@@ -19,18 +26,42 @@ import time
 
 wanted = json.loads(sys.argv[1])
 PAUSE = 0.01
+PARTS = ("paused", "connected", "failed", "answered")
 
 
 class Client:
-    """One persistent connection."""
+    """One persistent connection; ``parts`` counts where its time goes."""
 
     def __init__(self):
         self.turn, self.connection = 0, None
+        self.parts = dict.fromkeys(PARTS, 0.0)
 
     def ask(self, path, body):
         """The answer's JSON; raises OSError for all that is no success."""
-        if self.connection is None:
-            self.connection = self._connect()
+        with self._part("connected"):
+            if self.connection is None:
+                self.connection = self._connect()
+        began, part = time.monotonic(), "failed"
+        try:
+            found = self._answer(path, body)
+            part = "answered"
+        finally:
+            self.parts[part] += time.monotonic() - began
+        return found
+
+    def pause(self, seconds):
+        with self._part("paused"):
+            time.sleep(seconds)
+
+    def drop(self):
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+    def _part(self, name):
+        return Part(self.parts, name)
+
+    def _answer(self, path, body):
         self.connection.request("POST", path, json.dumps(body))
         answer = self.connection.getresponse()
         text = answer.read()
@@ -38,19 +69,60 @@ class Client:
             raise OSError(f"{answer.status} {text[:150].decode(errors='replace')}")
         return json.loads(text)
 
-    def drop(self):
-        if self.connection is not None:
-            self.connection.close()
-        self.connection, self.turn = None, self.turn + 1
-
     def _connect(self):
+        schemes = wanted["schemes"]
+        for left in reversed(range(len(schemes))):
+            try:
+                connection = self._made(schemes[self.turn % len(schemes)])
+                connection.connect()
+                if len(schemes) > 1:
+                    serves(connection)
+                return connection
+            except (OSError, http.client.HTTPException):
+                self.turn += 1
+                if not left:
+                    raise
+
+    def _made(self, scheme):
         host, port = wanted["host"], wanted["port"]
-        if wanted["schemes"][self.turn % len(wanted["schemes"])] == "http":
-            return http.client.HTTPConnection(host, port, timeout=3)
+        if scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=wanted["timeout"])
         # Where TLS comes later, the files are not there yet: that is an error like another.
-        context = ssl.create_default_context(cafile=wanted["ca"])
-        context.load_cert_chain(wanted["certificate"], wanted["key"])
-        return http.client.HTTPSConnection(host, port, timeout=3, context=context)
+        files = (wanted["ca"], wanted["certificate"], wanted["key"])
+        context = trusting(files, tuple(os.stat(file).st_mtime for file in files))
+        return http.client.HTTPSConnection(host, port, timeout=wanted["timeout"], context=context)
+
+
+def serves(connection):
+    """Raise OSError where this connection is of no use: TLS and plain HTTP may share a port."""
+    connection.request("GET", "/version")
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != 200:
+        connection.close()
+        raise OSError(f"{answer.status} to /version")
+
+
+class Part:
+    """The time in its block counts as a part of the gap."""
+
+    def __init__(self, parts, name):
+        self.parts, self.name = parts, name
+
+    def __enter__(self):
+        self.began = time.monotonic()
+
+    def __exit__(self, *_):
+        self.parts[self.name] += time.monotonic() - self.began
+
+
+@functools.lru_cache(maxsize=8)
+def trusting(files, _):
+    """The files, read once for each of their states: an application keeps them in memory too."""
+    ca, certificate, key = files
+    context = ssl.create_default_context(cafile=ca)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def coded(text):
@@ -96,7 +168,8 @@ result = {"reads": 0, "reads_failed": 0, "stale_reads": 0, "late": 0.0}
 threads = [threading.Thread(target=one, args=(result,)) for one in (read, lateness)]
 for thread in threads:
     thread.start()
-client, errors, failed, failed_again, row, longest = Client(), [], 0, 0, 0, 0.0
+client, errors, failed, failed_again, row = Client(), [], 0, 0, 0
+gaps = []
 began = last = time.monotonic()
 ends = began + wanted["seconds"]
 while time.monotonic() < ends and not os.path.exists(wanted["stop"]):
@@ -106,16 +179,22 @@ while time.monotonic() < ends and not os.path.exists(wanted["stop"]):
     except (OSError, ValueError, http.client.HTTPException) as err:
         failed, row = failed + 1, row + 1
         failed_again += row == 2
-        errors.append(f"{time.monotonic() - began:.2f} s: {type(err).__name__}: {err}")
+        errors.append(f"{time.monotonic() - began:.3f} s: {type(err).__name__}: {err}")
         client.drop()
-        time.sleep(2 * PAUSE)
+        if row > 1:
+            client.pause(PAUSE)
         continue
     now = time.monotonic()
-    longest, last, row, acknowledged = max(longest, now - last), now, 0, number + 1
-    time.sleep(PAUSE)
-longest, stopped = max(longest, time.monotonic() - last), True
+    gaps.append({"gap": now - last, "at": now - began, **client.parts})
+    client.parts = dict.fromkeys(PARTS, 0.0)
+    last, row, acknowledged = now, 0, number + 1
+    client.pause(PAUSE)
+gaps.append({"gap": time.monotonic() - last, "at": last - began, **client.parts})
+stopped = True
 for thread in threads:
     thread.join()
+gaps.sort(key=lambda one: -one["gap"])
 result |= {"acknowledged": acknowledged, "failed": failed, "failed_again": failed_again}
-result |= {"longest_gap": longest, "seconds": time.monotonic() - began, "errors": errors[-10:]}
+result |= {"longest_gap": gaps[0]["gap"], "gaps": gaps[:5], "errors": errors[-10:]}
+result |= {"seconds": time.monotonic() - began}
 print(json.dumps(result))
