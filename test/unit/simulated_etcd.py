@@ -63,6 +63,7 @@ class Host:
     version: str = "3.6.14"
     transport: str = "http"
     digest: str = OLD_DIGEST
+    left_v2: bool = False
     record: bool = False
     owner: str = "main"
     cluster_id: str = "c"
@@ -104,6 +105,7 @@ class World:
     managed: dict = field(default_factory=dict)
     leader: str = ""
     may_downgrade: bool = False
+    saved: bool = False
     balanced: bool = False
     faulty: bool = False
     cut: str = ""
@@ -142,6 +144,10 @@ class World:
         self.leader = new.get(self.leader, "")
         self.managed = dict(sorted(self.managed.items()))
         self.minted = 100
+        # Precautions hold for the plan that took them.
+        self.saved = False
+        for host in self.hosts.values():
+            host.left_v2 = False
 
     def key(self, numbers):
         """All fields of all there is, as a short value; ``numbers`` is what the caller keeps."""
@@ -269,6 +275,7 @@ class World:
         before = self.has_quorum
         voters = len(self.voters)
         if step.kind == "function":
+            self._call(step)
             getattr(self, step.function.rpartition(".")[2])(step)
         elif step.kind == "verify":
             if not self.has_quorum:
@@ -280,6 +287,14 @@ class World:
             raise Violation(f"{step.title}: it took the quorum away")
         self._check_transports(step)
         self._check_certificates(step)
+
+    def _call(self, step):
+        """A function asks the etcd on its target, and none but retire bears it to be down."""
+        for minion in step.targets:
+            host = self.hosts[minion]
+            serves = self.works(host.member) or step.function.endswith("retire")
+            if not serves or not self.answers(host):
+                self._stop(f"{step.title}: {minion} does not answer")
 
     def _stop(self, why):
         """On a real host the step would fail; without a fault the plan must not have led there."""
@@ -401,6 +416,10 @@ class World:
             raise Violation(f"{step.title}: a downgrade that etcd was not told of")
         if abs(new - now) > 1 or any(abs(new - other) > 1 for other in others):
             raise Violation(f"{step.title}: more than one minor line apart")
+        if new != now and not self.saved:
+            raise Violation(f"{step.title}: no snapshot was taken before")
+        if now < 6 <= new and not host.left_v2:
+            raise Violation(f"{step.title}: it may not be able to read its log")
 
     def _check_transports(self, step):
         spoken = {
@@ -498,8 +517,6 @@ class World:
 
     def retire(self, step):
         host = self.hosts[step.targets[0]]
-        if not self.answers(host):
-            self._stop("the minion did not return")
         if host.member in self.entries:
             self._stop(f"{step.title}: it is a member still")
         host.member, host.running, host.record = "", False, False
@@ -507,10 +524,13 @@ class World:
     def snapshot(self, step):
         if not self.has_quorum:
             self._stop("no snapshot")
+        self.saved = True
 
     def leave_v2(self, step):
         if not self.has_quorum:
             self._stop("no write")
+        for minion in step.targets:
+            self.hosts[minion].left_v2 = True
 
     def allow_downgrade(self, step):
         self.may_downgrade = True
