@@ -270,7 +270,8 @@ def _rows(cluster, steps, source):
 
     Where nothing is left to do, a run may have ended before it could remember.
     """
-    past = _record(cluster).get("members", {})
+    record = _record(cluster)
+    past = record.get("members", {})
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     rows = [_row(cluster, step, source) for step in steps]
     known = {
@@ -286,7 +287,7 @@ def _rows(cluster, steps, source):
         # Before a new member enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
         rows.insert(0, {**known, "id": first, "members": {**past, **own}})
-    is_new = own != past or not _recorded(cluster.name)
+    is_new = own != past or record.get("cluster", cluster.name) != cluster.name
     if is_new and not (rows and rows[-1]["kind"] == "again"):
         rows.append(known)
     return rows

@@ -1,5 +1,6 @@
 """What the master remembers of a cluster, also where a run ended before it could."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -17,8 +18,9 @@ def rows(cluster, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def made(past, steps):
-        monkeypatch.setattr(module, "_record", lambda name: {"members": past})
+    def made(past, steps, cluster=cluster, name="main"):
+        record = {"cluster": name, "members": past}
+        monkeypatch.setattr(module, "_record", lambda cluster: record)
         return module._rows(cluster, steps, "source")
 
     return made
@@ -41,3 +43,14 @@ def test_a_new_member_is_known_before_it_enters(cluster, rows):
     past = members(cluster)
     past.pop("etcd3.example.com")
     assert [row["kind"] for row in rows(past, (VERIFY,))] == ["remember", "function", "remember"]
+
+
+def test_a_renamed_cluster_is_remembered_by_its_new_name(cluster, rows):
+    prod = dataclasses.replace(cluster, name="prod", former="main")
+    (_, row) = rows(members(cluster), (VERIFY,), prod, "main")
+    assert (row["cluster"], row["former"]) == ("prod", "main")
+
+
+def test_a_removed_cluster_is_not_remembered(cluster, rows):
+    forget = Step("main: forget", "forget", ())
+    assert [row["kind"] for row in rows({}, (VERIFY, forget))] == ["function", "forget"]
