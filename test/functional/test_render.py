@@ -454,6 +454,7 @@ class TestHaproxy:
     def test_a_member_that_refuses_is_not_asked_again_at_once(self, compile_states, pillar):
         text = self.text(compile_states, pillar)
         assert "option redispatch 1\n" in text
+        assert "timeout connect 1s\n" in text
         assert "balance leastconn\n" in text
 
     def test_a_full_database_does_not_empty_the_balancer(self, compile_states, pillar):
