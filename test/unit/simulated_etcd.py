@@ -58,6 +58,7 @@ class Host:
     member: str = ""
     running: bool = False
     corrupt: bool = False
+    hung: bool = False
     lagging: bool = False
     reachable: bool = True
     version: str = "3.6.14"
@@ -75,6 +76,10 @@ class Host:
     @property
     def intact(self):
         return bool(self.member) and not self.corrupt
+
+    @property
+    def serves(self):
+        return self.running and self.intact and not self.hung
 
 
 @dataclass
@@ -172,7 +177,7 @@ class World:
 
     def works(self, member):
         host = self.host_of(member)
-        return host is not None and host.running and host.intact
+        return host is not None and host.serves
 
     def answers(self, host):
         return host.reachable and host.minion != self.cut
@@ -183,7 +188,7 @@ class World:
 
     @property
     def working(self):
-        live = {host.member for host in self.hosts.values() if host.running and host.intact}
+        live = {host.member for host in self.hosts.values() if host.serves}
         return [one for one in self.voters if one in live]
 
     @property
@@ -231,7 +236,7 @@ class World:
     def _observed(self, cluster, host, listed):
         member = cluster.member(host.minion)
         entry = self.entries.get(host.member)
-        live = host.running and host.intact and entry is not None
+        live = host.serves and entry is not None
         healthy = live and not entry.learner and self.has_quorum
         running = {}
         if member is not None and host.member:
@@ -366,7 +371,7 @@ class World:
                 host.corrupt = True
                 strangers.append(host.minion)
                 continue
-            if host.running and not self.entries[host.member].learner:
+            if host.serves and not self.entries[host.member].learner:
                 self._spare(step, host.member)
             version = step.stage.get("version", cluster.version)
             self._check_version(step, host, version)
@@ -374,11 +379,14 @@ class World:
             self.entries[host.member].url = self._url(cluster, host)
             if host.running:
                 self._hand_over(step, host)
-            host.running = True
+            host.running, host.hung = True, False
         self.elect()
         if strangers:
             raise Stopped(f"{step.title}: {strangers} did not start")
         if not self.has_quorum:
+            # Without quorum, one that hangs looks like one that waits for the others.
+            if any(host.hung for host in self.hosts.values()):
+                raise Stopped(step.title)
             self._stop(f"{step.title}: it did not become healthy")
         for host in targets:
             self._catch_up(step, host)
@@ -452,7 +460,7 @@ class World:
             self._stop(f"{step.title}: the member list cannot be changed")
         entry = self._entry_of(cluster, host)
         if entry and host.intact and host.member == entry.id:
-            host.running = True
+            host.running, host.hung = True, False
         else:
             entry = self._enter(cluster, step, host, entry)
         entry.started = True
@@ -476,7 +484,8 @@ class World:
             one = self.mint()
             entry = Entry(one, host.name, self._url(cluster, host), learner=True, started=False)
             self.entries[one] = entry
-        host.member, host.running, host.corrupt, host.lagging = entry.id, True, False, True
+        host.member, host.running, host.lagging = entry.id, True, True
+        host.corrupt = host.hung = False
         # It is new: no older release was here.
         host.version = step.stage.get("version", cluster.version)
         host.transport = step.stage.get("transport", cluster.scheme)

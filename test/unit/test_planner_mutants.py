@@ -3,9 +3,10 @@
 Each mutant is the planner's own source with one guard or one order dropped. A mutant that survives
 is a promise that nothing checks.
 
-Four gates (``can_spare``, ``can_remove``, ``can_promote``, one against sick members) are not
-here: once the sick are healed and the dead are out, no state is left in which they say no. They are
-looked at one by one in test_planner.py, and again at the moment of the act on the hosts.
+Three gates (``can_spare``, ``can_promote``, one against sick members) are not here: once the sick
+are healed and the dead are out, no state is left in which they say no; the search met none with up
+to three members and any fault. They are looked at one by one in test_planner.py, and again at the
+moment of the act on the hosts.
 """
 
 import concurrent.futures
@@ -130,6 +131,60 @@ MUTANTS = {
         "whole = True",
     ),
     "dead members leave": ("etcd_ha_convergence", "        self._remove(dead)\n", ""),
+    "no member holds data": ("etcd_ha_planner", "    if not holding:\n", "    if False:\n"),
+    "corrupt data starts nothing": (
+        "etcd_ha_planner",
+        "if not observed[m].has_data or observed[m].corrupt]",
+        "if not observed[m].has_data]",
+    ),
+    "no restart while there is no quorum": (
+        "etcd_ha_planner",
+        "stopped = [minion for minion in holding if not observed[minion].active]",
+        "stopped = list(holding)",
+    ),
+    "members that run without quorum are told": (
+        "etcd_ha_planner",
+        "    if not stopped:\n",
+        "    if False:\n",
+    ),
+    "members match by address": (
+        "etcd_ha_membership",
+        "(_same_id, _same_address, _same_name)",
+        "(_same_id,)",
+    ),
+    "removals leave a quorum": (
+        "etcd_ha_membership",
+        "return self.has_quorum and len(self.healthy & left) >= quorum(len(left))",
+        "return True",
+    ),
+    "the stopped are started first": ("etcd_ha_convergence", "        self._heal()\n", ""),
+    "members without data are replaced": ("etcd_ha_convergence", "        self._replace()\n", ""),
+    "removals are gated": ("etcd_ha_convergence", "if not allowed:", "if False:"),
+    "a snapshot before another release": (
+        "etcd_ha_convergence",
+        "        self._before_release(newest if down else oldest, down)\n",
+        "",
+    ),
+    "3.6 can read the log": (
+        "etcd_ha_convergence",
+        "if not down and etcd_ha_stages.leaves_v2(oldest, version):",
+        "if False:",
+    ),
+    "members that left are retired": (
+        "etcd_ha_convergence",
+        "        self._retire_leftovers()\n",
+        "",
+    ),
+    "members that leave are retired": (
+        "etcd_ha_convergence",
+        "        if minion is not None:\n            self._add_retirement(name, minion)\n",
+        "",
+    ),
+    "what differs is restarted": (
+        "etcd_ha_convergence",
+        "        self._pass()\n        self._balance(self.cluster.version)\n",
+        "        self._balance(self.cluster.version)\n",
+    ),
 }
 
 
@@ -140,6 +195,14 @@ MEMBERS = {
     "corrupt data is no data": 3,
     "strange data before a join": 3,
     "learners first": 4,
+    "removals leave a quorum": 3,
+    "removals are gated": 3,
+}
+# The change in which it is found, to be tried before the others.
+FIRST = {
+    "plan again for what is left": "first leaves",
+    "removals leave a quorum": "first leaves",
+    "removals are gated": "two leave",
 }
 
 
@@ -165,7 +228,7 @@ def hunt(name, defaults):
     """What the search says of a mutant, or nothing; the small clusters first."""
     planner = mutant(name)
     for size in range(MEMBERS.get(name, 1), 5):
-        for title in titles_for(size):
+        for title in sorted(titles_for(size), key=lambda title: title != FIRST.get(name)):
             try:
                 search_all(size, title, defaults, planner)
             except (AssertionError, Stopped, KeyError, ValueError) as err:

@@ -10,6 +10,7 @@ is left to do. Each world is planned once for a desired change, however many way
 What is covered:
 
 - One to three members: every order of the conditions, every member that can lead, every fault.
+  Here one may hang, too: with it, a step that starts the others may fail without a fault.
 - Four and five: members that the change treats alike are taken in one order of their conditions,
   and of those in the same condition one leads. That order decides nothing but ties, and each tie
   is met both ways by three members. Every fault with four members; with five where at most two are
@@ -107,6 +108,11 @@ def _lagging(host, entry, entries):
     host.lagging = True
 
 
+def _hung(host, entry, entries):
+    """It runs, but does not serve, as with a full or frozen disk; a restart cures it."""
+    host.hung = True
+
+
 def _down(host, entry, entries):
     host.running = False
 
@@ -156,6 +162,7 @@ CONDITION = {
     "drifted": _drifted,
     "older": _older,
     "lagging": _lagging,
+    "hung": _hung,
     "down": _down,
     "wiped": _wiped,
     "corrupt": _corrupt,
@@ -432,7 +439,7 @@ def possible(conditions):
 def space(size, title):
     """All orders for few members; beyond, one order of those that the change treats alike."""
     if size <= ALL_ORDERS_UP_TO or EVERYTHING:
-        found = itertools.product(CONDITIONS, repeat=size)
+        found = itertools.product((*CONDITIONS, "hung"), repeat=size)
     else:
         alone = LEAVING.get(title, 0)
         groups = [
