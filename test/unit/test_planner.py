@@ -461,10 +461,10 @@ def test_no_restart_without_a_quorum_of_the_others(cluster):
     hosts = healthy(cluster)
     listed = hosts["etcd1.example.com"].members
     found = etcd_ha_convergence.Convergence(cluster, hosts, wanted(cluster), listed)
-    found._gate("etcd1.example.com")
+    found.gate("etcd1.example.com")
     found.membership.healthy.discard("etcd2")
     with pytest.raises(etcd_ha_steps.Refused, match="cannot be restarted"):
-        found._gate("etcd1.example.com")
+        found.gate("etcd1.example.com")
 
 
 def test_an_interrupted_removal_is_finished(cluster):

@@ -24,8 +24,11 @@ UTILS = pathlib.Path(__file__).parents[2] / "_utils"
 MODULES = (
     "etcd_ha_membership",
     "etcd_ha_stages",
+    "etcd_ha_trust",
     "etcd_ha_drift",
     "etcd_ha_parts",
+    "etcd_ha_course",
+    "etcd_ha_exchange",
     "etcd_ha_convergence",
     "etcd_ha_planner",
 )
@@ -33,7 +36,11 @@ MODULES = (
 # what is dropped -> (module, its source, the source without it)
 MUTANTS = {
     "a quorum is more than half": ("etcd_ha_membership", "voters // 2 + 1", "voters // 2"),
-    "other clusters' hosts": ("etcd_ha_planner", "if owner != cluster.name:", "if False:"),
+    "other clusters' hosts": (
+        "etcd_ha_planner",
+        "if owner not in (cluster.name, cluster.former):",
+        "if False:",
+    ),
     "two cluster ids": ("etcd_ha_planner", "if len(ids) > 1:", "if False:"),
     "silent hosts": ("etcd_ha_planner", "    if missing:\n", "    if False:\n"),
     "strange data before a bootstrap": (
@@ -74,12 +81,12 @@ MUTANTS = {
         "            if False:",
     ),
     "corrupt data is no data": (
-        "etcd_ha_convergence",
+        "etcd_ha_course",
         "            or bool(host.corrupt)\n            or not entry",
         "            or not entry",
     ),
     "learners are promoted": (
-        "etcd_ha_convergence",
+        "etcd_ha_course",
         '            or bool(entry.get("learner"))\n',
         "",
     ),
@@ -89,7 +96,7 @@ MUTANTS = {
         "again",
     ),
     "the leader last": (
-        "etcd_ha_convergence",
+        "etcd_ha_course",
         "(m == self.leader, running.index(m))",
         "running.index(m)",
     ),
@@ -110,13 +117,13 @@ MUTANTS = {
     ),
     "members that leave go before the last transport": (
         "etcd_ha_convergence",
-        "        self._remove(leaving)\n        self._change_release()\n        if ways:\n"
+        "        self.take_out(leaving)\n        self._change_release()\n        if ways:\n"
         "            self._pass(transport=self.cluster.scheme)\n",
         "        self._change_release()\n        if ways:\n"
-        "            self._pass(transport=self.cluster.scheme)\n        self._remove(leaving)\n",
+        "            self._pass(transport=self.cluster.scheme)\n        self.take_out(leaving)\n",
     ),
     "joining members are no newer than the others": (
-        "etcd_ha_convergence",
+        "etcd_ha_course",
         "version = min((one.version for one in others), key=etcd_ha_release.parse)",
         "version = self.cluster.version",
     ),
@@ -130,7 +137,7 @@ MUTANTS = {
         "whole = stopped == members and not gone",
         "whole = True",
     ),
-    "dead members leave": ("etcd_ha_convergence", "        self._remove(dead)\n", ""),
+    "dead members leave": ("etcd_ha_convergence", "        self.take_out(dead)\n", ""),
     "no member holds data": ("etcd_ha_planner", "    if not holding:\n", "    if False:\n"),
     "corrupt data starts nothing": (
         "etcd_ha_planner",
@@ -159,7 +166,7 @@ MUTANTS = {
     ),
     "the stopped are started first": ("etcd_ha_convergence", "        self._heal()\n", ""),
     "members without data are replaced": ("etcd_ha_convergence", "        self._replace()\n", ""),
-    "removals are gated": ("etcd_ha_convergence", "if not allowed:", "if False:"),
+    "removals are gated": ("etcd_ha_course", "if not allowed:", "if False:"),
     "a snapshot before another release": (
         "etcd_ha_convergence",
         "        self._before_release(newest if down else oldest, down)\n",
@@ -176,14 +183,56 @@ MUTANTS = {
         "",
     ),
     "members that leave are retired": (
-        "etcd_ha_convergence",
-        "        if minion is not None:\n            self._add_retirement(name, minion)\n",
+        "etcd_ha_course",
+        "        if minion is not None:\n            self.add_retirement(name, minion)\n",
         "",
     ),
     "what differs is restarted": (
         "etcd_ha_convergence",
-        "        self._pass()\n        self._balance(self.cluster.version)\n",
-        "        self._balance(self.cluster.version)\n",
+        "        self._pass()\n        self.balance(",
+        "        self.balance(",
+    ),
+    "all trust both CAs first": ("etcd_ha_exchange", "    _trust_pass(course)\n", ""),
+    "certificates of the new CA before the old one is dropped": (
+        "etcd_ha_exchange",
+        "    _issue(course)\n",
+        "",
+    ),
+    "members without data wait outside": ("etcd_ha_exchange", "    _leave_for_now(course)\n", ""),
+    "members that leave go before the new certificates": (
+        "etcd_ha_exchange",
+        "    course.take_out(leaving)\n    _issue",
+        "    _issue",
+    ),
+    "who was away catches up with the others": (
+        "etcd_ha_exchange",
+        "phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH",
+        "phase = etcd_ha_trust.BOTH",
+    ),
+    "who was away does not hurry ahead": (
+        "etcd_ha_exchange",
+        "phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH",
+        "phase = etcd_ha_trust.ISSUED",
+    ),
+    "a release changes no CA": (
+        "etcd_ha_convergence",
+        "trust = now.trust if kept else etcd_ha_trust.ALONE",
+        "trust = etcd_ha_trust.ALONE",
+    ),
+    "the old CA is dropped at the end": (
+        "etcd_ha_convergence",
+        "trust = now.trust if kept else etcd_ha_trust.ALONE",
+        "trust = now.trust",
+    ),
+    "stopped members trust both": (
+        "etcd_ha_drift",
+        "return dataclasses.replace(found, trust=etcd_ha_trust.BOTH) if kept else found",
+        "return found",
+    ),
+    "a renamed cluster is the same": (
+        "etcd_ha_planner",
+        "if owner not in (cluster.name, cluster.former):",
+        "if owner != cluster.name:",
     ),
 }
 
