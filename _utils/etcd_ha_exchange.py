@@ -41,8 +41,10 @@ def healing_stage(course: Course, minion: str) -> Stage:
     now = course.now(minion)
     if now.trust not in _OLD_BEARERS:
         return now
-    others = [m for m in course.ids if course.observed[m].healthy and course.speaks_tls(m)]
-    dropped = any(course.now(m).trust == etcd_ha_trust.ALONE for m in others)
+    others = [m for m in course.ids if course.observed[m].active and course.speaks_tls(m)]
+    dropped = any(
+        course.observed[m].healthy and course.now(m).trust == etcd_ha_trust.ALONE for m in others
+    )
     # Members that leave are not touched any more: they may trust the former CA alone.
     known = bool(others) and all(_knows_new(course, m) for m in others) and not course.match.leaving
     phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH

@@ -204,20 +204,10 @@ MUTANTS = {
         "    course.take_out(leaving)\n    _issue",
         "    _issue",
     ),
-    "who was away catches up with the others": (
-        "etcd_ha_exchange",
-        "phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH",
-        "phase = etcd_ha_trust.BOTH",
-    ),
     "who was away does not hurry ahead": (
         "etcd_ha_exchange",
         "phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH",
         "phase = etcd_ha_trust.ISSUED",
-    ),
-    "a release changes no CA": (
-        "etcd_ha_convergence",
-        "trust = now.trust if kept else etcd_ha_trust.ALONE",
-        "trust = etcd_ha_trust.ALONE",
     ),
     "the old CA is dropped at the end": (
         "etcd_ha_convergence",
