@@ -22,8 +22,8 @@ ENTERS = ("learner", "bootstrap", "replace")
 WORDS = {
     FIRST_START: ENTERS,
     CERTIFIED: (*ENTERS, "-> http and https"),
-    SWITCHED: ("grade ",),
-    STOPPED: ("restart (", "grade "),
+    SWITCHED: ("grade 3",),
+    STOPPED: ("restart (", "grade 3"),
     UNIT: ("DATA_DIR",),
 }
 # More runs than the longest plan has steps, with a kill in the middle of each.
