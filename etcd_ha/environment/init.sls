@@ -18,6 +18,14 @@ include:
     - require:
       - sls: etcd_ha.account
 
+"{{ member.config_dir }} can be entered by {{ member.user }}":
+  file.directory:
+    - name: {{ member.config_dir }}
+    - user: root
+    - group: root
+    - mode: "0755"
+    - makedirs: true
+
 "{{ member.config_dir }}/etcdctl.env leads etcdctl to the whole cluster":
   file.managed:
     - name: {{ member.config_dir }}/etcdctl.env
@@ -28,7 +36,8 @@ include:
     - user: root
     - group: root
     - mode: "0600"
-    - makedirs: true
+    - require:
+      - file: "{{ member.config_dir }} can be entered by {{ member.user }}"
 
 root's shell knows where etcdctl finds the cluster:
   file.managed:

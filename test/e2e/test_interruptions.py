@@ -41,7 +41,10 @@ PORTS = {"ports": {"client": 2479, "peer": 2480, "metrics": 2481}, "balancer": {
 PLAIN = {"tls": {"enabled": False}}
 OLDER, NEWER = "3.6.14", "3.7.1"
 
-only_in_all = pytest.mark.skipif(not ALL, reason="not run without ETCD_HA_INTERRUPT=all")
+
+def only_in_all(test):
+    why = f"{test.__name__} is run with ETCD_HA_INTERRUPT=all alone"
+    return pytest.mark.skipif(not ALL, reason=why)(test)
 
 
 def interrupted(changed, hosts, ways, few=(), **settings):

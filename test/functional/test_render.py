@@ -175,6 +175,11 @@ class TestMember:
             "AssertPathExists=|/run/etcd_ha/bootstrap.env",
         ]
 
+    def test_a_cluster_without_tls_can_be_given_certificates(self, compile_states, pillar):
+        main(pillar)["tls"] = {"enabled": False}
+        found = sound(compile_states(MEMBER, pillar)).one("file.directory", name="/etc/etcd")
+        assert (found["mode"], found["user"]) == ("0755", "root")
+
     def test_data_directories_are_etcds_alone(self, compile_states, pillar):
         main(pillar)["wal_dir"] = "/srv/wal/etcd"
         compiled = sound(compile_states(MEMBER, pillar))
