@@ -19,6 +19,7 @@ import time
 import etcd_ha_environment
 import etcd_ha_host
 import etcd_ha_machine
+import etcd_ha_pem
 import etcd_ha_release
 from salt.exceptions import CommandExecutionError
 
@@ -421,7 +422,7 @@ def key_made(name, key, algo="ec", keysize=256):
     return {**ret, "comment": "a new key was made"}
 
 
-def pair_in_use(name, certificate, key, new_certificate, new_key, user, group):
+def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, group):
     """
     A certificate and its private key are in use together, the key its user's alone to read.
 
@@ -437,6 +438,9 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, user, group):
     new_certificate, new_key
         Where they lie already (absolute paths).
 
+    ca
+        The file of the CAs that are trusted here (absolute path); one of them must have signed it.
+
     user, group
         Who owns the key (text); its mode is 0400.
 
@@ -448,6 +452,7 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, user, group):
             - key: /etc/etcd/pki/server.key
             - new_certificate: /etc/etcd/pki/next/server.crt
             - new_key: /etc/etcd/pki/next/server.key
+            - ca: /etc/etcd/pki/ca.crt
             - user: etcd
             - group: etcd
     """
@@ -474,6 +479,11 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, user, group):
         return ret
     if __opts__["test"]:
         ret["result"], ret["comment"] = None, f"{certificate} and {key} would be put in use"
+        return ret
+    wrong = etcd_ha_pem.misfit(*map(etcd_ha_machine.read_text, (new_certificate, new_key, ca)))
+    if wrong:
+        ret["result"], ret["changes"] = False, {}
+        ret["comment"] = f"{new_certificate} was not put in use: {wrong}"
         return ret
     for new, old in pair:
         _copy_beside(new, f"{old}.new", owners[old])

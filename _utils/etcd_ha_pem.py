@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
@@ -57,6 +58,20 @@ def of_signer(leaf: str, trusted: str) -> str:
     """The certificates in ``trusted`` of the one CA that signed this certificate."""
     wanted = signer(leaf, trusted)
     return joined([one for one in _read(trusted) if _authority(one) == wanted])
+
+
+def misfit(leaf: str, key: str, trusted: str) -> str:
+    """Why a certificate cannot be used with this key where these CAs are trusted; else empty."""
+    try:
+        certificate = _read(leaf)[0]
+        private = serialization.load_pem_private_key(key.encode(), None)
+    except (ValueError, TypeError) as err:
+        return f"it or its key cannot be read ({err})"
+    if certificate.public_key() != private.public_key():
+        return "its key is another one's"
+    if not signer(leaf, trusted):
+        return "the CA that is trusted here did not sign it"
+    return ""
 
 
 def united(first: str, second: str) -> str:

@@ -18,6 +18,7 @@
     - key: {{ leaf.key }}
     - new_certificate: {{ pki.files[leaf.purpose].certificate }}
     - new_key: {{ pki.files[leaf.purpose].key }}
+    - ca: {{ pki.ca_certificate }}
     - user: {{ leaf.owner }}
     - group: {{ leaf.group }}
     - require:

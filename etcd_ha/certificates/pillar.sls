@@ -57,6 +57,7 @@
     - key: {{ leaf.key }}
     - new_certificate: {{ next }}/{{ leaf.purpose }}.crt
     - new_key: {{ next }}/{{ leaf.purpose }}.key
+    - ca: {{ pki.ca_certificate }}
     - user: {{ leaf.owner }}
     - group: {{ leaf.group }}
     - require:

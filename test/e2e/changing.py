@@ -9,6 +9,7 @@ from lab_command import DOMAIN
 
 EVERYONE = tuple(f"etcd{number}" for number in range(1, 6))
 THREE, FIVE = EVERYONE[:3], EVERYONE
+SEVEN = (*FIVE, "etcd6", "etcd7")
 PKI = "/etc/etcd/main"
 RELEASES = ("3.4.23", "3.5.16", "3.6.14", "3.7.1")
 KNOWN = set()
@@ -97,6 +98,8 @@ class Ground:
     def __init__(self, lab):
         self.lab = lab
         self.hosts = ()
+        # Members that have another address than the lab's.
+        self.moved = {}
         # The clients of the last change.
         self.load = None
 
@@ -110,8 +113,17 @@ class Ground:
 
     def address(self, host):
         """A member's address; the shipped pillar has those of three."""
-        network = self.lab.address("etcd1").rpartition(".")[0]
-        return f"{network}.1{host.removeprefix('etcd')}"
+        return self.moved.get(host) or f"{self.network}.1{host.removeprefix('etcd')}"
+
+    @property
+    def network(self):
+        return self.lab.address("etcd1").rpartition(".")[0]
+
+    def give_address(self, host, last):
+        """One more address for a host, by its last number."""
+        address = f"{self.network}.{last}"
+        self.lab.exec(host, "ip", "address", "replace", f"{address}/24", "dev", "eth0").ok()
+        return address
 
     def begin(self, hosts=THREE, **settings):
         """Have this in force: as the test before has left it, or from blank hosts."""
@@ -202,14 +214,14 @@ class Ground:
         ask = ("systemctl", "show", "-p", "MainPID", "--value", "etcd")
         return {host: self.lab.exec(host, *ask).ok().out.strip() for host in self.hosts}
 
-    def is_retired(self, host):
-        """etcd is stopped and disabled there, and its data is set aside."""
+    def is_retired(self, host, purged=False):
+        """etcd is stopped and disabled there, and its data is set aside, or gone."""
         unit = self.lab.exec(host, "systemctl", "is-active", "etcd").out.strip()
         enabled = self.lab.exec(host, "systemctl", "is-enabled", "etcd").out.strip()
         aside = self.lab.exec(host, "sh", "-c", "ls -d /var/lib/etcd.removed-*/member").out
         left = self.lab.exec(host, "test", "-e", "/var/lib/etcd/member").code == 0
         assert (unit, enabled) == ("inactive", "disabled"), (host, unit, enabled)
-        assert aside.strip() and not left, (host, aside)
+        assert bool(aside.strip()) is not purged and not left, (host, aside)
 
     def releases(self):
         """What this machine can upgrade through, oldest first; the newest are built where Go is."""

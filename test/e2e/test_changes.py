@@ -3,7 +3,8 @@
 Each test says what has to be in force first; the order is such that the test before has left it so.
 """
 
-from changing import FIVE, THREE
+from changing import FIVE, SEVEN, THREE
+from lab_command import DOMAIN
 
 # What the tests start from where they do not change it.
 OPTION = {"options": {"heartbeat-interval": 120}}
@@ -56,6 +57,46 @@ def test_tls_is_put_on(changed):
     assert refused.get("status") != 200, refused
 
 
+def test_certificates_are_renewed_inside_their_window(changed):
+    """New certificates and keys, and nobody is restarted for them."""
+    changed.begin(THREE)
+    before, first = changed.processes(), certificates(changed)
+    ca = {"minion": f"ca.{DOMAIN}"}
+    changed.change(THREE, "renewed", tls={"ca": ca, "days_valid": 800, "days_remaining": 799})
+    assert changed.processes() == before
+    assert all(new != old for new, old in zip(certificates(changed), first, strict=True))
+
+
+def certificates(changed):
+    script = "cat /etc/etcd/pki/server.crt /etc/etcd/pki/peer.crt"
+    return [changed.lab.exec(host, "sh", "-c", script).ok().out for host in THREE]
+
+
+def test_a_member_and_the_balancer_get_other_addresses(changed):
+    """Peers, clients, certificates and the balancer follow; the balancer serves at both for now."""
+    changed.begin(THREE)
+    changed.moved["etcd3"] = changed.give_address("etcd3", 83)
+    balancer = changed.give_address("lb", 84)
+    changed.change(THREE, "moved-hosts", load_balancers={f"lb.{DOMAIN}": {"address": balancer}})
+    listed = {member["name"]: member for member in changed.members()}
+    for urls in (listed["etcd3"]["peerURLs"], listed["etcd3"]["clientURLs"]):
+        assert [changed.moved["etcd3"] in url for url in urls] == [True], urls
+    told = changed.lab.etcdctl("etcd1", "get", "/begin", endpoint=f"https://{balancer}:2379").ok()
+    assert "kept" in told.out
+
+
+def test_the_balancer_becomes_another_program(changed):
+    changed.begin(THREE)
+    changed.change(THREE, "nginx", balancer={"kind": "nginx"})
+    for unit, state in (("nginx", "active"), ("haproxy", "inactive")):
+        assert changed.lab.exec("lb", "systemctl", "is-active", unit).out.strip() == state
+
+
+def test_one_member_becomes_three(changed):
+    changed.begin(("etcd1",))
+    changed.change(THREE, "first")
+
+
 def test_three_members_become_five(changed):
     changed.begin(THREE)
     run = changed.change(FIVE, "grow")
@@ -105,6 +146,16 @@ def corrupts_its_log(lab, host):
         exit 1
     """
     lab.exec(host, "sh", "-c", script).ok()
+
+
+def test_five_members_become_seven_and_five_again_without_their_data(changed):
+    changed.lab.grow(7)
+    changed.begin(FIVE)
+    changed.change(SEVEN, "seven")
+    changed.change(FIVE, "purged", purge=True)
+    for host in set(SEVEN) - set(FIVE):
+        changed.is_retired(host, purged=True)
+    changed.change(FIVE, "kept-again")
 
 
 def test_five_members_become_three_and_the_leader_leaves(changed):

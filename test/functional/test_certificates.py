@@ -385,3 +385,22 @@ def test_a_renamed_ca_keeps_its_name_and_key(host):
     assert host.apply(MEMBER, "etcd_ha.certificates").changed() == set()
     del clusters["prod"]["renamed_from"]
     assert host.apply(CA, "etcd_ha.authority").changed() == set()
+
+
+def test_a_pair_that_does_not_fit_is_not_put_in_use(host):
+    """The user's own files may be mixed up: etcd keeps those that work."""
+    host.apply(MEMBER, "etcd_ha.certificates")
+    tls = host.pillar["etcd_ha"]["clusters"]["main"]["tls"]
+    for name in ("ca.crt", *(f"{n}.{end}" for n in ("server", "peer") for end in ("crt", "key"))):
+        (host.root / name).write_bytes((host.pki / name).read_bytes())
+    (host.root / "client.crt").write_bytes((host.pki / "admin.crt").read_bytes())
+    (host.root / "client.key").write_bytes((host.pki / "server.key").read_bytes())
+    files = {
+        name: {"certificate": f"{host.root}/{name}.crt", "key": f"{host.root}/{name}.key"}
+        for name in ("server", "peer", "client")
+    }
+    tls.update(source="files", files={"ca": {"certificate": f"{host.root}/ca.crt"}, **files})
+    before = host.snapshot()
+    (comment,) = host.apply(MEMBER, "etcd_ha.certificates").failed().values()
+    assert "client.crt was not put in use: its key is another one's" in comment
+    assert host.snapshot() == before

@@ -31,11 +31,20 @@ def pem(*certificates):
     return "".join(c.public_bytes(serialization.Encoding.PEM).decode() for c in certificates)
 
 
+def key_text(private):
+    return private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
 @pytest.fixture(scope="module")
 def made():
     """Two CAs of the same name, the first one's renewed certificate, and leaves of both."""
     one, two = key(), key()
     return {
+        "key of one": one,
         "one": pem(signed("CA", one.public_key(), "CA", one)),
         "renewed": pem(signed("CA", one.public_key(), "CA", one, days=60)),
         "two": pem(signed("CA", two.public_key(), "CA", two)),
@@ -72,6 +81,16 @@ def test_the_signer_is_found_through_a_chain(made):
     top = pem(signed("root", root.public_key(), "root", root))
     (wanted,) = etcd_ha_pem.bundle(top).authorities
     assert etcd_ha_pem.signer(pem(leaf, between), top) == wanted
+
+
+def test_a_pair_fits_or_says_why_not(made):
+    one = key()
+    leaf = pem(signed("leaf", one.public_key(), "CA", made["key of one"]))
+    assert etcd_ha_pem.misfit(leaf, key_text(one), made["one"]) == ""
+    assert "another one's" in etcd_ha_pem.misfit(leaf, key_text(key()), made["one"])
+    assert "did not sign it" in etcd_ha_pem.misfit(leaf, key_text(one), made["two"])
+    assert "cannot be read" in etcd_ha_pem.misfit(leaf, "no key", made["one"])
+    assert "cannot be read" in etcd_ha_pem.misfit("", key_text(one), made["one"])
 
 
 def test_a_union_has_each_once_the_newer_first(made):
