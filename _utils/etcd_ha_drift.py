@@ -71,7 +71,7 @@ def _expires(cluster: Cluster, host: Observed) -> bool:
     """Whether a certificate that the cluster's CA signed is inside its renewal window."""
     if cluster.ca_minion is None or host.days_left is None:
         return False
-    return host.days_left <= int(cluster.settings["tls"]["days_remaining"])
+    return host.days_left < int(cluster.settings["tls"]["days_remaining"])
 
 
 def stale_authority(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:

@@ -144,7 +144,7 @@ def _window(cluster: Cluster, purpose: str) -> int:
 def _validity(days: int, window: int) -> str:
     if days < 0:
         return "expired"
-    return "renew" if days <= window else "ok"
+    return "renew" if days < window else "ok"
 
 
 def _cures(cluster: Cluster) -> dict[str, str]:

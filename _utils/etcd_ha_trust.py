@@ -56,7 +56,7 @@ def is_to_be_made(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
 def _ends_soon(cluster: Cluster, found: Bundle) -> bool:
     if cluster.ca_minion is None or found.days_left is None:
         return False
-    return found.days_left <= int(cluster.settings["tls"]["ca"]["days_remaining"])
+    return found.days_left < int(cluster.settings["tls"]["ca"]["days_remaining"])
 
 
 def refuse_scattered(cluster: Cluster, observed: Mapping[str, Observed]) -> None:

@@ -54,7 +54,7 @@ def test_every_certificate_of_every_host_has_a_line(cluster):
 
 @pytest.mark.parametrize(
     ("days", "state", "sound"),
-    [(91, "ok", True), (90, "renew", False), (0, "renew", False), (-1, "expired", False)],
+    [(90, "ok", True), (89, "renew", False), (0, "renew", False), (-1, "expired", False)],
 )
 def test_a_leaf_inside_its_window_or_past_its_end_is_not_sound(cluster, days, state, sound):
     told = found(cluster)
@@ -65,7 +65,7 @@ def test_a_leaf_inside_its_window_or_past_its_end_is_not_sound(cluster, days, st
     assert ("salt-run state.orchestrate etcd_ha.orch" in report.text) != sound
 
 
-@pytest.mark.parametrize(("days", "sound"), [(366, True), (365, False)])
+@pytest.mark.parametrize(("days", "sound"), [(365, True), (364, False)])
 def test_the_ca_has_a_window_of_its_own(cluster, days, sound):
     report = etcd_ha_report.certificates(cluster, found(cluster, ca_days=days), NOW)
     assert report.sound == sound

@@ -299,10 +299,10 @@ def test_the_text_says_what_and_why(cluster):
 
 
 def test_a_certificate_inside_its_window_is_renewed_on_its_host_alone(cluster):
-    hosts = change(healthy(cluster), "etcd2.example.com", days_left=90)
+    hosts = change(healthy(cluster), "etcd2.example.com", days_left=89)
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
     assert plan.steps[1].targets == ("etcd2.example.com",)
-    assert "expires in 90 days" in plan.steps[1].why
+    assert "expires in 89 days" in plan.steps[1].why
     hosts = change(healthy(cluster), "etcd2.example.com", days_left=91)
     assert etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps == ()
 

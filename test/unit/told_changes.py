@@ -232,7 +232,7 @@ HAPPENED = {
     "Replace a dead host by another": silent("etcd3.example.com"),
     "A member that nobody knows": stranger,
     "Take out a member that nobody knows": stranger,
-    "Renew certificates": to("etcd2.example.com", days_left=90),
+    "Renew certificates": to("etcd2.example.com", days_left=89),
     "After an interruption": done("etcd2.example.com"),
     "From the CA to your own certificates": ours_brought,
 }
