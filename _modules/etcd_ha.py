@@ -115,10 +115,12 @@ def reason_to_stay(timeout=5):
     try:
         own = _status_rows(member, seconds, here)[0]["member_id"]
         voters = [m for m in etcd_ha_client.members(member, seconds, here) if not m["learner"]]
-        healthy = etcd_ha_client.healthy(member, seconds, etcd_ha_client.advertised(voters))
+        others = [m for m in voters if m["id"] != own]
+        urls = etcd_ha_client.advertised(others)
+        healthy = etcd_ha_client.healthy(member, seconds, urls) if urls else set()
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(str(err)) from err
-    others = [m for m in voters if m["id"] != own and healthy & set(m["client_urls"])]
+    others = [m for m in others if healthy & set(m["client_urls"])]
     needed = etcd_ha_membership.quorum(len(voters))
     if len(voters) < 3 or len(others) >= needed:
         return ""

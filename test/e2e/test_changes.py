@@ -155,7 +155,8 @@ def test_five_members_become_seven_and_five_again_without_their_data(changed):
     changed.change(FIVE, "purged", purge=True)
     for host in set(SEVEN) - set(FIVE):
         changed.is_retired(host, purged=True)
-    changed.change(FIVE, "kept-again")
+    changed.ask_for(FIVE)
+    changed.settled()
 
 
 def test_five_members_become_three_and_the_leader_leaves(changed):

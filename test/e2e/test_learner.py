@@ -1,4 +1,7 @@
-"""A learner takes no clients' requests, so HAProxy keeps it out, whatever the version of etcd."""
+"""A learner takes no clients' requests, so HAProxy keeps it out, whatever the version of etcd.
+
+From 3.6 on the checks are the same.
+"""
 
 import csv
 import json
@@ -57,7 +60,7 @@ def becomes_a_learner(lab, host):
     lab.exec(host, "systemctl", "start", "etcd").ok()
 
 
-@pytest.mark.parametrize("version", ["3.4.23", "3.5.16", "3.5.33", "3.6.14", "3.7.1"])
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.33", "3.6.14"])
 def test_a_learner_is_kept_out(fresh, version):
     lab = fresh
     lab.run("mirror", "get", version, timeout=600).ok()
