@@ -1,5 +1,6 @@
 """etcdctl's JSON as plain data, and its failures as sentences."""
 
+import etcd_ha_client
 import etcd_ha_etcdctl
 import pytest
 
@@ -66,3 +67,17 @@ def test_nothing_secret_stands_in_the_arguments(tmp_path):
     program.chmod(0o755)
     answer = etcd_ha_etcdctl.call(["get", "a"], {"ETCDCTL_KEY": "/k"}, str(program))
     assert answer.out == "get a\n1\n"
+
+
+def test_endpoints_that_hang_leave_time_for_the_others(monkeypatch):
+    asked = []
+
+    def answer(member, command, timeout, endpoints=None):
+        asked.append(float(command[-1].removeprefix("--command-timeout=").removesuffix("s")))
+        return etcd_ha_etcdctl.Answer(0, "[]", "")
+
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", answer)
+    # status asks one after the other, health all at once.
+    etcd_ha_client.status({}, 10, "https://a:2379,https://b:2379,https://c:2379,https://d:2379")
+    etcd_ha_client.healthy({}, 10, "https://a:2379,https://b:2379")
+    assert 4 * asked[0] < 10 and asked[1] < 10
