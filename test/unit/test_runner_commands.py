@@ -1,0 +1,44 @@
+"""What is asked for once: a name for what cannot be undone, and no command that nobody knows."""
+
+import importlib.util
+import pathlib
+
+import pytest
+from salt.exceptions import SaltInvocationError
+
+RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
+
+
+@pytest.fixture
+def runner(monkeypatch):
+    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_clusters", lambda name=None: {"main": 1, "other": 2})
+    return module
+
+
+@pytest.mark.parametrize(
+    ("cluster", "confirm", "found"),
+    [(None, "main", "main"), ("main", "main", "main"), (None, "other", "other")],
+)
+def test_a_cluster_is_removed_by_its_name(runner, cluster, confirm, found):
+    assert runner._confirmed(cluster, confirm) == found
+
+
+@pytest.mark.parametrize(
+    ("cluster", "confirm"), [(None, None), ("main", None), ("main", "other"), (None, "third")]
+)
+def test_and_by_nothing_else(runner, cluster, confirm):
+    with pytest.raises(SaltInvocationError, match="its name is asked for"):
+        runner._confirmed(cluster, confirm)
+
+
+def test_the_error_is_the_command_to_give(runner):
+    with pytest.raises(SaltInvocationError, match=r"pillar=.*confirm.*main"):
+        runner._confirmed("main", None)
+
+
+def test_an_unknown_command_is_told_with_those_that_are_known(runner):
+    with pytest.raises(SaltInvocationError, match="restart, rotate_ca, remove_cluster"):
+        runner._plans(None, "reboot")
