@@ -1,8 +1,8 @@
 """Another CA for a cluster in use: members, balancers and clients go over to it in phases."""
 
 import datetime
+import ipaddress
 
-import pytest
 from changing import THREE
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -201,12 +201,9 @@ class OwnCA:
             lab.write(host, f"/root/pki/{purpose}.key", text)
 
 
-@pytest.fixture
-def own(changed):
+def own_ca(lab):
     """An own CA whose certificates lie on all hosts."""
-    import ipaddress
-
-    lab, ca = changed.lab, OwnCA()
+    ca = OwnCA()
     addresses = [lab.address(host) for host in (*THREE, "lb")] + ["127.0.0.1"]
     names = [x509.IPAddress(ipaddress.ip_address(one)) for one in addresses]
     for host in (*THREE, "lb"):
@@ -214,9 +211,10 @@ def own(changed):
     return ca
 
 
-def test_to_own_certificates_and_back(changed, own):
+def test_to_own_certificates_and_back(changed):
     lab = changed.lab
     changed.begin(THREE)
+    own = own_ca(lab)
     changed.change(THREE, "own", tls=OWN)
     bear_certificates_of(lab, own.certificate)
     kept_admin(lab)
@@ -226,9 +224,10 @@ def test_to_own_certificates_and_back(changed, own):
     assert steps(run, "see that every member serves")
 
 
-def test_another_own_ca_that_is_not_on_all_hosts_is_refused(changed, own):
+def test_another_own_ca_that_is_not_on_all_hosts_is_refused(changed):
     lab = changed.lab
     changed.begin(THREE)
+    own_ca(lab)
     lab.exec("etcd2", "rm", "/root/pki/ca.crt").ok()
     changed.ask_for(THREE, tls=OWN)
     lab.orch().refused("/root/pki/ca.crt", "is no certificate on etcd2")

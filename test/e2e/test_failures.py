@@ -56,7 +56,8 @@ def test_a_killed_ca_is_needed_by_nobody_and_signs_again(converged):
     converged.wait_for_minions("ca")
     assert converged.orch().ok().changes == {}
     lost = certificate(converged, "lb", f"{PKI}/check.crt")
-    converged.exec("lb", "rm", f"{PKI}/check.crt").ok()
+    # Without its copy in next/, from which it would be put in use again.
+    converged.exec("lb", "rm", f"{PKI}/check.crt", f"{PKI}/next/check.crt").ok()
     converged.orch().ok()
     found = certificate(converged, "lb", f"{PKI}/check.crt")
     assert found.serial_number != lost.serial_number
