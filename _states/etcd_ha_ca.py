@@ -109,11 +109,10 @@ def _united(old, wanted, phase):
 
 def _text(path):
     """A file's text, empty where it is missing or no PEM, so that it is written anew."""
+    text = etcd_ha_machine.read_text(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
         etcd_ha_pem.bundle(text)
-    except (OSError, ValueError):
+    except ValueError:
         return ""
     return text
 

@@ -239,16 +239,9 @@ class Convergence(Course):
 
     def _before_release(self, now: str, down: bool) -> None:
         goal = self.cluster.version
-        self.taken.append(
-            Step(
-                title=f"{self.cluster.name}: take a snapshot of {now} and verify it",
-                kind="function",
-                targets=(self.speaker(),),
-                function="etcd_ha_member.snapshot",
-                arguments={"cluster": self.cluster.name, "name": f"before-{goal}"},
-                why=f"before the {'downgrade' if down else 'upgrade'} to {goal}",
-            )
-        )
+        why = f"before the {'downgrade' if down else 'upgrade'} to {goal}"
+        what = f"a snapshot of {now}"
+        self.taken.append(etcd_ha_parts.snapshot(self.cluster, self.speaker(), what, goal, why))
         if down:
             self.taken.append(
                 Step(

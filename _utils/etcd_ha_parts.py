@@ -30,14 +30,14 @@ def verify(cluster: Cluster) -> Step:
     )
 
 
-def snapshot(cluster: Cluster, minion: str, before: str) -> Step:
+def snapshot(cluster: Cluster, minion: str, what: str, before: str, why: str) -> Step:
     return Step(
-        title=f"{cluster.name}: take a snapshot and verify it",
+        title=f"{cluster.name}: take {what} and verify it",
         kind="function",
         targets=(minion,),
         function="etcd_ha_member.snapshot",
         arguments={"cluster": cluster.name, "name": f"before-{before}"},
-        why=f"before the {before}",
+        why=why,
     )
 
 

@@ -146,7 +146,11 @@ def _remove(cluster: Cluster, observed: Mapping[str, Observed]) -> list[Step]:
     steps = []
     healthy = [m.minion for m in cluster.members if observed[m.minion].healthy]
     if healthy:
-        steps.append(etcd_ha_parts.snapshot(cluster, healthy[-1], "removal"))
+        steps.append(
+            etcd_ha_parts.snapshot(
+                cluster, healthy[-1], "a snapshot", "removal", "before the removal"
+            )
+        )
     balancers = [b.minion for b in cluster.balancers if cluster.member(b.minion) is None]
     for hosts in (balancers, [member.minion for member in cluster.members]):
         if hosts:
