@@ -1,5 +1,6 @@
 """Which certificates a cluster needs, and the signing policies that pin each of them."""
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -47,13 +48,27 @@ def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
     own = [f"IP:{member.address}", f"DNS:{member.minion}"]
     own += [f"DNS:{member.name}"] if member.name != member.minion else []
     local = ["IP:127.0.0.1", "IP:::1", "DNS:localhost"]
+    others = [alternative_name(name) for name in cluster.settings["tls"]["names"]]
     return (
         _certificate(
-            cluster, "server", member.minion, member.name, BOTH_USES, own + local + balancers
+            cluster,
+            "server",
+            member.minion,
+            member.name,
+            BOTH_USES,
+            own + local + balancers + others,
         ),
         _certificate(cluster, "peer", member.minion, member.name, BOTH_USES, own),
         _certificate(cluster, "admin", member.minion, "root", CLIENT_USE, []),
     )
+
+
+def alternative_name(name: str) -> str:
+    """An address or a DNS name as OpenSSL writes it among a certificate's alternative names."""
+    try:
+        return f"IP:{ipaddress.ip_address(name)}"
+    except ValueError:
+        return f"DNS:{name}"
 
 
 def of_balancer(cluster: Cluster, balancer: Balancer) -> tuple[Certificate, ...]:

@@ -495,9 +495,20 @@ def _tls_faults(tls: Settings, key: str) -> list[str]:
     if sizes and tls["keysize"] not in sizes:
         allowed = " or ".join(map(str, sizes))
         faults.append(f"{key}:tls:keysize is {tls['keysize']!r}; {tls['algo']} takes {allowed}")
+    faults += _names_faults(tls["names"], f"{key}:tls:names")
     if tls["source"] != "salt":
         faults += _own_certificates(tls["files"], tls["source"], key)
     return faults
+
+
+def _names_faults(names: object, key: str) -> list[str]:
+    if not isinstance(names, list):
+        return [f"{key} is {names!r}; give a list of IP addresses and DNS names"]
+    return [
+        f"{key} has {name!r}; give an IP address or a DNS name such as etcd.example.com"
+        for name in names
+        if not _is_address(name) and not (isinstance(name, str) and _HOST.fullmatch(name))
+    ]
 
 
 def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[str]:

@@ -103,10 +103,11 @@ class Ground:
         # The clients of the last change.
         self.load = None
 
-    def pillar(self, hosts, **settings):
-        """The shipped pillar with these members and settings of the cluster."""
+    def pillar(self, hosts, name="main", **settings):
+        """The shipped pillar with these members and settings of the cluster, under this name."""
         wanted = copy.deepcopy(self.lab.shipped)
-        cluster = wanted["clusters"]["main"]
+        cluster = wanted["clusters"].pop("main")
+        wanted["clusters"][name] = cluster
         cluster["members"] = {f"{host}.{DOMAIN}": {"address": self.address(host)} for host in hosts}
         cluster.update(settings)
         return wanted
@@ -208,6 +209,11 @@ class Ground:
         script = "/proc/$(systemctl show -p MainPID --value etcd)/exe --version | head -n 1"
         answers = (self.lab.exec(host, "sh", "-c", script).ok().out for host in self.hosts)
         return {answer.split()[-1] for answer in answers}
+
+    def issuer(self, host, path="/etc/etcd/pki/server.crt"):
+        """Whose signature a certificate has: its authority key identifier."""
+        show = ("openssl", "x509", "-noout", "-ext", "authorityKeyIdentifier", "-in", path)
+        return self.lab.exec(host, *show).ok().out.split()[-1]
 
     def processes(self):
         """Member -> the process id of its etcd."""

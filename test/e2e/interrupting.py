@@ -15,13 +15,17 @@ CONFIGURED = "/etc/default/etcd"
 UNIT = "/etc/systemd/system/etcd.service"
 SWITCHED = "/opt/etcd/current"
 CERTIFIED = "/etc/etcd/pki/server.crt"
+TRUSTED = "/etc/etcd/pki/ca.crt"
+RENAMED = "/var/lib/etcd_ha/prod.json"
 FIRST_START = "/run/etcd_ha/bootstrap.env"
 STOPPED = "etcd"
 # By which word of its title a step is known to have the moment; all others may have it.
 ENTERS = ("learner", "bootstrap", "replace")
 WORDS = {
     FIRST_START: ENTERS,
-    CERTIFIED: (*ENTERS, "-> http and https"),
+    CERTIFIED: (*ENTERS, "-> http and https", "take certificates"),
+    TRUSTED: ("trust the new CA",),
+    RENAMED: ("apply its configuration",),
     SWITCHED: ("grade 3",),
     STOPPED: ("restart (", "grade 3"),
     UNIT: ("DATA_DIR",),
@@ -179,7 +183,9 @@ grep -q '^ETCD_INITIAL_CLUSTER_STATE="existing"$' /etc/default/etcd || fail "not
 [ "$(readlink -f /usr/local/bin/etcd)" = "$(readlink /proc/$pid/exe)" ] || fail "another release"
 data=$(sed -n 's/^ETCD_DATA_DIR="\(.*\)"$/\1/p' /etc/default/etcd)
 [ -d "$data/member/wal" ] || fail "no log in $data"
-grep -q "\"data_dir\": \"$data\"" /var/lib/etcd_ha/main.json || fail "the record: another place"
+set -- $(ls /var/lib/etcd_ha/main.json /var/lib/etcd_ha/prod.json 2>/dev/null)
+[ $# = 1 ] || fail "not one record: $*"
+grep -q "\"data_dir\": \"$data\"" "$@" || fail "the record: another place"
 for certificate in /etc/etcd/pki/*.crt; do
     key=${certificate%.crt}.key
     [ "$certificate" = /etc/etcd/pki/ca.crt ] && continue

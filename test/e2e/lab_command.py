@@ -1,6 +1,7 @@
 """``test/lab/lab`` from Python: each call is one command that a person could type."""
 
 import base64
+import contextlib
 import copy
 import functools
 import json
@@ -250,6 +251,17 @@ class Lab:
         change(wanted["clusters"]["main"])
         self.write_pillar(wanted)
         return wanted
+
+    @contextlib.contextmanager
+    def another_ca(self, host):
+        """Have this host get the signing policies too, so that the pillar may name it as CA."""
+        top = self.pillar_file.parent / "top.sls"
+        before = top.read_text()
+        top.write_text(before + f"  '{host}.{DOMAIN}':\n    - etcd_ha_signing_policies\n")
+        try:
+            yield
+        finally:
+            top.write_text(before)
 
     # etcd
 

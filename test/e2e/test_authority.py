@@ -140,16 +140,13 @@ def test_another_ca_minion(changed):
     """A host that is no member signs from now on; the former CA is not asked any more."""
     lab = changed.lab
     changed.begin(THREE)
-    top = lab.pillar_file.parent / "top.sls"
-    before = top.read_text()
-    top.write_text(before + f"  'etcd5.{DOMAIN}':\n    - etcd_ha_signing_policies\n")
-    try:
-        lab.fault("ca", "kill")
-        changed.change(THREE, "minion", tls={"ca": {"minion": f"etcd5.{DOMAIN}"}})
-    finally:
-        lab.fault("ca", "heal")
-        lab.wait_for_minions("ca")
-        top.write_text(before)
+    with lab.another_ca("etcd5"):
+        try:
+            lab.fault("ca", "kill")
+            changed.change(THREE, "minion", tls={"ca": {"minion": f"etcd5.{DOMAIN}"}})
+        finally:
+            lab.fault("ca", "heal")
+            lab.wait_for_minions("ca")
     bear_certificates_of(lab, present_ca(lab, "etcd5"))
 
 

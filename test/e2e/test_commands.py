@@ -17,10 +17,7 @@ def test_all_members_are_restarted_one_by_one(changed):
 
 
 def renamed(changed, **more):
-    """The pillar in force, under another name."""
-    wanted = changed.pillar(THREE)
-    wanted["clusters"] = {"prod": {**wanted["clusters"]["main"], **more}}
-    changed.lab.write_pillar(wanted)
+    changed.lab.write_pillar(changed.pillar(THREE, name="prod", **more))
 
 
 def test_another_name(changed):

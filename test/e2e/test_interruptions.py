@@ -13,16 +13,18 @@ has left.
 import os
 
 import pytest
-from changing import FIVE, THREE, Load
+from changing import FIVE, PKI, THREE, Load
 from interrupting import (
     ABOUT_TO_ACT,
     CERTIFIED,
     CONFIGURED,
     FIRST,
     FIRST_START,
+    RENAMED,
     RUNS,
     STOPPED,
     SWITCHED,
+    TRUSTED,
     UNIT,
     Interruptions,
     Kill,
@@ -33,6 +35,7 @@ from interrupting import (
     rotation,
     these,
 )
+from lab_command import DOMAIN
 
 ALL = os.environ.get("ETCD_HA_INTERRUPT") == "all"
 OPTION = {"options": {"heartbeat-interval": 120}}
@@ -40,6 +43,9 @@ PLACE = {"data_dir": "/var/lib/etcd-moved"}
 PORTS = {"ports": {"client": 2479, "peer": 2480, "metrics": 2481}, "balancer": {"port": 2379}}
 PLAIN = {"tls": {"enabled": False}}
 OLDER, NEWER = "3.6.14", "3.7.1"
+CA_DIR = "/etc/pki/etcd_ha/main"
+# The balancers' own certificates move with the cluster's name: clients have others.
+KEPT_PKI = "/root/kept-pki"
 
 
 def only_in_all(test):
@@ -47,10 +53,14 @@ def only_in_all(test):
     return pytest.mark.skipif(not ALL, reason=why)(test)
 
 
-def interrupted(changed, hosts, ways, few=(), **settings):
-    """Ask for this, and interrupt it until it is there: in all ways, or in these few alone."""
+def interrupted(changed, hosts, ways, few=(), short=False, **settings):
+    """Ask for this, and interrupt it until it is there: in all ways, or in these few alone.
+
+    In a ``short`` plan one step does all: the ways that meet it come before those of the master.
+    """
     changed.ask_for(hosts, **settings)
-    ways, limit = (rotation(*ways), RUNS) if ALL else (these(*few), len(few))
+    in_turn = these(FIRST, *ways) if short else rotation(*ways)
+    ways, limit = (in_turn, RUNS) if ALL else (these(*few), len(few))
     done = Interruptions(changed.lab).until_in_sync(ways, limit)
     assert ALL or len(done.kills) == limit, f"it had ended before: {done.kills}"
 
@@ -63,8 +73,8 @@ def whole(changed):
     addresses_are_the_members_own(changed)
 
 
-def under_load(changed, name, hosts, ways, schemes=("https",), **more):
-    with Load(changed.lab, f"/kill-{name}/", schemes, seconds=1500) as load:
+def under_load(changed, kind, hosts, ways, schemes=("https",), pki=PKI, **more):
+    with Load(changed.lab, f"/kill-{kind}/", schemes, seconds=1500, pki=pki) as load:
         interrupted(changed, hosts, ways, **more)
     whole(changed)
     load.check(hosts, longest=None)
@@ -91,7 +101,7 @@ def test_a_wiped_member_is_replaced(changed):
     changed.begin(FIVE, version=NEWER, **OPTION)
     changed.lab.fault("etcd4", "wipe", "--data", "/var/lib/etcd")
     ways = (minion(FIRST_START), power(FIRST_START), minion(2.5))
-    under_load(changed, "replace", FIVE, ways, version=NEWER, **OPTION)
+    under_load(changed, "replace", FIVE, ways, short=True, version=NEWER, **OPTION)
 
 
 def test_five_members_become_three(changed):
@@ -148,18 +158,19 @@ def test_tls_is_put_on(changed):
 
 
 def test_a_bootstrap(changed):
+    """One step does all of it, so blank hosts are needed for each way to meet it."""
     obtained(changed, OLDER)
-    changed.lab.become_blank()
-    changed.lab.state = "dirty"
-    changed.ask_for(THREE, version=OLDER)
-    # All is done by one step: that one is to be met first.
-    at_work = Kill("master", delay=2.0, after=": prepare ")
-    inside = (power(FIRST_START, after=""), minion(CERTIFIED), minion(FIRST_START))
-    few = (power(FIRST_START, after=""),)
-    ways, limit = (these(FIRST, *inside, at_work), RUNS) if ALL else (these(*few), len(few))
-    Interruptions(changed.lab).until_in_sync(ways, limit)
-    changed.lab.put("/begin", "kept", host="etcd1")
-    whole(changed)
+    power_at_start = power(FIRST_START, after="")
+    in_prepare = Kill("master", delay=2.0, after=": prepare ")
+    inside = minion(CERTIFIED, after=""), minion(FIRST_START, after=""), in_prepare, FIRST
+    for way in (power_at_start, *inside) if ALL else (power_at_start,):
+        changed.lab.become_blank()
+        changed.lab.state = "dirty"
+        changed.ask_for(THREE, version=OLDER)
+        done = Interruptions(changed.lab).until_in_sync(these(way), 1)
+        assert done.kills == [way], done.kills
+        changed.lab.put("/begin", "kept", host="etcd1")
+        whole(changed)
 
 
 def test_an_upgrade(changed):
@@ -177,3 +188,30 @@ def test_a_downgrade(changed):
     ways = (power(SWITCHED), minion(SWITCHED))
     under_load(changed, "downgrade", THREE, ways, version=OLDER)
     assert changed.versions() == {OLDER}
+
+
+@only_in_all
+def test_another_ca_signs(changed):
+    changed.begin(THREE, version=OLDER)
+    another = {"tls": {"ca": {"minion": f"etcd5.{DOMAIN}"}}, "version": OLDER}
+    ways = (minion(TRUSTED), power(STOPPED), minion(CERTIFIED), power(TRUSTED), power(CERTIFIED))
+    with changed.lab.another_ca("etcd5"):
+        under_load(changed, "authority", THREE, ways, **another)
+        issuer = {changed.issuer(host) for host in THREE}
+        assert issuer == {changed.issuer("etcd5", f"{CA_DIR}/ca.crt")}, issuer
+    changed.lab.state = "dirty"
+
+
+@only_in_all
+def test_the_cluster_gets_another_name(changed):
+    """Records, the CA and the balancers' certificates move to it, and nobody is restarted."""
+    changed.begin(THREE, version=OLDER)
+    before = ids(changed)
+    copy = f"rm -rf {KEPT_PKI}; cp -a {PKI} {KEPT_PKI}"
+    changed.lab.exec("lb", "sh", "-c", copy).ok()
+    other = {"name": "prod", "renamed_from": "main", "version": OLDER}
+    ways = (minion(RENAMED), power(RENAMED), ABOUT_TO_ACT, power(0.1))
+    under_load(changed, "rename", THREE, ways, pki=KEPT_PKI, **other)
+    assert ids(changed) == before
+    left = changed.lab.exec("ca", "sh", "-c", "ls /etc/pki/etcd_ha").ok().out.split()
+    assert left == ["prod"], left

@@ -47,6 +47,15 @@ def test_a_request_can_add_neither_lifetime_nor_names_nor_extensions(cluster):
     assert known <= set(policy), "Salt knows an extension that the policy leaves open"
 
 
+def test_more_names_stand_in_the_server_certificates_alone(pillar, defaults):
+    pillar["clusters"]["main"]["tls"]["names"] = ["etcd.example.com", "192.168.200.99", "fd00::9"]
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    added = {"DNS:etcd.example.com", "IP:192.168.200.99", "IP:fd00::9"}
+    for name, policy in etcd_ha_certificates.policies([cluster], "ca.example.com").items():
+        expected = added if "_server_" in name else set()
+        assert added & set(policy["subjectAltName"]) == expected, name
+
+
 def test_a_subject_cannot_be_broken_out_of(pillar, defaults):
     pillar["clusters"]["main"]["tls"]["ca"]["organization"] = "Acme, Inc.+O=x"
     cluster = etcd_ha_topology.read(pillar, defaults)["main"]

@@ -65,6 +65,8 @@ CLUSTER = "etcd_ha:clusters:main"
         ({"tls": {"ca": {"minion": None}}}, f"{CLUSTER}:tls:ca:minion", "name the minion"),
         ({"tls": {"enabled": "on"}}, f"{CLUSTER}:tls:enabled", "true or false"),
         ({"tls": {"days_remaining": 400}}, f"{CLUSTER}:tls:days_remaining", "every run renews"),
+        ({"tls": {"names": "etcd.example.com"}}, f"{CLUSTER}:tls:names", "give a list"),
+        ({"tls": {"names": ["a b"]}}, f"{CLUSTER}:tls:names", "has 'a b'; give an IP address"),
         ({"tls": {"source": "files"}}, f"{CLUSTER}:tls:files:server:key", "is missing"),
         ({"tls": "yes"}, f"{CLUSTER}:tls", "must be a mapping"),
         ({"install": {"checksum": "abc"}}, f"{CLUSTER}:install:checksum", "64 hex digits"),
