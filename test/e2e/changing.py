@@ -156,9 +156,9 @@ class Ground:
         self.ask_for(hosts, **settings)
         return self.run(hosts, name, schemes, longest)
 
-    def run(self, hosts, name, schemes=("https",), longest=LONGEST_GAP, command=""):
+    def run(self, hosts, name, schemes=("https",), longest=LONGEST_GAP, command="", pki=PKI):
         """Converge, or run a command, with clients meanwhile; the orchestrate's states."""
-        self.load = Load(self.lab, f"/{name}/", schemes)
+        self.load = Load(self.lab, f"/{name}/", schemes, pki=pki)
         with self.load:
             run = self.lab.orch(command=command)
         for step in run.states:
@@ -209,11 +209,6 @@ class Ground:
         script = "/proc/$(systemctl show -p MainPID --value etcd)/exe --version | head -n 1"
         answers = (self.lab.exec(host, "sh", "-c", script).ok().out for host in self.hosts)
         return {answer.split()[-1] for answer in answers}
-
-    def issuer(self, host, path="/etc/etcd/pki/server.crt"):
-        """Whose signature a certificate has: its authority key identifier."""
-        show = ("openssl", "x509", "-noout", "-ext", "authorityKeyIdentifier", "-in", path)
-        return self.lab.exec(host, *show).ok().out.split()[-1]
 
     def processes(self):
         """Member -> the process id of its etcd."""

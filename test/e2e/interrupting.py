@@ -23,7 +23,7 @@ STOPPED = "etcd"
 ENTERS = ("learner", "bootstrap", "replace")
 WORDS = {
     FIRST_START: ENTERS,
-    CERTIFIED: (*ENTERS, "-> http and https", "take certificates"),
+    CERTIFIED: (*ENTERS, "-> http and https", "etcd3: take certificates"),
     TRUSTED: ("trust the new CA",),
     RENAMED: ("apply its configuration",),
     SWITCHED: ("grade 3",),
