@@ -313,7 +313,7 @@ def main():
         try:
             with contextlib.redirect_stdout(log):
                 lab.up()
-                lab.grow()
+                lab.grow(7)
             say(f"the lab is up; what happens is in {log.name}")
             samples = measure(Ground(lab), names, wanted.runs, log)
         finally:
