@@ -16,6 +16,7 @@ import time
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
@@ -29,13 +30,15 @@ __virtualname__ = "etcd_ha_member"
 # with 90% of the leader's (server/etcdserver/server.go, readyPercentThreshold).
 LAG = 500
 SNAPSHOTS = "/var/lib/etcd_ha/snapshots"
+# Seconds for a member's hash: it reads its whole database.
+HASH_TIMEOUT = 60
 
 
 def __virtual__():
     return __virtualname__
 
 
-def enter(name, peer_url, usable, endpoints="", timeout=60):
+def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
     """
     Have the cluster's member list hold this host as a learner that has not started yet.
 
@@ -58,10 +61,16 @@ def enter(name, peer_url, usable, endpoints="", timeout=60):
     timeout : 60
         Seconds (int or float) to try for: etcd refuses while it finds its voters badly connected.
 
+    corrupt : False
+        Whether this host's data was found to differ from the others' (bool). It is thrown away only
+        where those others are a majority that holds the same: etcd's word alone does not say whose
+        data is the wrong one.
+
     Returns a dict: ``keep`` (bool: the present data belongs to the entry and stays), and
     ``initial_cluster`` (text, for the first start).
 
-    Raises CommandExecutionError when the others have no quorum or etcd refuses.
+    Raises CommandExecutionError when the others have no quorum, or do not hold the same, or etcd
+    refuses.
 
     CLI Example:
 
@@ -78,6 +87,8 @@ def enter(name, peer_url, usable, endpoints="", timeout=60):
         return {"keep": True, "initial_cluster": ""}
     if entry and (entry["started"] or peer_url not in entry["peer_urls"]):
         _refuse_without_quorum(member, others, entry)
+        if corrupt:
+            _refuse_disagreeing(member, others, entry)
         _try(member, ["member", "remove", entry["id"]], others, deadline)
         entry = None
     if entry is None:
@@ -553,6 +564,32 @@ def _refuse_without_quorum(member, endpoints, entry):
         raise CommandExecutionError(
             f"{entry['name'] or entry['id']} was not taken out: {len(fit)} of the {len(left)} "
             f"members left are healthy, and {needed} are needed. Heal the others first"
+        )
+
+
+def _refuse_disagreeing(member, endpoints, entry):
+    """Before a member's data is thrown away as wrong: the others must hold the same.
+
+    They must be a majority without it, and one of them must lead, unless it is this one that does.
+    """
+    listed = _listed(member, endpoints)
+    left = [m for m in listed if m["id"] != entry["id"]]
+    try:
+        rows = etcd_ha_client.hashes(member, left, HASH_TIMEOUT)
+        leader = etcd_ha_client.status(member, 10, endpoints)[0]["leader_id"]
+    except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
+        raise CommandExecutionError(
+            f"the other members do not tell whether they hold the same data ({err}), so "
+            f"{entry['name']} keeps its place. Look at: salt '*' etcd_ha.health"
+        ) from err
+    voters = [m for m in listed if not m["learner"]]
+    found = etcd_ha_hashes.verdict(voters, rows)
+    if not found.right or leader in found.odd:
+        told = etcd_ha_hashes.words(left, rows)
+        raise CommandExecutionError(
+            f"{entry['name']} keeps its place: the other members do not hold the same data either "
+            f"({told}), so it is not clear whose is wrong. Look with salt-run etcd_ha.hash_kv, and "
+            "take the member whose data is wrong out of the pillar, or restore a backup"
         )
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 
+import etcd_ha_planner
 import pytest
 from salt.exceptions import SaltInvocationError
 
@@ -40,5 +41,6 @@ def test_the_error_is_the_command_to_give(runner):
 
 
 def test_an_unknown_command_is_told_with_those_that_are_known(runner):
-    with pytest.raises(SaltInvocationError, match="restart, rotate_ca, remove_cluster"):
+    with pytest.raises(SaltInvocationError) as told:
         runner._plans(None, "reboot")
+    assert all(known in str(told.value) for known in etcd_ha_planner.COMMANDS)
