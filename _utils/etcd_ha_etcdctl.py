@@ -203,7 +203,7 @@ def _alarms_of_health(error: str) -> list[str]:
 
 
 def hashes(document: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """``endpoint hashkv``: endpoint, member_id, hash (text), compact_revision, one row an answer.
+    """``endpoint hashkv``: endpoint, member_id, hash, revision, compact_revision, a row an answer.
 
     Without an answer the document is ``null`` from 3.6 on, and an empty list before.
     """
@@ -212,6 +212,7 @@ def hashes(document: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]
             "endpoint": row.get("Endpoint", ""),
             "member_id": hex_id(row.get("HashKV", {}).get("header", {}).get("member_id")),
             "hash": f"{int(row.get('HashKV', {}).get('hash', 0)):08x}",
+            "revision": int(row.get("HashKV", {}).get("header", {}).get("revision", 0)),
             "compact_revision": int(row.get("HashKV", {}).get("compact_revision", 0)),
         }
         for row in document or []

@@ -34,8 +34,8 @@ class Verdict:
 
 
 def comparable(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether these hashes may be compared: a compaction changes them, member by member."""
-    return len({row["compact_revision"] for row in rows}) < 2
+    """Whether these hashes are of one revision, and of one compaction, which changes them."""
+    return len({(row["revision"], row["compact_revision"]) for row in rows}) < 2
 
 
 def verdict(listed: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> Verdict:

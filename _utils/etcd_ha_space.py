@@ -17,6 +17,9 @@ from etcd_ha_topology import Cluster
 NOSPACE, CORRUPT = "NOSPACE", "CORRUPT"
 # https://etcd.io/docs/v3.6/dev-guide/limit/#storage-size-limit
 DEFAULT_QUOTA = 2 * 1024**3
+# In percent of the quota. etcd raises NOSPACE when the next request would not fit any more, so a
+# database may be a little below its quota by then, and would be full again at once.
+FULL = 95
 # Beside the copy that a defragmentation makes, etcd goes on writing its log.
 SPARE = 64 * 1024**2
 # A slow disk's, of which both the reading and the writing take their part.
@@ -60,14 +63,14 @@ def room_fault(in_use: int, free: int) -> str:
 
 
 def too_large(rows: Sequence[Mapping[str, Any]], quota_here: int) -> list[str]:
-    """The members whose database is not below its quota, each in words.
+    """The members whose database is not well below its quota, each in words.
 
     From 3.6 on a member tells its own quota; ``quota_here`` (bytes) stands for those that do not.
     """
     found = []
     for row in rows:
         limit = int(row["db_quota"]) or quota_here
-        if limit and int(row["db_size"]) >= limit:
+        if limit and 100 * int(row["db_size"]) >= FULL * limit:
             found.append(f"{row['endpoint']} has {size(int(row['db_size']))} of {size(limit)}")
     return found
 
