@@ -122,7 +122,8 @@ def hashes(cluster: Cluster, answer: Any) -> Report:
         )
     elif not answer["agree"]:
         lines.append(
-            "Not all members were found to hold the same: salt-run etcd_ha.plan says what helps"
+            "One that differs: with the alarm CORRUPT, etcd_ha.orch replaces it by itself. Without "
+            "it, stop etcd there, move its data directory aside, and run etcd_ha.orch"
         )
     return Report("\n".join(lines), bool(answer["agree"]))
 
