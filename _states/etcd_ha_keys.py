@@ -5,6 +5,8 @@ Run them on one member; every member sees the same keys. They are read and writt
 certificate. A value reaches etcdctl by its standard input alone.
 """
 
+from collections.abc import Mapping
+
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
 import etcd_ha_etcdctl
@@ -155,7 +157,7 @@ def _from_pillar(path):
     """A value of the pillar. (Salt 3008's pillar.get returns asterisks in its place.)"""
     found = __pillar__
     for part in path.split(":"):
-        if not isinstance(found, dict) or part not in found:
+        if not isinstance(found, Mapping) or part not in found:
             raise SaltInvocationError(
                 f"the pillar of {__grains__['id']} has no {path}; assign it to this minion"
             )
