@@ -76,11 +76,12 @@ def member_absent(name, member=None, timeout=30):
     first. Its etcd then ends by itself; its data stays.
 
     name
-        The member's name or its id (text, as ``etcdctl member list`` has it), or a sentence for
-        people where ``member`` is given.
+        The member's name, its id (as ``etcdctl member list`` has it) or its peer URL (text), or a
+        sentence for people where ``member`` is given. One that was added and has not started has
+        no name.
 
     member : None
-        The member's name or id (text); by default ``name``.
+        The member's name, id or peer URL (text); by default ``name``.
 
     timeout : 30
         Seconds (int or float) to wait for etcd.
@@ -97,7 +98,7 @@ def member_absent(name, member=None, timeout=30):
         listed = __salt__["etcd_ha.members"]()
         if not listed:
             raise CommandExecutionError(_NO_MEMBER)
-        entry = next((m for m in listed if wanted in (m["name"], m["id"])), None)
+        entry = next((m for m in listed if wanted in (m["name"], m["id"], *m["peer_urls"])), None)
         if entry is None:
             return {**ret, "comment": f"{wanted} is no member"}
         if entry["id"] == __salt__["etcd_ha.status"]()["member_id"]:

@@ -258,7 +258,7 @@ def test_a_place_in_the_list_is_not_taken_from_another(members):
 
 
 @pytest.mark.parametrize("test", [True, False])
-@pytest.mark.parametrize("by", ["etcd4", "id-etcd4"])
+@pytest.mark.parametrize("by", ["etcd4", "id-etcd4", "https://p4"])
 def test_a_member_leaves(members, test, by):
     module = members(ONE, entry("etcd4", "https://p4"), test=test)
     ret = module.member_absent("a sentence", member=by)
