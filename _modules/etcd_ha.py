@@ -15,6 +15,7 @@ import time
 import etcd_ha_certificates
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
@@ -31,7 +32,14 @@ __virtualname__ = "etcd_ha"
 
 FORMULA_MODULES = ("modules", "states", "utils")
 # What the orchestrate runs on a host to change it.
-CHANGING = ("state.", "etcd_ha_member.")
+CHANGING = ("state.", "etcd_ha_member.", "etcd_ha_maintenance.")
+# Seconds for the hashes of all members: each reads its whole database for it.
+HASH_TIMEOUT = 60
+# What helps against an alarm of the cluster.
+CURES = {
+    "NOSPACE": "salt-run state.orchestrate etcd_ha.orch.recover_space",
+    "CORRUPT": "salt-run state.orchestrate etcd_ha.orch",
+}
 
 
 def __virtual__():
@@ -59,7 +67,7 @@ def health(timeout=5):
     """
     mark = etcd_ha_client.mark()
     if "member" in mark:
-        result = _member_health(mark["member"], _seconds(timeout))
+        result = _without_alarm(mark["member"], _seconds(timeout))
     elif "balancer" in mark:
         result = _balancer_health(mark["balancer"], _seconds(timeout))
     else:
@@ -73,12 +81,14 @@ def local_health(timeout=5):
     """
     The health of the etcd on this minion, from its configuration on disk alone.
 
-    Unlike ``etcd_ha.health`` it works before the first converge has been completed.
+    Unlike ``etcd_ha.health`` it works before the first converge has been completed, and an alarm of
+    the cluster does not count: that is no fault of this member, which votes as ever.
 
     timeout : 5
         Seconds (int or float) to wait for an answer.
 
-    Returns a dict with ``healthy`` (bool), and ``took`` or ``error`` (text).
+    Returns a dict with ``healthy`` (bool), ``alarms`` (list of text), and ``took`` or ``error``
+    (text).
 
     CLI Example:
 
@@ -182,7 +192,8 @@ def status(timeout=5):
 
     Returns a dict: ``member_id``, ``cluster_id``, ``leader_id`` (hex text), ``leader``, ``learner``
     (bool), ``version``, ``revision``, ``raft_term``, ``raft_index``, ``applied_index`` (int),
-    ``db_size``, ``db_in_use`` (bytes) and ``errors`` (list of text). On a minion that is no member:
+    ``db_size``, ``db_in_use``, ``db_quota`` (bytes; 0 where etcd does not tell its quota, before
+    3.6), ``errors`` and ``alarms`` (lists of text). On a minion that is no member:
     ``{"role": ...}`` alone.
 
     Raises CommandExecutionError when etcd does not answer.
@@ -372,6 +383,55 @@ def verify(endpoints, cluster, timeout=15):
     for endpoint in endpoints:
         took[endpoint] = _verify_endpoint(mark["member"], endpoint, cluster, _seconds(timeout))
     return took
+
+
+def hash_kv(timeout=60):
+    """
+    Compare the keys of all members of the cluster at one revision, by their hashes.
+
+    Asked of one member, which asks all. Each reads its whole database for it (some seconds a GiB).
+    https://etcd.io/docs/v3.6/op-guide/data_corruption/
+
+    timeout : 60
+        Seconds (int or float) for all members together, more or less.
+
+    Returns a dict: ``agree`` (bool), ``right`` (text: the hash of the majority of the voters, empty
+    where there is none) and ``members``, a list of dicts: ``name``, ``member_id`` and ``endpoint``
+    (text), ``hash`` (text, empty without an answer) and ``differs`` (bool). With a difference, or
+    without an answer of all, the exit code is not zero.
+
+    Raises CommandExecutionError when no member answers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha.hash_kv
+    """
+    member, seconds = _member_on_disk(), _seconds(timeout)
+    try:
+        listed = etcd_ha_client.members(member, seconds, etcd_ha_client.serving_endpoint())
+        rows = etcd_ha_client.hashes(member, listed, seconds)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
+    found = etcd_ha_hashes.verdict(listed, rows)
+    told = {row["member_id"]: row["hash"] for row in rows}
+    if not found.agreed:
+        __context__["retcode"] = 1
+    return {
+        "agree": found.agreed,
+        "right": found.right,
+        "members": [
+            {
+                "name": one["name"],
+                "member_id": one["id"],
+                "endpoint": ",".join(one["client_urls"]),
+                "hash": told.get(one["id"], ""),
+                "differs": one["id"] in found.odd,
+            }
+            for one in listed
+        ],
+    }
 
 
 def release_available(url, timeout=10):
@@ -593,8 +653,28 @@ def _member_health(member, timeout, endpoint=None):
         row = etcd_ha_etcdctl.health(answer.json())[0]
     except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
         return {**result, "healthy": False, "error": f"{err}. Look at: journalctl -u etcd"}
-    result["healthy"] = row["healthy"]
-    result.update({"took": row["took"]} if row["healthy"] else {"error": row["error"]})
+    result["healthy"] = row["healthy"] or bool(row["alarms"])
+    result["alarms"] = row["alarms"]
+    result.update({"took": row["took"]} if result["healthy"] else {"error": row["error"]})
+    return result
+
+
+def _without_alarm(member, timeout):
+    """A member's health for people: with an alarm the cluster takes no writes.
+
+    3.4 calls a member healthy meanwhile, so the alarms are asked for.
+    """
+    result = _member_health(member, timeout)
+    raised = set(result.pop("alarms", ()))
+    if result["healthy"] and not raised:
+        try:
+            raised = {one["alarm"] for one in etcd_ha_client.alarms(member, timeout)}
+        except etcd_ha_etcdctl.EtcdctlError as err:
+            return {**result, "healthy": False, "error": f"{err}. Look at: journalctl -u etcd"}
+    if raised:
+        cures = "; ".join(f"{one}: run {CURES.get(one, 'etcdctl alarm list')}" for one in raised)
+        told = f"etcd takes no writes, an alarm is raised. {cures}"
+        return {**result, "healthy": False, "error": told}
     return result
 
 
@@ -729,9 +809,25 @@ def _live_facts(member, timeout, here):
     except etcd_ha_etcdctl.EtcdctlError as err:
         return {**row, "healthy": False, "error": str(err)}
     healthy = bool(listed) and row["leader_id"] not in ("", "0")
-    if etcd_ha_etcdctl.has_alarm(row, "CORRUPT"):
-        return {**row, "members": listed, "healthy": False, "corrupt": "etcd raised CORRUPT for it"}
-    return {**row, "members": listed, "healthy": healthy}
+    found = {**row, "members": listed, "healthy": healthy}
+    if listed and "CORRUPT" in row["alarms"]:
+        found.update(_of_corruption(member, row, listed))
+    return found
+
+
+def _of_corruption(member, row, listed):
+    """With the alarm CORRUPT: whether this member's data is the wrong one, by all hashes."""
+    try:
+        rows = etcd_ha_client.hashes(member, listed, HASH_TIMEOUT)
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        return {"disputed": str(err)}
+    found = etcd_ha_hashes.verdict(listed, rows)
+    if not found.right:
+        return {"disputed": etcd_ha_hashes.words(listed, rows)}
+    if row["member_id"] in found.odd:
+        told = f"its data differs from the others' ({etcd_ha_hashes.words(listed, rows)})"
+        return {"healthy": False, "corrupt": told}
+    return {}
 
 
 def _busy():

@@ -16,6 +16,7 @@ import time
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
@@ -29,13 +30,15 @@ __virtualname__ = "etcd_ha_member"
 # with 90% of the leader's (server/etcdserver/server.go, readyPercentThreshold).
 LAG = 500
 SNAPSHOTS = "/var/lib/etcd_ha/snapshots"
+# Seconds for a member's hash: it reads its whole database.
+HASH_TIMEOUT = 60
 
 
 def __virtual__():
     return __virtualname__
 
 
-def enter(name, peer_url, usable, endpoints="", timeout=60):
+def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
     """
     Have the cluster's member list hold this host as a learner that has not started yet.
 
@@ -58,10 +61,16 @@ def enter(name, peer_url, usable, endpoints="", timeout=60):
     timeout : 60
         Seconds (int or float) to try for: etcd refuses while it finds its voters badly connected.
 
+    corrupt : False
+        Whether this host's data was found to differ from the others' (bool). It is thrown away only
+        where those others are a majority that holds the same: etcd's word alone does not say whose
+        data is the wrong one.
+
     Returns a dict: ``keep`` (bool: the present data belongs to the entry and stays), and
     ``initial_cluster`` (text, for the first start).
 
-    Raises CommandExecutionError when the others have no quorum or etcd refuses.
+    Raises CommandExecutionError when the others have no quorum, or do not hold the same, or etcd
+    refuses.
 
     CLI Example:
 
@@ -78,6 +87,8 @@ def enter(name, peer_url, usable, endpoints="", timeout=60):
         return {"keep": True, "initial_cluster": ""}
     if entry and (entry["started"] or peer_url not in entry["peer_urls"]):
         _refuse_without_quorum(member, others, entry)
+        if corrupt:
+            _refuse_disagreeing(member, others, entry)
         _try(member, ["member", "remove", entry["id"]], others, deadline)
         entry = None
     if entry is None:
@@ -121,7 +132,7 @@ def promote(endpoints="", timeout=300):
                 if not own[0]["learner"]:
                     return {"promoted": False, "lag": lag}
                 command = ["member", "promote", own[0]["member_id"]]
-                _try(member, command, others, deadline)
+                _try(member, command, _leading(member, others), deadline)
                 return {"promoted": True, "lag": lag}
         except etcd_ha_etcdctl.EtcdctlError as err:
             told = str(err)
@@ -195,6 +206,135 @@ def remove(member_id, name="", timeout=30):
     _lead_instead_of(member, entry)
     _try(member, ["member", "remove", member_id], None, time.monotonic() + timeout)
     return True
+
+
+def reason_to_keep(member_id):
+    """
+    Why another member must not be taken out of the list right now.
+
+    member_id
+        The id (hex text), as ``etcdctl member list`` has it.
+
+    Returns text; empty when the voters left are a healthy quorum, or it is in no list.
+
+    Raises CommandExecutionError when etcd does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.reason_to_keep 8211f1d0f64f3269
+    """
+    member = _member()
+    entry = next((m for m in _listed(member, None) if m["id"] == member_id), None)
+    if entry is None:
+        return ""
+    try:
+        _refuse_without_quorum(member, None, entry)
+    except CommandExecutionError as err:
+        return str(err)
+    return ""
+
+
+def add(name, peer_url, timeout=30):
+    """
+    Have the member list hold another member as a learner, which has no vote until it is promoted.
+
+    A voter that has not started would count against the quorum, so none is ever added.
+
+    name
+        Its name (text).
+
+    peer_url
+        The peer URL that it will advertise (text).
+
+    timeout : 30
+        Seconds (int or float) to try for: etcd refuses while it finds its voters badly connected.
+
+    Returns text for its first start: the ``initial-cluster``.
+
+    Raises CommandExecutionError when etcd refuses, such as for a second learner.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.add etcd4 https://192.168.200.64:2380
+    """
+    member, here = _member(), etcd_ha_client.serving_endpoint()
+    command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
+    _try(member, command, here, time.monotonic() + timeout)
+    pairs = [f"{m['name'] or name}={u}" for m in _listed(member, here) for u in m["peer_urls"]]
+    return ",".join(pairs)
+
+
+def readdress(member_id, peer_url, timeout=30):
+    """
+    Tell the cluster under which peer URL another member is reached.
+
+    member_id
+        The id (hex text), as ``etcdctl member list`` has it.
+
+    peer_url
+        The new URL (text).
+
+    timeout : 30
+        Seconds (int or float) to try for.
+
+    Returns True. Raises CommandExecutionError when etcd refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.readdress 8211f1d0f64f3269 https://192.168.200.64:2380
+    """
+    command = ["member", "update", member_id, f"--peer-urls={peer_url}"]
+    _try(_member(), command, etcd_ha_client.serving_endpoint(), time.monotonic() + timeout)
+    return True
+
+
+def admit(member_id, timeout=30):
+    """
+    Make another member, a learner, a voter, once it is close to the leader.
+
+    member_id
+        The id (hex text), as ``etcdctl member list`` has it.
+
+    timeout : 30
+        Seconds (int or float) to wait until it is.
+
+    Returns a dict: ``lag`` (int, entries of the log behind the leader).
+
+    Raises CommandExecutionError when it has not started, does not catch up in time, or etcd
+    refuses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.admit 8211f1d0f64f3269
+    """
+    member, here = _member(), etcd_ha_client.serving_endpoint()
+    deadline, told = time.monotonic() + timeout, "it has not started"
+    while time.monotonic() < deadline:
+        entry = next((m for m in _listed(member, here) if m["id"] == member_id), None)
+        if entry and entry["client_urls"]:
+            try:
+                own = etcd_ha_client.status(member, 5, ",".join(entry["client_urls"]))
+                lag = _lag(member, own, etcd_ha_client.everyone(member))
+                if own and lag <= LAG:
+                    leading = _leading(member, etcd_ha_client.everyone(member))
+                    _try(member, ["member", "promote", member_id], leading, deadline)
+                    return {"lag": lag}
+                told = f"it is {lag} entries behind" if own else "it does not answer"
+            except etcd_ha_etcdctl.EtcdctlError as err:
+                told = str(err)
+        time.sleep(0.3)
+    raise CommandExecutionError(
+        f"{member_id} was not made a voter within {timeout} s: {told}. Start it and let it catch "
+        "up, then run again"
+    )
 
 
 def retire(cluster, purge=False, whole=False):
@@ -531,7 +671,8 @@ def _try(member, command, endpoints, deadline):
             done = etcd_ha_client.etcdctl(member, command, 10, endpoints)
             if done.code == 0:
                 return
-            told = done.err.strip()[-300:]
+            # Above it stand warnings, each a line of JSON.
+            told = (done.err.strip().splitlines() or ["no reason given"])[-1][-300:]
         except etcd_ha_etcdctl.EtcdctlError as err:
             told = str(err)
         if time.monotonic() > deadline:
@@ -553,6 +694,32 @@ def _refuse_without_quorum(member, endpoints, entry):
         raise CommandExecutionError(
             f"{entry['name'] or entry['id']} was not taken out: {len(fit)} of the {len(left)} "
             f"members left are healthy, and {needed} are needed. Heal the others first"
+        )
+
+
+def _refuse_disagreeing(member, endpoints, entry):
+    """Before a member's data is thrown away as wrong: the others must hold the same.
+
+    They must be a majority without it, and one of them must lead, unless it is this one that does.
+    """
+    listed = _listed(member, endpoints)
+    left = [m for m in listed if m["id"] != entry["id"]]
+    try:
+        rows = etcd_ha_client.hashes(member, left, HASH_TIMEOUT)
+        leader = etcd_ha_client.status(member, 10, endpoints)[0]["leader_id"]
+    except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
+        raise CommandExecutionError(
+            f"the other members do not tell whether they hold the same data ({err}), so "
+            f"{entry['name']} keeps its place. Look at: salt '*' etcd_ha.health"
+        ) from err
+    voters = [m for m in listed if not m["learner"]]
+    found = etcd_ha_hashes.verdict(voters, rows)
+    if not found.right or leader in found.odd:
+        told = etcd_ha_hashes.words(left, rows)
+        raise CommandExecutionError(
+            f"{entry['name']} keeps its place: the other members do not hold the same data either "
+            f"({told}), so it is not clear whose is wrong. Look with salt-run etcd_ha.hash_kv, and "
+            "take the member whose data is wrong out of the pillar, or restore a backup"
         )
 
 
@@ -584,6 +751,16 @@ def _status_of(member, endpoint=None):
     if not rows:
         raise CommandExecutionError("etcd does not answer here. Look at: journalctl -u etcd")
     return rows[0]
+
+
+def _leading(member, endpoints):
+    """The leader's endpoint, or all where none of them is found to lead.
+
+    With etcd's own users a follower of 3.5 hands a promotion on to the leader without its client's
+    name, and tries that until the request times out (seen with 3.5.16 and 3.5.33).
+    """
+    rows = etcd_ha_client.status(member, 10, endpoints)
+    return next((row["endpoint"] for row in rows if row["leader"]), endpoints)
 
 
 def _lag(member, own, others):

@@ -18,6 +18,7 @@ import etcd_ha_observed
 import etcd_ha_planner
 import etcd_ha_release
 import etcd_ha_report
+import etcd_ha_space
 import etcd_ha_steps
 import etcd_ha_topology
 import etcd_ha_trust
@@ -52,8 +53,9 @@ def plan(cluster=None, command="converge"):
         The name of one cluster (text); without it all clusters are planned.
 
     command : converge
-        Plan ``etcd_ha.orch.restart``, ``etcd_ha.orch.rotate_ca`` or ``etcd_ha.orch.remove_cluster``
-        instead: their last word (text).
+        Plan ``etcd_ha.orch.restart``, ``etcd_ha.orch.rotate_ca``, ``etcd_ha.orch.defrag``,
+        ``etcd_ha.orch.recover_space`` or ``etcd_ha.orch.remove_cluster`` instead: their last word
+        (text).
 
     Returns text. When the pillar is wrong or a plan is refused, the exit code of salt-run is 1.
 
@@ -81,7 +83,8 @@ def steps(cluster=None, command="converge", confirm=None):
         The name of one cluster (text); without it all clusters are planned.
 
     command : converge
-        ``converge``, ``restart``, ``rotate_ca`` or ``remove_cluster`` (text).
+        ``converge``, ``restart``, ``rotate_ca``, ``defrag``, ``recover_space`` or
+        ``remove_cluster`` (text).
 
     confirm : None
         The name of the cluster (text) whose end is asked for, with ``remove_cluster`` alone.
@@ -116,7 +119,10 @@ def steps(cluster=None, command="converge", confirm=None):
     source = _source_digest()
     rows = []
     for one in () if refusals else plans:
-        rows += _rows(clusters[one.cluster], one.steps, source)
+        if command in etcd_ha_planner.KEEPING:
+            rows += [_row(clusters[one.cluster], step, source) for step in one.steps]
+        else:
+            rows += _rows(clusters[one.cluster], one.steps, source)
     return {"refusals": refusals, "steps": rows}
 
 
@@ -137,7 +143,12 @@ def status(cluster=None):
     """
     clusters = _clusters(cluster)
     facts = _facts(clusters.values())
-    return "\n\n".join(etcd_ha_report.status(one, facts) for one in clusters.values())
+    observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
+    reports = []
+    for one in clusters.values():
+        notes = etcd_ha_space.notes(one, observed)
+        reports.append("\n".join([etcd_ha_report.status(one, facts), *notes]))
+    return "\n\n".join(reports)
 
 
 def certificates(cluster=None):
@@ -167,6 +178,39 @@ def certificates(cluster=None):
     found |= _certificates(blank)
     now = datetime.datetime.now(datetime.timezone.utc)
     reports = [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
+    told = "\n\n".join(report.text for report in reports)
+    return told if all(report.sound for report in reports) else _failed(told)
+
+
+def hash_kv(cluster=None):
+    """
+    Whether all members hold the same keys, by their hashes at one revision; for people.
+
+    Each member reads its whole database for it (some seconds a GiB).
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are compared.
+
+    Returns text, a table a cluster. When members differ, or one of them does not tell, the exit
+    code of salt-run is 1.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.hash_kv
+        salt-run etcd_ha.hash_kv cluster=main
+    """
+    clusters = _clusters(cluster).values()
+    facts = _facts(clusters)
+    reports = []
+    for one in clusters:
+        answer = {}
+        for minion in etcd_ha_report.healthy_members(one, facts):
+            answer = _ask([minion], "etcd_ha.hash_kv").get(minion, {}).get("ret")
+            if isinstance(answer, dict):
+                break
+        reports.append(etcd_ha_report.hashes(one, answer))
     told = "\n\n".join(report.text for report in reports)
     return told if all(report.sound for report in reports) else _failed(told)
 

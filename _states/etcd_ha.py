@@ -244,6 +244,7 @@ def running(
     moves = _moves(process, past, environment)
     here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
     has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
+    corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if action == "join" else ""
     differences = {}
     if found["active"]:
         differences = etcd_ha_environment.needs_restart(process, environment)
@@ -263,6 +264,8 @@ def running(
         ret["changes"]["enabled"] = {"old": False, "new": True}
     if not found["active"]:
         ret["changes"]["unit"] = {"old": found["state"], "new": "active"}
+    if corrupt:
+        ret["changes"]["data"] = {"old": corrupt, "new": "the cluster's"}
     if differences and action != "none":
         ret["changes"].update(differences)
     elif differences:
@@ -280,8 +283,10 @@ def running(
             _systemctl("daemon-reload")
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
-        if action == "join" and not _serves():
-            entered = _join(unit, environment, record, moves, has_data, endpoints, start_timeout)
+        if action == "join" and (corrupt or not _serves()):
+            entered = _join(
+                unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout
+            )
             ret["changes"].update(entered)
         elif not found["active"]:
             _start_stopped(unit, cluster, record, action, moves, start_timeout)
@@ -779,12 +784,12 @@ def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, record, moves, has_data, endpoints, start_timeout):
+def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout):
     """Enter a cluster that runs, and start as its learner; the changes that this made."""
     name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
-    corrupt = __salt__["etcd_ha.facts"]()["etcd"]["corrupt"]
     changes = {}
-    place = __salt__["etcd_ha_member.enter"](name, url, has_data and not corrupt, endpoints)
+    usable = has_data and not corrupt
+    place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))
     if place["keep"]:
         _move(moves, record)
     else:

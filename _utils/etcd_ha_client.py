@@ -1,16 +1,21 @@
 """The etcd of this host as a client reaches it: its files, its endpoints, its certificates."""
 
+import contextlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import etcd_ha_environment
 import etcd_ha_etcdctl
+import etcd_ha_hashes
 import etcd_ha_machine
 import etcd_ha_pem
 
 ENVIRONMENT_FILE = "/etc/default/etcd"
+# How often the hashes are compared anew where a compaction came between.
+COMPARISONS = 6
 
 
 def mark() -> dict[str, Any]:
@@ -156,10 +161,58 @@ def status(
 
 
 def healthy(member: Mapping[str, Any], timeout: float, endpoints: str) -> set[str]:
-    """Those of the endpoints that are healthy."""
+    """Those of the endpoints that are healthy; an alarm of the cluster is no fault of theirs."""
     command = ["endpoint", "health", "-w", "json", _patience(timeout)]
-    answer = etcdctl(member, command, timeout, endpoints)
-    return {row["endpoint"] for row in etcd_ha_etcdctl.health(answer.json()) if row["healthy"]}
+    rows = etcd_ha_etcdctl.health(etcdctl(member, command, timeout, endpoints).json())
+    return {row["endpoint"] for row in rows if row["healthy"] or row["alarms"]}
+
+
+def alarms(
+    member: Mapping[str, Any], timeout: float, endpoints: str | None = None
+) -> list[dict[str, str]]:
+    """The alarms that are raised in the cluster."""
+    answer = etcdctl(member, ["alarm", "list", "-w", "json"], timeout, endpoints)
+    return etcd_ha_etcdctl.alarms(answer.json())
+
+
+def hashes(
+    member: Mapping[str, Any], listed: Sequence[Mapping[str, Any]], timeout: float
+) -> list[dict[str, Any]]:
+    """The hashes of the keys of these members of the list, all at one revision.
+
+    ``timeout`` (seconds) is for each of them. A member that does not answer has no row. Raises
+    EtcdctlError where none answers, or where they compact all the time.
+    """
+    urls, rows = advertised(listed), []
+    for _ in range(COMPARISONS):
+        revisions = [row["revision"] for row in status(member, timeout, urls)]
+        rows = _hashes_at(member, urls, min(revisions, default=0), timeout)
+        if not rows:
+            # 3.4 refuses a revision to which it has compacted (HashByRev in mvcc/kvstore.go).
+            rows = _hashes_at(member, urls, 0, timeout)
+        # A compaction just now: some have it, and do not know the revision any more.
+        if len(rows) == len(revisions) and etcd_ha_hashes.comparable(rows):
+            break
+        time.sleep(0.5)
+    if not rows:
+        raise etcd_ha_etcdctl.EtcdctlError("no member told the hash of its keys")
+    if not etcd_ha_hashes.comparable(rows):
+        raise etcd_ha_etcdctl.EtcdctlError(
+            "the members are compacting, so their hashes could not be compared; try again"
+        )
+    return rows
+
+
+def _hashes_at(
+    member: Mapping[str, Any], urls: str, revision: int, timeout: float
+) -> list[dict[str, Any]]:
+    found = []
+    for url in urls.split(","):
+        command = ["endpoint", "hashkv", f"--rev={revision}", "-w", "json", _patience(timeout)]
+        with contextlib.suppress(etcd_ha_etcdctl.EtcdctlError):
+            found += etcd_ha_etcdctl.hashes(etcdctl(member, command, timeout, url).json())
+    # Of a revision that was asked for, the answer need not tell it: it has the present one.
+    return [{**row, "revision": revision or row["revision"]} for row in found]
 
 
 def _patience(timeout: float, endpoints: str | None = None) -> str:

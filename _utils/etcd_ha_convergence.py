@@ -7,7 +7,8 @@ The order of a convergence, and why:
 3. to another CA: all trust both, then all have certificates from the new one; a member that lost
    its data leaves the list for so long, since it can get no certificate that the others trust, and
    members that leave do so before the new certificates, which they would not trust
-4. replace members that lost their data: out of the list, in again as a learner
+4. replace members that lost their data: out of the list, in again as a learner; where etcd raised
+   CORRUPT, disarm it once all hold the same
 5. from plain to TLS or back: all members serve both, and the balancers change over
 6. balancers: where members are going to serve clients elsewhere, both places. Then join new
    members, one by one, each as a learner that is promoted once it has caught up;
@@ -27,6 +28,7 @@ import etcd_ha_parts
 import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_trust
+import etcd_ha_upkeep
 from etcd_ha_course import Course
 from etcd_ha_membership import quorum
 from etcd_ha_stages import Stage
@@ -41,6 +43,7 @@ class Convergence(Course):
         self._refuse_unknown()
         self._refuse_strange()
         self._refuse_versions()
+        etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         self._heal()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
@@ -49,6 +52,7 @@ class Convergence(Course):
         if etcd_ha_exchange.exchange(self, leaving):
             leaving = []
         self._replace()
+        etcd_ha_upkeep.clear_corruption(self)
         ways = self._ways()
         if not ways:
             self.balance_ahead()
@@ -173,9 +177,13 @@ class Convergence(Course):
 
     def _replace(self) -> None:
         again = [m for m in self.match.kept if m in self.ids and self.must_rejoin(m)]
-        # etcd takes one learner at a time: those that are ones already come first.
-        for minion in sorted(again, key=lambda m: not self.match.kept[m].get("learner")):
+        # etcd takes one learner at a time: those that are ones already come first. Then the leader,
+        # whose data the others would get.
+        for minion in sorted(again, key=self._turn_to_rejoin):
             self._rejoin(minion)
+
+    def _turn_to_rejoin(self, minion: str) -> tuple[bool, bool]:
+        return not self.match.kept[minion].get("learner"), minion != self.leader
 
     def _rejoin(self, minion: str) -> None:
         host, entry, one = self.observed[minion], self.match.kept[minion], self.ids[minion]

@@ -1,5 +1,6 @@
 """What stands in a member's environment file, and in that of root's etcdctl."""
 
+import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_release
 from etcd_ha_topology import Cluster, Member
@@ -56,8 +57,10 @@ def variables(cluster: Cluster, member: Member, transport: str | None = None) ->
     if transport == "both" or scheme == "https":
         result.update(_tls(cluster, member))
     result.update(_of_version(cluster.version))
+    options = member.settings["options"]
+    result.update(etcd_ha_maintenance.variables(member.settings["maintenance"], options))
     known = etcd_ha_options.flags(cluster.version)
-    for flag, value in member.settings["options"].items():
+    for flag, value in options.items():
         if flag not in known:
             # The pillar is checked against its own version; on the way there etcd is older.
             continue
@@ -117,8 +120,9 @@ def _of_version(text: str) -> dict[str, str]:
         return {"ETCD_LOGGER": "zap", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
     if line == "3.5":
         # 3.6's own default: what 3.4 wrote leaves the log sooner, which 3.6 refuses to replay.
-        checks = {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}
-        return {**checks, "ETCD_SNAPSHOT_COUNT": "10000"}
+        checks = ("INITIAL_CORRUPT_CHECK", "COMPACT_HASH_CHECK_ENABLED")
+        found = {f"ETCD_EXPERIMENTAL_{check}": "true" for check in checks}
+        return {**found, "ETCD_SNAPSHOT_COUNT": "10000"}
     return {GATES: "InitialCorruptCheck=true,CompactHashCheck=true"}
 
 

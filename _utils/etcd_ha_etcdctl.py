@@ -6,6 +6,7 @@ hex text that a person sees in ``etcdctl member list``.
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,11 +103,25 @@ def corruption(log: str) -> str:
     return next((why for text, why in CORRUPTION.items() if text in last), "")
 
 
-def has_alarm(row: Mapping[str, Any], alarm: str) -> bool:
-    """Whether a member's own status says that it has raised this alarm."""
-    own = int(row["member_id"] or "0", 16)
-    wanted = (f"memberID:{own} ", f"alarm:{alarm}")
-    return any(all(part in f"{error} " for part in wanted) for error in row["errors"])
+def alarms_told(errors: Sequence[object]) -> list[str]:
+    """The alarms that a member's status tells, each once; all members tell the same."""
+    found = (re.search(r"alarm:\s*([A-Z]+)", str(error)) for error in errors)
+    return sorted({match[1] for match in found if match})
+
+
+def alarms(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """``alarm list``: member_id (hex text) and alarm.
+
+    The id is empty where etcd names nobody, as 3.4 and 3.5 do with CORRUPT
+    (https://github.com/etcd-io/etcd/pull/14828).
+    """
+    return [
+        {
+            "member_id": hex_id(one.get("memberID")),
+            "alarm": ALARMS.get(int(one.get("alarm", 0)), str(one.get("alarm", ""))),
+        }
+        for one in document.get("alarms") or []
+    ]
 
 
 def hex_id(number: object) -> str:
@@ -131,10 +146,13 @@ def members(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda member: (member["name"], member["id"]))
 
 
-def status(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``endpoint status``: one row an endpoint that answered."""
+def status(document: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """``endpoint status``: one row an endpoint that answered.
+
+    Without an answer the document is ``null`` from 3.6 on, and an empty list before.
+    """
     rows = []
-    for row in document:
+    for row in document or []:
         inner = row.get("Status", {})
         header = inner.get("header", {})
         rows.append(
@@ -152,22 +170,52 @@ def status(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "applied_index": int(inner.get("raftAppliedIndex", 0)),
                 "db_size": int(inner.get("dbSize", 0)),
                 "db_in_use": int(inner.get("dbSizeInUse", 0)),
+                # From 3.6 on; 0 where etcd does not tell it.
+                "db_quota": int(inner.get("dbSizeQuota", 0)),
                 "errors": [str(error) for error in inner.get("errors") or []],
+                "alarms": alarms_told(inner.get("errors") or []),
             }
         )
     return rows
 
 
 def health(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``endpoint health``: endpoint, healthy, took (text), error."""
+    """``endpoint health``: endpoint, healthy, took (text), error, alarms (list of text).
+
+    Since 3.5 an alarm of the cluster makes all its members unhealthy, also those that answer and
+    vote as ever (etcdctl/ctlv3/command/ep_command.go): these have ``alarms``.
+    """
     return [
         {
             "endpoint": row.get("endpoint", ""),
             "healthy": bool(row.get("health", False)),
             "took": row.get("took", ""),
             "error": row.get("error", ""),
+            "alarms": _alarms_of_health(str(row.get("error", ""))),
         }
         for row in document
+    ]
+
+
+def _alarms_of_health(error: str) -> list[str]:
+    told = error.partition("Active Alarm(s):")[2]
+    return sorted(set(told.split()) & set(ALARMS.values()))
+
+
+def hashes(document: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """``endpoint hashkv``: endpoint, member_id, hash, revision, compact_revision, a row an answer.
+
+    Without an answer the document is ``null`` from 3.6 on, and an empty list before.
+    """
+    return [
+        {
+            "endpoint": row.get("Endpoint", ""),
+            "member_id": hex_id(row.get("HashKV", {}).get("header", {}).get("member_id")),
+            "hash": f"{int(row.get('HashKV', {}).get('hash', 0)):08x}",
+            "revision": int(row.get("HashKV", {}).get("header", {}).get("revision", 0)),
+            "compact_revision": int(row.get("HashKV", {}).get("compact_revision", 0)),
+        }
+        for row in document or []
     ]
 
 

@@ -47,6 +47,13 @@ class Observed:
     leader: bool = False
     learner: bool = False
     revision: int = 0
+    # Bytes of the database's file, and of what is used in it.
+    db_size: int = 0
+    db_in_use: int = 0
+    # The alarms of the whole cluster, as this member tells them.
+    alarms: tuple[str, ...] = ()
+    # With the alarm CORRUPT: why nobody can tell whose data is wrong.
+    disputed: str = ""
     members: tuple[Mapping[str, Any], ...] = ()
     balancer_healthy: bool = False
     policies: str = ""
@@ -80,6 +87,10 @@ class Observed:
             leader=bool(etcd.get("leader")),
             learner=bool(etcd.get("learner")),
             revision=int(etcd.get("revision", 0)),
+            db_size=int(etcd.get("db_size", 0)),
+            db_in_use=int(etcd.get("db_in_use", 0)),
+            alarms=tuple(etcd.get("alarms", ())),
+            disputed=str(etcd.get("disputed", "")),
             members=tuple(etcd.get("members", ())),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
             policies=str(facts.get("policies", "")),

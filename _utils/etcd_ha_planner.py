@@ -12,16 +12,21 @@ import etcd_ha_certificates
 import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
+import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
+import etcd_ha_upkeep
 from etcd_ha_convergence import Convergence
 from etcd_ha_membership import quorum
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Plan, Refused, Step, names
 from etcd_ha_topology import Cluster
 
-# What can be asked for: the pillar's state, a restart of every member, a new CA, an end.
-COMMANDS = ("converge", "restart", "rotate_ca", "remove_cluster")
+# What can be asked for: the pillar's state, a restart of every member, a new CA, smaller databases,
+# the way out of NOSPACE, an end.
+COMMANDS = ("converge", "restart", "rotate_ca", "defrag", "recover_space", "remove_cluster")
+# Those of them that leave the members as they are, also where the pillar has others by now.
+KEEPING = ("defrag", "recover_space")
 
 
 def plan(
@@ -37,19 +42,29 @@ def plan(
     """
     summary = summarize(cluster, observed)
     notes = etcd_ha_trust.notes(cluster, observed)
+    space = etcd_ha_space.notes(cluster, observed)
     try:
         if command == "restart":
             steps = _answering(cluster, observed, wanted, "restarted").restarts(now)
         elif command == "rotate_ca":
             steps = _rotate(cluster, observed, wanted)
             notes = etcd_ha_trust.notes(cluster, _without_authority(cluster, observed))
+        elif command == "defrag":
+            course = _answering(cluster, observed, wanted, "defragmented")
+            steps, notes = etcd_ha_upkeep.defragmentation(course)
+        elif command == "recover_space":
+            steps = etcd_ha_upkeep.recovery(_answering(cluster, observed, wanted, "compacted"))
+            space = ()
         elif command == "remove_cluster":
             steps = _remove(cluster, observed)
         else:
             steps = _steps(cluster, observed, wanted)
     except Refused as why:
-        return Plan(cluster.name, summary, refusal=str(why))
-    return Plan(cluster.name, summary, _distinct(steps), warnings=notes)
+        return Plan(cluster.name, summary, refusal=str(why), warnings=space)
+    if space and etcd_ha_space.is_full(observed):
+        # A put would only fail: with all else done, the note says what is left to do.
+        steps = [step for step in steps if step.kind != "verify"]
+    return Plan(cluster.name, summary, _distinct(steps), warnings=(*notes, *space))
 
 
 def _distinct(steps: Sequence[Step]) -> tuple[Step, ...]:

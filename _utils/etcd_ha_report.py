@@ -60,13 +60,14 @@ def status(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> str:
                 etcd.get("revision", "-"),
                 leading - int(etcd["raft_index"]) if "raft_index" in etcd else "-",
                 size(int(etcd["db_size"])) if "db_size" in etcd else "-",
+                size(int(etcd["db_in_use"])) if "db_in_use" in etcd else "-",
             )
         )
     for balancer in cluster.balancers:
         seen = facts.get(balancer.minion, {}).get("balancer") or {}
         health = _health(balancer.minion in facts, seen)
-        rows.append((balancer.minion, balancer.address, "balancer", health, "-", "-", "-", "-"))
-    heads = ("NAME", "ADDRESS", "ROLE", "HEALTH", "VERSION", "REVISION", "LAG", "DB")
+        rows.append((balancer.minion, balancer.address, "balancer", health, *"-----"))
+    heads = ("NAME", "ADDRESS", "ROLE", "HEALTH", "VERSION", "REVISION", "LAG", "DB", "IN USE")
     return f"{cluster.name}\n{table(heads, rows)}"
 
 
@@ -87,21 +88,54 @@ def _health(answered: bool, found: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Certificates:
-    """The certificates of a cluster in words, and whether none of them needs anybody."""
+class Report:
+    """A cluster in words, and whether nothing of it needs anybody."""
 
     text: str
     sound: bool
 
 
-def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Certificates:
+def healthy_members(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The minions whose etcd can be asked for all others."""
+    etcd = {m.minion: facts.get(m.minion, {}).get("etcd") or {} for m in cluster.members}
+    return [minion for minion, found in etcd.items() if found.get("healthy")]
+
+
+def hashes(cluster: Cluster, answer: Any) -> Report:
+    """One cluster: the hash of each member's keys, and what to do where they differ.
+
+    ``answer`` is what ``etcd_ha.hash_kv`` returned on one of them.
+    """
+    if not isinstance(answer, dict) or not answer.get("members"):
+        why = str(answer).strip().rpartition("\n")[2] if answer else "no member is healthy"
+        return Report(f"{cluster.name}\nThe hashes could not be compared: {why}", False)
+    rows = []
+    for member in answer["members"]:
+        told = "differs" if member["differs"] else "ok" if answer["right"] else "?"
+        state = told if member["hash"] else "no answer"
+        rows.append((member["name"], member["member_id"], member["hash"] or "-", state))
+    lines = [cluster.name, table(("MEMBER", "ID", "HASH", "STATE"), rows)]
+    if not answer["right"]:
+        lines.append(
+            "No majority holds the same. Take the member whose data is wrong out of the pillar, or "
+            "restore a backup"
+        )
+    elif not answer["agree"]:
+        lines.append(
+            "One that differs: with the alarm CORRUPT, etcd_ha.orch replaces it by itself. Without "
+            "it, stop etcd there, move its data directory aside, and run etcd_ha.orch"
+        )
+    return Report("\n".join(lines), bool(answer["agree"]))
+
+
+def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Report:
     """One cluster: a line for each certificate of each host, and what to do where that is needed.
 
     ``found`` is minion -> what ``etcd_ha.certificates`` returned there; hosts that did not answer
     are not in it.
     """
     if not cluster.tls:
-        return Certificates(f"{cluster.name}\nTLS is off: there are no certificates", True)
+        return Report(f"{cluster.name}\nTLS is off: there are no certificates", True)
     rows: list[tuple[str, ...]] = []
     for minion in cluster.hosts:
         rows += _certificate_rows(cluster, minion, found.get(minion), now)
@@ -111,7 +145,7 @@ def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> C
     sound = all(state == "ok" for state in states)
     if not sound and not cures:
         cures = ["Some hosts could not tell: see salt-run etcd_ha.plan"]
-    return Certificates("\n".join([cluster.name, table(heads, rows), *cures]), sound)
+    return Report("\n".join([cluster.name, table(heads, rows), *cures]), sound)
 
 
 def _certificate_rows(

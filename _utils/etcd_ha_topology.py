@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_release
 
@@ -82,6 +83,7 @@ _CLUSTER_WIDE = (
     "remove_unknown",
     "purge",
     "upgrade",
+    "maintenance",
 )
 
 
@@ -407,6 +409,7 @@ def _values(settings: Settings, key: str) -> list[str]:
     faults += _through_faults(settings["upgrade"]["through"], key)
     faults += _tls_faults(settings["tls"], key)
     faults += _network_faults(settings, key)
+    faults += etcd_ha_maintenance.faults(settings["maintenance"], f"{key}:maintenance")
     if not wrong_version:
         faults += etcd_ha_options.check(
             str(settings["version"]), settings["options"], f"{key}:options"

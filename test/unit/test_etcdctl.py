@@ -1,8 +1,11 @@
 """etcdctl's JSON as plain data, and its failures as sentences."""
 
+import json
+
 import etcd_ha_client
 import etcd_ha_etcdctl
 import pytest
+from faces import load
 
 
 def test_ids_stay_exact_beyond_what_a_float_holds():
@@ -81,3 +84,71 @@ def test_endpoints_that_hang_leave_time_for_the_others(monkeypatch):
     etcd_ha_client.status({}, 10, "https://a:2379,https://b:2379,https://c:2379,https://d:2379")
     etcd_ha_client.healthy({}, 10, "https://a:2379,https://b:2379")
     assert 4 * asked[0] < 10 and asked[1] < 10
+
+
+@pytest.mark.parametrize(
+    ("errors", "alarms"),
+    [
+        ([], []),
+        (["memberID:11485097469768974640 alarm:NOSPACE "], ["NOSPACE"]),
+        # 3.7 sets one blank more, and 3.4 and 3.5 raise CORRUPT for nobody.
+        (["memberID:1  alarm:NOSPACE", "memberID:2  alarm:NOSPACE", "alarm:CORRUPT "], None),
+    ],
+)
+def test_status_tells_the_alarms_of_every_release(errors, alarms):
+    row = {"Endpoint": "e", "Status": {"header": {}, "errors": errors}}
+    expected = ["CORRUPT", "NOSPACE"] if alarms is None else alarms
+    assert etcd_ha_etcdctl.status([row])[0]["alarms"] == expected
+
+
+def test_alarms_name_a_member_or_nobody():
+    document = {"alarms": [{"memberID": 17237436991929493444, "alarm": 1}, {"alarm": 2}]}
+    assert etcd_ha_etcdctl.alarms(document) == [
+        {"member_id": "ef37ad9dc622a7c4", "alarm": "NOSPACE"},
+        {"member_id": "", "alarm": "CORRUPT"},
+    ]
+    assert etcd_ha_etcdctl.alarms({"header": {}}) == []
+
+
+def test_no_answer_is_null_from_3_6_on():
+    assert etcd_ha_etcdctl.status(None) == [] == etcd_ha_etcdctl.hashes(None)
+
+
+HEALTHY = {"endpoint": "a", "health": True, "took": "1ms"}
+ALARMED = {"endpoint": "b", "health": False, "error": "Active Alarm(s): NOSPACE CORRUPT "}
+DEAD = {"endpoint": "c", "health": False, "error": "context deadline exceeded"}
+
+
+def answered(monkeypatch, row, alarms=()):
+    def answer(member, command, timeout, endpoints=None):
+        numbers = {"NOSPACE": 1, "CORRUPT": 2}
+        raised = {"alarms": [{"memberID": 1, "alarm": numbers[one]} for one in alarms]}
+        document = raised if command[0] == "alarm" else [row]
+        return etcd_ha_etcdctl.Answer(0, json.dumps(document), "")
+
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", answer)
+    member = {"cluster": "main", "name": "etcd1"}
+    monkeypatch.setattr(etcd_ha_client, "mark", lambda: {"member": member})
+    monkeypatch.setattr(etcd_ha_client, "member_on_disk", lambda: member)
+    monkeypatch.setattr(etcd_ha_client, "serving_endpoint", lambda: "a")
+    return load("_modules/etcd_ha")
+
+
+@pytest.mark.parametrize(
+    ("row", "alarms", "for_people", "votes"),
+    [
+        (HEALTHY, (), True, True),
+        (ALARMED, ("NOSPACE", "CORRUPT"), False, True),
+        # 3.4 calls it healthy.
+        (HEALTHY, ("NOSPACE",), False, True),
+        (DEAD, (), False, False),
+    ],
+)
+def test_an_alarm_concerns_people_but_not_the_quorum(monkeypatch, row, alarms, for_people, votes):
+    module = answered(monkeypatch, row, alarms)
+    assert module.local_health()["healthy"] is votes
+    assert etcd_ha_client.healthy({}, 5, "a") == ({row["endpoint"]} if votes else set())
+    health = module.health()
+    assert health["healthy"] is for_people and ("retcode" in module.__context__) is not for_people
+    for alarm in alarms:
+        assert f"{alarm}: run salt-run state.orchestrate etcd_ha.orch" in health["error"]

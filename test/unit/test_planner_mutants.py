@@ -92,8 +92,8 @@ MUTANTS = {
     ),
     "learners first": (
         "etcd_ha_convergence",
-        'sorted(again, key=lambda m: not self.match.kept[m].get("learner"))',
-        "again",
+        'return not self.match.kept[minion].get("learner"), minion != self.leader',
+        "return False, minion != self.leader",
     ),
     "the leader last": (
         "etcd_ha_course",

@@ -3,6 +3,8 @@
 import importlib.util
 import pathlib
 
+import etcd_ha_planner
+import etcd_ha_steps
 import pytest
 from salt.exceptions import SaltInvocationError
 
@@ -40,5 +42,21 @@ def test_the_error_is_the_command_to_give(runner):
 
 
 def test_an_unknown_command_is_told_with_those_that_are_known(runner):
-    with pytest.raises(SaltInvocationError, match="restart, rotate_ca, remove_cluster"):
+    with pytest.raises(SaltInvocationError) as told:
         runner._plans(None, "reboot")
+    assert all(known in str(told.value) for known in etcd_ha_planner.COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "remembers"), [("restart", True), ("defrag", False)])
+def test_who_is_a_member_is_not_remembered_by_an_upkeep(
+    runner, cluster, monkeypatch, command, remembers
+):
+    """The pillar may have other members by then, which have not joined."""
+    step = etcd_ha_steps.Step("main: one step", "function", ("etcd1.example.com",))
+    made = etcd_ha_steps.Plan("main", "3 members", (step,))
+    monkeypatch.setattr(runner, "_plans", lambda *_: [made])
+    monkeypatch.setattr(runner, "_clusters", lambda name=None: {"main": cluster})
+    monkeypatch.setattr(runner, "_source_digest", lambda: "hash")
+    monkeypatch.setattr(runner, "_record", lambda _: {"cluster": "main", "members": {"old": {}}})
+    kinds = [row["kind"] for row in runner.steps(command=command)["steps"]]
+    assert ("remember" in kinds) is remembers and "function" in kinds

@@ -227,7 +227,12 @@ STARTS = {
 HAPPENED = {
     "Replace a member whose disk was wiped": to("etcd2.example.com", **GONE),
     "Replace a member whose data is corrupt": to(
-        "etcd2.example.com", corrupt="etcd raised CORRUPT for it", healthy=False
+        "etcd2.example.com",
+        corrupt=(
+            "its data differs from the others' (etcd1 db6e29b1, etcd2 45583060, etcd3 db6e29b1)"
+        ),
+        alarms=("CORRUPT",),
+        healthy=False,
     ),
     "Replace a dead host by another": silent("etcd3.example.com"),
     "A member that nobody knows": stranger,
