@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import etcd_ha_environment
 import etcd_ha_stages
 import etcd_ha_trust
+from etcd_ha_access import Access, Live
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
+from etcd_ha_steps import Refused
 from etcd_ha_topology import Cluster, Member
 
 
@@ -120,3 +122,17 @@ def trusted(stage: Stage) -> str:
 
 def spoken(stage: Stage) -> str:
     return "http and https" if stage.transport == "both" else stage.transport
+
+
+def access(cluster: Cluster, observed: Mapping[str, Observed]) -> Live | None:
+    """Who may do what, as the first member tells that can; None where the pillar leaves it."""
+    if not Access.of(cluster.settings["access"]).managed:
+        return None
+    hosts = [observed[m.minion] for m in cluster.members if m.minion in observed]
+    told = [(host.minion, host.access) for host in hosts if host.access]
+    for _, found in told:
+        if "error" not in found:
+            return Live.of(found)
+    for minion, found in told:
+        raise Refused(f"{minion} cannot tell who may do what in etcd: {found['error']}")
+    return None
