@@ -89,6 +89,12 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
         present, wanted = found.users.get(user), sorted(set(roles or ()))
         if user == etcd_ha_access.ROOT:
             wanted = [etcd_ha_access.ROOT]
+        lacking = sorted(set(wanted) - set(found.roles) - {etcd_ha_access.ROOT})
+        if lacking:
+            raise CommandExecutionError(
+                f"etcd has no role {', '.join(lacking)}, which {user} is to have: make it first "
+                "(etcd_ha.role_present). Nothing was changed"
+            )
         changes, anew = _user_changes(run, user, found, wanted, secret)
         if anew:
             _refuse_new_root(user, found)
