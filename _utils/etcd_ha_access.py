@@ -188,7 +188,8 @@ def differences(wanted: Access, live: Live) -> list[str]:
     found += [f"user {name} is unknown" for name in users]
     found += [f"role {name} is unknown" for name in roles_left]
     if wanted.enabled is not None and wanted.enabled != live.enabled:
-        found.append(f"authentication is to be {'on' if wanted.enabled else 'off'}")
+        refused = ", and clients without a user are refused from then on"
+        found.append(f"authentication is to be {'on' + refused if wanted.enabled else 'off'}")
     return found
 
 

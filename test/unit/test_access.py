@@ -35,6 +35,9 @@ def titles(plan):
     return [step.title.partition(": ")[2] for step in plan.steps]
 
 
+TURNED_ON = "authentication is to be on, and clients without a user are refused from then on"
+
+
 # The pillar
 
 
@@ -163,7 +166,7 @@ def test_facts_carry_ranges_of_any_bytes():
 @pytest.mark.parametrize(
     ("live", "says"),
     [
-        ({"enabled": False}, ["authentication is to be on"]),
+        ({"enabled": False}, [TURNED_ON]),
         ({"users": {"root": ("root",)}}, ["user app"]),
         ({"users": {"app": (), "root": ("root",)}}, ["user app"]),
         ({"users": {"app": ("app",)}}, ["user root"]),
@@ -220,7 +223,7 @@ def test_a_difference_is_one_step_on_one_member(pillar, defaults):
     assert titles(plan) == [STEP, VERIFY]
     step = plan.steps[0]
     assert (len(step.targets), step.sls) == (1, ("etcd_ha.access",))
-    assert step.why == "the password of app; authentication is to be on"
+    assert step.why == f"the password of app; {TURNED_ON}"
 
 
 def test_it_comes_after_all_that_changes_members(pillar, defaults):
