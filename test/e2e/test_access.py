@@ -1,4 +1,4 @@
-"""Users, roles and authentication: in force by the orchestrate, and no hindrance to it after that."""
+"""Users, roles and authentication: in force by the orchestrate, and no hindrance to it after."""
 
 import copy
 import json
@@ -115,7 +115,7 @@ def test_it_is_turned_on_in_a_cluster_that_is_in_use(changed):
     tried = changed.lab.orch("test=True")
     assert status(changed.lab)["enabled"] is False, tried.text
     run = changed.lab.orch().ok()
-    assert list(run.states)[0] == STEP, list(run.states)
+    assert next(iter(run.states)) == STEP, list(run.states)
     is_in_force(changed.lab)
     changed.settled()
 
