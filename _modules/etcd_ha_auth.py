@@ -299,7 +299,7 @@ def wanted():
         "cluster": name,
         "enabled": access.enabled,
         "roles": [
-            {"role": role, "permissions": copy.deepcopy(settings["roles"][role]["permissions"])}
+            {"role": role, "permissions": list(settings["roles"][role].get("permissions", ()))}
             for role in sorted(access.roles)
         ],
         "users": [

@@ -338,7 +338,10 @@ def test_status_is_for_people(module, etcd):
 def member(module, pillar, defaults, monkeypatch):
     """The module on a member of the shipped cluster, whose own pillar has the password."""
     access = {"enabled": True, "users": {"app": {"roles": ["app"], "password": SECRET}}}
-    access["roles"] = {"app": {"permissions": [{"prefix": "/app/", "access": "readwrite"}]}}
+    access["roles"] = {
+        "app": {"permissions": [{"prefix": "/app/", "access": "readwrite"}]},
+        "empty": {},
+    }
     pillar["clusters"]["main"]["access"] = access
     module.__pillar__ = {"etcd_ha": pillar}
     monkeypatch.setattr(module, "_defaults", lambda: defaults)
@@ -366,6 +369,7 @@ def test_the_states_are_told_the_place_of_a_password(member, etcd):
         {"user": "app", "roles": ["app"], "password_pillar": key},
         {"user": "root", "roles": ["root"], "password_pillar": None},
     ]
+    assert [one["role"] for one in told["roles"]] == ["app", "empty"]
     assert SECRET not in json.dumps(told)
     member.set_user("app", ["app"], password_pillar=key)
     assert etcd.passwords["app"] == SECRET
