@@ -14,7 +14,7 @@ from etcd_ha_etcdctl import Answer
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECRET = "planted-S3cret:#$'\"\\"
+SECRET, OTHER = "planted-S3cret:#$'\"\\", "another-planted-one"
 OFF, ON = False, True
 TYPES = {"read": 0, "write": 1, "readwrite": 2}
 
@@ -146,7 +146,7 @@ def module(etcd, monkeypatch):
     found.__pillar__ = {
         "secrets": {
             "app": SECRET,
-            "other": "another-one",
+            "other": OTHER,
             "blank": "two words",
             "stored": "sdb://vault/app",
             "lost": "sdb://vault/lost",
@@ -169,7 +169,8 @@ def module(etcd, monkeypatch):
     monkeypatch.setattr(etcd_ha_client, "environment", lambda _: {"ETCDCTL_CERT": "admin.crt"})
     monkeypatch.setattr(etcd_ha_machine, "read_text", lambda _: "")
     yield found
-    assert not [call for call in etcd.calls if any(SECRET in word for word in call)]
+    words = [word for call in etcd.calls for word in call]
+    assert not [word for word in words if SECRET in word or OTHER in word]
 
 
 @pytest.mark.parametrize("line", ["3.4", "3.5"])
@@ -233,7 +234,7 @@ def test_another_password_is_set_and_not_told(module, etcd):
     etcd.enabled = ON
     changes = module.set_user("app", ["app"], password_pillar="secrets:other")
     assert changes == {"password": {"old": "another", "new": "the one that is wanted"}}
-    assert etcd.passwords["app"] == "another-one"
+    assert etcd.passwords["app"] == OTHER
 
 
 def test_while_it_is_off_a_password_is_set_anew_since_none_can_be_tried(module, etcd):
@@ -252,6 +253,12 @@ def test_between_certificate_and_password_a_user_is_made_anew(module, etcd, befo
     assert set(module.set_user("app", ["app"], password_pillar=key)) == {"password"}
     assert (etcd.users["app"], etcd.passwords["app"]) == ({"app"}, after)
     assert module.set_user("app", ["app"], password_pillar=key) == {}
+
+
+def test_roles_are_granted_and_revoked(module, etcd):
+    etcd.roles["new"] = {}
+    assert module.set_user("app", ["new"]) == {"roles": {"old": ["app"], "new": ["new"]}}
+    assert etcd.users["app"] == {"new"} and module.set_user("app", ["new"]) == {}
 
 
 def test_root_is_not_made_anew_while_it_is_on(module, etcd):
