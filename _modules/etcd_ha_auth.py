@@ -321,8 +321,8 @@ def observed():
 
     The pillar is compiled anew for it: that in a minion's memory may be older than its files.
 
-    Returns a dict: ``enabled``, ``users``, ``roles``, ``passwords`` (list of names); or ``error``
-    (text) where it cannot be told.
+    Returns a dict: ``enabled``, ``users``, ``roles``, ``passwords`` (name -> how it is in etcd),
+    ``named`` (list of those who have one in this minion's pillar); or ``error`` (text).
 
     CLI Example:
 
@@ -334,15 +334,15 @@ def observed():
         found, run = _live(), _run()
         pillar = _compiled_pillar()
         name, settings = _settings(pillar)
-        wrong = []
+        keys = {user: _password_key(pillar, name, user) for user in sorted(settings["users"])}
+        secrets = {user: _resolved(key, pillar) for user, key in keys.items()}
         with _told():
-            for user in sorted(settings["users"]) if found.enabled else ():
-                secret = _resolved(_password_key(pillar, name, user), pillar)
-                if user in found.users and etcd_ha_auth.password_differs(run, user, secret):
-                    wrong.append(user)
+            tried = set(secrets) & set(found.users) if found.enabled else ()
+            how = {u: etcd_ha_auth.password_differs(run, u, secrets[u]) for u in sorted(tried)}
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"error": str(err)}
-    return {**found.data(), "passwords": wrong}
+    wrong = {user: old for user, old in how.items() if old}
+    return {**found.data(), "passwords": wrong, "named": [u for u, key in keys.items() if key]}
 
 
 def _compiled_pillar():
@@ -452,7 +452,7 @@ def _check_name(name, kind):
 def _user_changes(run, user, found, roles, secret):
     """How a user differs, and whether it has to be made anew."""
     present = found.users.get(user)
-    new = "none, by certificate alone" if secret is None else "the one that is wanted"
+    new = etcd_ha_access.NONE if secret is None else "the one that is wanted"
     if present is None:
         return {
             "user": {"old": "absent", "new": "present"},

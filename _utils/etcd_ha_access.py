@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ROOT = "root"
+# What is to become of a user's password, by how it is (etcd_ha_auth.password_differs).
+ANOTHER, ONE, NONE = "another", "one", "none, by certificate alone"
+_PASSWORDS: Mapping[str, str] = {
+    ANOTHER: "another password for {}",
+    ONE: "no password any more for {}, by certificate alone",
+    NONE: "a password for {}, who has none",
+}
 ACCESS: tuple[str, ...] = ("read", "write", "readwrite")
 # etcd stores at most what bcrypt can tell apart: its newer releases refuse more, older ones pass
 # over the rest (golang.org/x/crypto/bcrypt, ErrPasswordTooLong).
@@ -98,12 +105,17 @@ class Access:
 
 @dataclass(frozen=True)
 class Live:
-    """What etcd has; ``passwords`` are the users whose password is not the pillar's."""
+    """What etcd has, as one member tells it.
+
+    ``passwords`` has the users whose password is not the pillar's, and how it is; ``named`` those
+    for whom the pillar of that member has a password at all.
+    """
 
     enabled: bool
     users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roles: Mapping[str, Permissions] = field(default_factory=dict)
-    passwords: tuple[str, ...] = ()
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Live":
@@ -112,7 +124,8 @@ class Live:
             bool(facts["enabled"]),
             {name: tuple(roles) for name, roles in facts["users"].items()},
             {name: _from_rows(rows) for name, rows in facts["roles"].items()},
-            tuple(facts.get("passwords", ())),
+            dict(facts.get("passwords", {})),
+            tuple(facts.get("named", ())),
         )
 
     def data(self) -> dict[str, Any]:
@@ -121,7 +134,8 @@ class Live:
             "enabled": self.enabled,
             "users": {name: list(roles) for name, roles in self.users.items()},
             "roles": {name: _rows(found) for name, found in self.roles.items()},
-            "passwords": list(self.passwords),
+            "passwords": dict(self.passwords),
+            "named": list(self.named),
         }
 
 
@@ -183,7 +197,7 @@ def differences(wanted: Access, live: Live) -> list[str]:
         if live.users.get(name) != tuple(sorted(roles)):
             found.append(f"user {name}")
         elif name in live.passwords:
-            found.append(f"the password of {name}")
+            found.append(_PASSWORDS[live.passwords[name]].format(name))
     users, roles_left = unknown(wanted, live)
     found += [f"user {name} is unknown" for name in users]
     found += [f"role {name} is unknown" for name in roles_left]

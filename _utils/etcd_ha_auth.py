@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import etcd_ha_access
-from etcd_ha_access import ROOT, Live, Permissions, Range
+from etcd_ha_access import ANOTHER, NONE, ONE, ROOT, Live, Permissions, Range
 from etcd_ha_etcdctl import Answer, EtcdctlError
 
 # etcdctl's arguments, what it reads, and variables beside those of root's etcdctl.
@@ -126,12 +126,14 @@ def try_password(run: Run, user: str, password: str) -> str:
 def password_differs(run: Run, user: str, password: str | None) -> str:
     """How a user's password is while authentication is on, where not as wanted; else empty.
 
+    That is ``ANOTHER``, ``ONE`` or ``NONE`` of etcd_ha_access.
+
     ``password`` is None for a user by certificate alone.
     """
     found = try_password(run, user, secrets.token_hex(8) if password is None else password)
     if password is None:
-        return "" if found in ("without", "off") else "one"
-    return {"wrong": "another", "without": "none, by certificate alone"}.get(found, "")
+        return "" if found in ("without", "off") else ONE
+    return {"wrong": ANOTHER, "without": NONE}.get(found, "")
 
 
 # What is done

@@ -130,9 +130,23 @@ def access(cluster: Cluster, observed: Mapping[str, Observed]) -> Live | None:
         return None
     hosts = [observed[m.minion] for m in cluster.members if m.minion in observed]
     told = [(host.minion, host.access) for host in hosts if host.access]
-    for _, found in told:
-        if "error" not in found:
-            return Live.of(found)
     for minion, found in told:
-        raise Refused(f"{minion} cannot tell who may do what in etcd: {found['error']}")
-    return None
+        if "error" in found:
+            raise Refused(f"{minion} cannot tell who may do what in etcd: {found['error']}")
+    lives = {minion: Live.of(found) for minion, found in told}
+    _refuse_lacking_passwords(cluster, lives)
+    return next(iter(lives.values()), None)
+
+
+def _refuse_lacking_passwords(cluster: Cluster, lives: Mapping[str, Live]) -> None:
+    """Without its password a user would be made one that comes by certificate alone."""
+    users: Mapping[str, Mapping[str, object]] = cluster.settings["access"]["users"]
+    named = {name for name, user in users.items() if "password" in user}
+    named |= {name for live in lives.values() for name in live.named}
+    for minion, live in lives.items():
+        lacking = sorted(named - set(live.named))
+        if lacking:
+            raise Refused(
+                f"the pillar of {minion} has no password of {', '.join(lacking)}, and that of "
+                "another host has: assign the pillar file with the passwords to all members"
+            )

@@ -126,7 +126,7 @@ def test_only_what_differs_is_changed_and_told(changed):
     other = {"permissions": [{"prefix": "/lab/", "access": "read"}]}
     users = {"lab": {"roles": ["lab"], "password": "lab-password-3"}}
     changed.ask_for(THREE, access=changed_access(users=users, roles={"lab": other}))
-    assert "role lab; the password of lab" in lab.salt_run("etcd_ha.plan").ok().text
+    assert "role lab; another password for lab" in lab.salt_run("etcd_ha.plan").ok().text
     told = lab.ask(minion, "state.apply", "etcd_ha.access", "test=True")[minion]
     done = lab.ask(minion, "state.apply", "etcd_ha.access")[minion]
     changes = [

@@ -6,7 +6,7 @@ import etcd_ha_access
 import etcd_ha_planner
 import etcd_ha_topology
 import pytest
-from etcd_ha_access import Access, Live, Range
+from etcd_ha_access import ANOTHER, NONE, ONE, Access, Live, Range
 from etcd_ha_topology import PillarError
 from test_planner import blank, change, healthy, wanted
 
@@ -156,7 +156,7 @@ def test_a_prefix_of_last_bytes_has_no_end():
 
 
 def test_facts_carry_ranges_of_any_bytes():
-    live = Live(True, {"a": ("r",)}, {"r": {Range(b"\xff\0", b"\0"): "write"}}, ("a",))
+    live = Live(True, {"a": ("r",)}, {"r": {Range(b"\xff\0", b"\0"): "write"}}, {"a": ONE}, ("b",))
     assert Live.of(live.data()) == live
 
 
@@ -172,7 +172,9 @@ def test_facts_carry_ranges_of_any_bytes():
         ({"users": {"app": ("app",)}}, ["user root"]),
         ({"roles": {"root": {}}}, ["role app"]),
         ({"roles": {"app": {Range.prefix("/app/"): "read"}}}, ["role app"]),
-        ({"passwords": ("app",)}, ["the password of app"]),
+        ({"passwords": {"app": ANOTHER}}, ["another password for app"]),
+        ({"passwords": {"app": ONE}}, ["no password any more for app, by certificate alone"]),
+        ({"passwords": {"app": NONE}}, ["a password for app, who has none"]),
         ({"users": {**IN_FORCE.users, "guest": ()}}, []),
     ],
 )
@@ -218,12 +220,12 @@ def test_a_cluster_whose_access_is_in_force_needs_no_step(pillar, defaults):
 
 def test_a_difference_is_one_step_on_one_member(pillar, defaults):
     cluster = managed(pillar, defaults)
-    live = dataclasses.replace(IN_FORCE, enabled=False, passwords=("app",))
+    live = dataclasses.replace(IN_FORCE, enabled=False, passwords={"app": ANOTHER})
     plan = etcd_ha_planner.plan(cluster, telling(cluster, live), wanted(cluster))
     assert titles(plan) == [STEP, VERIFY]
     step = plan.steps[0]
     assert (len(step.targets), step.sls) == (1, ("etcd_ha.access",))
-    assert step.why == f"the password of app; {TURNED_ON}"
+    assert step.why == f"another password for app; {TURNED_ON}"
 
 
 def test_it_comes_after_all_that_changes_members(pillar, defaults):
@@ -262,9 +264,24 @@ def test_a_member_that_is_not_let_in_is_a_refusal(pillar, defaults):
     assert "cannot tell who may do what" in plan.refusal and "permission denied" in plan.refusal
 
 
-def test_another_member_s_word_will_do(pillar, defaults):
+def test_one_member_s_word_will_do(pillar, defaults):
+    """The others may be down, or not healthy."""
     cluster = managed(pillar, defaults)
-    hosts = change(healthy(cluster), "etcd1.example.com", access={"error": "no"})
-    hosts = change(hosts, "etcd2.example.com", access=IN_FORCE.data())
+    hosts = change(healthy(cluster), "etcd3.example.com", access=IN_FORCE.data())
     plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
     assert (plan.refusal, plan.steps) == ("", ())
+
+
+@pytest.mark.parametrize("secret_on", ["etcd2.example.com", "the master"])
+def test_a_member_whose_pillar_lacks_a_password_is_a_refusal(pillar, defaults, secret_on):
+    """Otherwise that user would be made one that comes by certificate alone."""
+    users = {"app": {"roles": ["app"]}}
+    if secret_on == "the master":
+        users["app"]["password"] = "sdb://vault/app"
+    cluster = managed(pillar, defaults, users=users)
+    hosts = telling(cluster, IN_FORCE)
+    if secret_on in hosts:
+        told = dataclasses.replace(IN_FORCE, named=("app",)).data()
+        hosts = change(hosts, secret_on, access=told)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert "the pillar of etcd1.example.com has no password of app" in plan.refusal

@@ -358,10 +358,10 @@ def member(module, pillar, defaults, monkeypatch):
 
 def test_the_planner_hears_whose_password_is_another(member, etcd):
     etcd.enabled = ON
-    assert member.observed()["passwords"] == []
-    etcd.passwords["app"] = "another-one"
+    assert (member.observed()["passwords"], member.observed()["named"]) == ({}, ["app"])
+    etcd.passwords["app"] = OTHER
     told = member.observed()
-    assert told["passwords"] == ["app"] and SECRET not in json.dumps(told)
+    assert told["passwords"] == {"app": "another"} and SECRET not in json.dumps(told)
 
 
 def test_the_planner_hears_why_it_cannot_be_told(member, etcd, monkeypatch):
