@@ -272,6 +272,8 @@ def test_test_mode_tells_and_touches_nothing(module, etcd):
     assert module.set_user("new", ["app"], test=True)
     assert module.set_user("app", [], test=True) == {"roles": {"old": ["app"], "new": []}}
     assert module.set_role("new", test=True)
+    # Of a role that an earlier state would make.
+    assert module.set_user("other", ["new"], test=True)
     assert module.remove_user("app", test=True) and module.remove_role("app", test=True)
     assert module.enable(test=True)
     assert set(etcd.users) == {"root", "app"} and set(etcd.roles) == {"root", "app"}
