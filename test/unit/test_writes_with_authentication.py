@@ -1,4 +1,4 @@
-"""The writes that bring a log over to etcd 3.6: by the gateway, or by etcdctl where it is closed."""
+"""The writes that bring a log over to 3.6: by the gateway, or by etcdctl where it is closed."""
 
 import importlib.util
 import pathlib
