@@ -301,7 +301,7 @@ def certificates():
     ]
 
 
-def facts(data_dirs=None, authorities=None, timeout=5):
+def facts(data_dirs=None, authorities=None, timeout=5, access=False):
     """
     All that the planner needs to know of this minion; reads only.
 
@@ -315,10 +315,14 @@ def facts(data_dirs=None, authorities=None, timeout=5):
     timeout : 5
         Seconds (int or float) to wait for etcd.
 
+    access : False
+        Also tell who may do what in the cluster (bool); see ``etcd_ha_auth.observed``.
+
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
     ``policies`` (a hash), ``ca`` (text: whose certificates these are), ``authorities`` (path ->
-    hashes of the CAs in it), ``days_left`` (int, of the certificate that ends first) and ``busy``
+    hashes of the CAs in it), ``days_left`` (int, of the certificate that ends first), ``access`` (a
+    dict, None where it was not asked for or etcd is not healthy) and ``busy``
     (a list of text: what changes this host now, after which all of this may be otherwise).
 
     CLI Example:
@@ -332,6 +336,7 @@ def facts(data_dirs=None, authorities=None, timeout=5):
     if "balancer" in mark:
         balancer = _balancer_health(mark["balancer"], _seconds(timeout))
         balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
+    etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout))
     return {
         "minion": __grains__["id"],
         "arch": _arch(),
@@ -339,12 +344,13 @@ def facts(data_dirs=None, authorities=None, timeout=5):
         "modules": modules_digest(),
         "digest": mark.get("digest", ""),
         "changed_files": etcd_ha_machine.changed_files(mark.get("files", {})),
-        "etcd": _etcd_facts(mark, data_dirs or [], _seconds(timeout)),
+        "etcd": etcd,
         "balancer": balancer,
         "policies": _policies_in_force(),
         "ca": mark.get("member", {}).get("ca", ""),
         "authorities": etcd_ha_client.authorities(authorities or []),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
+        "access": __salt__["etcd_ha_auth.observed"]() if access and etcd["healthy"] else None,
         "busy": _busy(),
     }
 

@@ -12,6 +12,7 @@ import sys
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_access
 import etcd_ha_certificates
 import etcd_ha_host
 import etcd_ha_observed
@@ -622,6 +623,8 @@ def _facts(clusters):
         "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),
         "authorities": sorted({f for one in clusters for f in etcd_ha_trust.authority_files(one)}),
     }
+    if any(etcd_ha_access.Access.of(one.settings["access"]).managed for one in clusters):
+        asked["access"] = True
     there, digest = _connected(wanted), _modules_digest()
     cache = salt.cache.Cache(__opts__)
     # A minion that lacks the function first loads every module that it has, to look for it.

@@ -23,6 +23,8 @@ class Certificate:
     common_name: str
     uses: str
     names: tuple[str, ...]
+    # What stands in the place of the common name where there is none.
+    unit: str = ""
 
 
 def authority_dir(cluster: Cluster) -> str:
@@ -72,9 +74,24 @@ def alternative_name(name: str) -> str:
 
 
 def of_balancer(cluster: Cluster, balancer: Balancer) -> tuple[Certificate, ...]:
-    """The balancer's certificate for health checks; it is nobody's data user."""
-    name = f"balancer-{balancer.minion}"
-    return (_certificate(cluster, "check", balancer.minion, name, CLIENT_USE, []),)
+    """The balancer's certificate for health checks.
+
+    Without a common name it is no user of etcd's. And it must have none: with authentication on,
+    etcd's HTTP gateway answers no client that has one (server/embed/serve.go, accessController), so
+    that a check of it could not tell learners from voters.
+    """
+    unit = f"balancer-{balancer.minion}"
+    return (
+        Certificate(
+            "check",
+            balancer.minion,
+            policy_name(cluster, "check", balancer.minion),
+            "",
+            CLIENT_USE,
+            (f"DNS:{unit}",),
+            unit,
+        ),
+    )
 
 
 def of_minion(cluster: Cluster, minion: str) -> tuple[Certificate, ...]:
@@ -129,9 +146,10 @@ _UNSET = (
 )
 
 
-def _subject(common_name: str, organization: str | None) -> str:
+def _subject(certificate: Certificate, organization: str | None) -> str:
     """The whole subject as RFC 4514 text, which a request cannot add to."""
-    parts = [f"CN={_escaped(common_name)}"]
+    name, unit = certificate.common_name, certificate.unit
+    parts = [f"CN={_escaped(name)}" if name else f"OU={_escaped(unit)}"]
     parts += [f"O={_escaped(organization)}"] if organization else []
     return ",".join(parts)
 
@@ -150,7 +168,7 @@ def _policy(cluster: Cluster, certificate: Certificate) -> dict[str, Any]:
         "minions": certificate.minion,
         "signing_private_key": f"{folder}/ca.key",
         "signing_cert": f"{folder}/ca.crt",
-        "subject": _subject(certificate.common_name, tls["ca"]["organization"]),
+        "subject": _subject(certificate, tls["ca"]["organization"]),
         "subjectAltName": names,
         "basicConstraints": "critical, CA:false",
         "keyUsage": "critical, digitalSignature, keyEncipherment",

@@ -136,9 +136,13 @@ def etcdctl(
     timeout: float,
     endpoints: str | None = None,
     stdin: str | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> etcd_ha_etcdctl.Answer:
-    """Run etcdctl against this member, or against the endpoints given; ``timeout`` in seconds."""
-    variables = environment(member)
+    """Run etcdctl against this member, or against the endpoints given; ``timeout`` in seconds.
+
+    ``more`` are ``ETCDCTL_*`` variables beside those of root's etcdctl.
+    """
+    variables = {**environment(member), **(more or {})}
     variables["ETCDCTL_ENDPOINTS"] = endpoints or local_endpoint(variables)
     return etcd_ha_etcdctl.call(arguments, variables, program("etcdctl"), timeout, stdin)
 

@@ -17,6 +17,8 @@ The order of a convergence, and why:
 7. one release after the other, the leader last; then to the one transport that is wanted
 8. restart members one by one where anything else differs, or the old CA is trusted still;
    balancers last
+9. users, roles and authentication. Where it is to be off, that comes first: on a member without
+   TLS there is no certificate by which root could turn it off
 """
 
 import dataclasses
@@ -29,6 +31,7 @@ import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_trust
 import etcd_ha_upkeep
+from etcd_ha_access import Access, differences
 from etcd_ha_course import Course
 from etcd_ha_membership import quorum
 from etcd_ha_stages import Stage
@@ -46,6 +49,7 @@ class Convergence(Course):
         etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         self._heal()
+        first, last = self._access()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self.take_out(dead)
         leaving = [e for e in self.match.leaving if e not in dead]
@@ -74,13 +78,14 @@ class Convergence(Course):
         if not self.taken and not etcd_ha_drift.stale_authority(
             self.cluster, self.observed, self.wanted
         ):
-            return []
-        first = self.first_stage()
+            only = [*first, *last]
+            return [*only, etcd_ha_parts.verify(self.cluster)] if only else []
+        stage = self.first_stage()
         touched = [m for m in self.cluster.hosts if any(m in step.targets for step in self.taken)]
         prepared = etcd_ha_drift.prepared(self.cluster, self.observed, self.wanted, touched)
         # Hosts that the pillar no longer names have nothing to prepare.
-        before = [etcd_ha_parts.prepare(self.cluster, prepared, first)] if prepared else []
-        return [*before, *self.taken, etcd_ha_parts.verify(self.cluster)]
+        before = [etcd_ha_parts.prepare(self.cluster, prepared, stage)] if prepared else []
+        return [*before, *first, *self.taken, *last, etcd_ha_parts.verify(self.cluster)]
 
     def restarts(self, before: int) -> list[Step]:
         """Restart each member whose process began before this time, the leader last."""
@@ -274,6 +279,18 @@ class Convergence(Course):
                     why="it does not start over what 3.4 or the v2 store left in it",
                 )
             )
+
+    # 9. who may do what
+
+    def _access(self) -> tuple[list[Step], list[Step]]:
+        """What comes before all else, and what after it; at most one of them is a step."""
+        wanted = Access.of(self.cluster.settings["access"])
+        live = etcd_ha_drift.access(self.cluster, self.observed)
+        found = differences(wanted, live) if live else []
+        if live is None or not found:
+            return [], []
+        step = etcd_ha_parts.access(self.cluster, self.speaker(), f"{'; '.join(found)}")
+        return ([step], []) if live.enabled and wanted.enabled is False else ([], [step])
 
     # 6. new members
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import etcd_ha_environment
 import etcd_ha_stages
 import etcd_ha_trust
+from etcd_ha_access import Access, Live
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
+from etcd_ha_steps import Refused
 from etcd_ha_topology import Cluster, Member
 
 
@@ -120,3 +122,31 @@ def trusted(stage: Stage) -> str:
 
 def spoken(stage: Stage) -> str:
     return "http and https" if stage.transport == "both" else stage.transport
+
+
+def access(cluster: Cluster, observed: Mapping[str, Observed]) -> Live | None:
+    """Who may do what, as the first member tells that can; None where the pillar leaves it."""
+    if not Access.of(cluster.settings["access"]).managed:
+        return None
+    hosts = [observed[m.minion] for m in cluster.members if m.minion in observed]
+    told = [(host.minion, host.access) for host in hosts if host.access]
+    for minion, found in told:
+        if "error" in found:
+            raise Refused(f"{minion} cannot tell who may do what in etcd: {found['error']}")
+    lives = {minion: Live.of(found) for minion, found in told}
+    _refuse_lacking_passwords(cluster, lives)
+    return next(iter(lives.values()), None)
+
+
+def _refuse_lacking_passwords(cluster: Cluster, lives: Mapping[str, Live]) -> None:
+    """Without its password a user would be made one that comes by certificate alone."""
+    users: Mapping[str, Mapping[str, object]] = cluster.settings["access"]["users"]
+    named = {name for name, user in users.items() if "password" in user}
+    named |= {name for live in lives.values() for name in live.named}
+    for minion, live in lives.items():
+        lacking = sorted(named - set(live.named))
+        if lacking:
+            raise Refused(
+                f"the pillar of {minion} has no password of {', '.join(lacking)}, and that of "
+                "another host has: assign the pillar file with the passwords to all members"
+            )

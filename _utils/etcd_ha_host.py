@@ -378,7 +378,8 @@ def _checks(version: str) -> list[dict[str, str]]:
     in it. From 3.6 on /readyz says both (https://github.com/etcd-io/etcd/pull/19086). 3.5 knows
     ``non_learner`` from 3.5.19 on alone, 3.4 never, and while 3.4 is upgraded to 3.5 both answer to
     the same checks. So there /health, which a learner answers with 200, is followed by a read that
-    a learner refuses. Under authentication voters refuse it too, but in other words.
+    a learner refuses. Under authentication voters refuse it too, but in other words; for that the
+    check's certificate has no common name (etcd_ha_certificates.of_balancer).
     """
     healthy = {"method": "GET", "body": "", "expect": "status 200"}
     if etcd_ha_release.parse(version) >= etcd_ha_release.Version(3, 6, 0):

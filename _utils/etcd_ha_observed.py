@@ -63,6 +63,8 @@ class Observed:
     balancer_trust: Trust | None = None
     # The CA certificates that were asked for: path -> what the file holds.
     authorities: Mapping[str, Bundle] = field(default_factory=dict)
+    # Who may do what, as etcd_ha_access.Live reads it; None where it was not told.
+    access: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Observed":
@@ -96,6 +98,7 @@ class Observed:
             policies=str(facts.get("policies", "")),
             ca=str(facts.get("ca", "")),
             trust=Trust.of(etcd.get("trust")),
+            access=facts.get("access"),
             balancer_trust=Trust.of((facts.get("balancer") or {}).get("trust")),
             authorities={
                 path: Bundle(

@@ -30,6 +30,16 @@ def verify(cluster: Cluster) -> Step:
     )
 
 
+def access(cluster: Cluster, minion: str, why: str) -> Step:
+    return Step(
+        title=f"{cluster.name}: users, roles and authentication as the pillar has them",
+        kind="state",
+        targets=(minion,),
+        sls=("etcd_ha.access",),
+        why=why,
+    )
+
+
 def snapshot(cluster: Cluster, minion: str, what: str, before: str, why: str) -> Step:
     return Step(
         title=f"{cluster.name}: take {what} and verify it",

@@ -16,6 +16,7 @@ import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
 import etcd_ha_upkeep
+from etcd_ha_access import Access
 from etcd_ha_convergence import Convergence
 from etcd_ha_membership import quorum
 from etcd_ha_observed import Observed, Wanted
@@ -277,6 +278,8 @@ def _bootstrap(cluster: Cluster) -> list[Step]:
     started = names([member.minion for member in cluster.members])
     # What takes long on a balancer (its packages) runs beside the members' start, not before it.
     first = [m for m in cluster.hosts if cluster.member(m) or m == cluster.ca_minion]
+    managed = Access.of(cluster.settings["access"]).managed
+    access = etcd_ha_parts.access(cluster, cluster.members[0].minion, "etcd has none of them yet")
     return [
         etcd_ha_parts.prepare(cluster, first, etcd_ha_stages.final(cluster)),
         Step(
@@ -287,6 +290,7 @@ def _bootstrap(cluster: Cluster) -> list[Step]:
             action="bootstrap",
             why="a majority must start inside one election window; no member holds data",
         ),
+        *([access] if managed else []),
         etcd_ha_parts.verify(cluster),
     ]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import etcd_ha_access
 import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_release
@@ -54,10 +55,20 @@ _BOOLEANS = (
     "host:hostname",
     "remove_unknown",
     "purge",
+    "access:remove_unknown",
 )
 _PATHS = ("data_dir", "wal_dir", "config_dir", "install:dir", "install:bin_dir", "tls:ca:dir")
 _USERS = ("user", "group")
-_FREE = frozenset({"options", "install:checksum", "tls:files", "upgrade:through"})
+_FREE = frozenset(
+    {
+        "options",
+        "install:checksum",
+        "tls:files",
+        "upgrade:through",
+        "access:users",
+        "access:roles",
+    }
+)
 _OPTIONAL = frozenset(
     {
         "wal_dir",
@@ -66,6 +77,7 @@ _OPTIONAL = frozenset(
         "tls:ca:common_name",
         "tls:ca:organization",
         "balancer:package",
+        "access:enabled",
     }
 )
 _CERTIFICATES = ("ca", "server", "peer", "client")
@@ -84,6 +96,7 @@ _CLUSTER_WIDE = (
     "purge",
     "upgrade",
     "maintenance",
+    "access",
 )
 
 
@@ -353,7 +366,9 @@ def _shape(
             faults.append(f"{here} is not a setting of etcd_ha; {cure}")
         elif isinstance(known[name], Mapping):
             if not isinstance(value, Mapping):
-                faults.append(f"{here} is {value!r}; it must be a mapping")
+                # Among users it may be a password.
+                shown = "is none" if here.split(":")[-2:-1] == ["access"] else f"is {value!r}"
+                faults.append(f"{here} {shown}; it must be a mapping")
             elif inner not in _FREE:
                 faults += _shape(value, known[name], here, extra, inner)
         elif isinstance(value, Mapping) and inner not in _FREE:
@@ -622,7 +637,9 @@ def _address_faults(where: str, minion: str, address: object, seen: dict[str, st
 
 def _relations(cluster: Cluster, key: str) -> list[str]:
     """Faults that show only when all of a cluster is known."""
-    faults = []
+    faults = etcd_ha_access.faults(
+        cluster.settings["access"], cluster.tls, [m.name for m in cluster.members], f"{key}:access"
+    )
     names: dict[str, str] = {}
     for member in cluster.members:
         other = names.setdefault(member.name, member.minion)

@@ -25,7 +25,7 @@ REQUEST_TIMEOUT = 0.5
 class Load:
     """Clients on the balancer's host that write and read through it while a test goes on."""
 
-    def __init__(self, lab, prefix, schemes=("https",), seconds=280, pki=PKI):
+    def __init__(self, lab, prefix, schemes=("https",), seconds=280, pki=PKI, user=None):
         self.lab, self.prefix = lab, prefix
         self.stop = f"/tmp/stop{prefix.replace('/', '-')}"
         wanted = {
@@ -39,6 +39,7 @@ class Load:
             "seconds": seconds,
             "timeout": REQUEST_TIMEOUT,
             "stop": self.stop,
+            "user": user,
         }
         self.seconds = seconds
         self.result = {}
@@ -100,8 +101,8 @@ class Ground:
         self.hosts = ()
         # Members that have another address than the lab's.
         self.moved = {}
-        # The clients of the last change.
-        self.load = None
+        # The clients of the last change, and as whom they come: {name, password}.
+        self.load, self.user = None, None
 
     def pillar(self, hosts, name="main", **settings):
         """The shipped pillar with these members and settings of the cluster, under this name."""
@@ -158,7 +159,7 @@ class Ground:
 
     def run(self, hosts, name, schemes=("https",), longest=LONGEST_GAP, command="", pki=PKI):
         """Converge, or run a command, with clients meanwhile; the orchestrate's states."""
-        self.load = Load(self.lab, f"/{name}/", schemes, pki=pki)
+        self.load = Load(self.lab, f"/{name}/", schemes, pki=pki, user=self.user)
         with self.load:
             run = self.lab.orch(command=command)
         for step in run.states:

@@ -52,7 +52,7 @@ def test_no_other_name_than_the_policy_s_is_signed(converged):
         extendedKeyUsage="serverAuth",
         days_valid=36500,
     )
-    assert certificate.subject.rfc4514_string() == f"CN=balancer-lb.{DOMAIN}"
+    assert certificate.subject.rfc4514_string() == f"OU=balancer-lb.{DOMAIN}"
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert constraints.ca is False
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -6,11 +6,13 @@ import json
 
 import etcd_ha_machine
 import pytest
+import salt.loader
 import yaml
 from compiled import FORMULA, GRAINS
 
 MEMBER, BALANCER, CA = "etcd1.example.com", "lb.example.com", "ca.example.com"
 OF_MEMBER = (
+    "access",
     "account",
     "certificates",
     "environment",
@@ -665,3 +667,59 @@ def test_example_shows_every_setting_with_its_default():
             ("tls", "ca", "minion"),
         }:
             assert value in [yaml.safe_load(text) for text in shown], f"{':'.join(path)}: {shown}"
+
+
+class TestAccess:
+    """Applied to one member by the orchestrate alone; no password stands in any state."""
+
+    @pytest.fixture
+    def compiled(self, compile_states, pillar):
+        main(pillar)["access"] = {
+            "enabled": True,
+            "users": {
+                "app": {"roles": ["app"], "password": "planted-secret"},
+                "cert": {"roles": ["app"]},
+            },
+            "roles": {"app": {"permissions": [{"prefix": "/app/", "access": "readwrite"}]}},
+        }
+        return sound(compile_states(MEMBER, pillar, "etcd_ha.access"))
+
+    def test_states_are_told_the_place_of_a_password_alone(self, compiled):
+        key = "etcd_ha:clusters:main:access:users:app:password"
+        assert compiled.one("etcd_ha.user_present", user="app")["password_pillar"] == key
+        assert compiled.one("etcd_ha.user_present", user="cert")["password_pillar"] is None
+        assert "planted-secret" not in json.dumps(compiled.chunks)
+
+    def test_authentication_is_turned_on_last(self, compiled):
+        enabled = compiled.one("etcd_ha.auth_enabled")
+        assert compiled.chunks[-1] is enabled
+        assert compiled.behind(enabled) == set(compiled.ids()) - {enabled["__id__"]}
+
+    def test_root_is_there(self, compiled):
+        assert compiled.one("etcd_ha.user_present", user="root")["roles"] == ["root"]
+
+    def test_off_and_left_as_it_is(self, compile_states, pillar):
+        main(pillar)["access"] = {"enabled": False}
+        assert compile_states(MEMBER, pillar, "etcd_ha.access").one("etcd_ha.auth_disabled")
+        main(pillar)["access"] = {}
+        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha.access"))
+        assert compiled.functions() == ["test.succeed_without_changes"]
+
+    def test_a_password_at_the_top_of_the_pillar_is_found_too(self, compile_states, pillar):
+        pillar["etcd_ha"]["access"] = {"users": {"app": {"password": "planted-secret"}}}
+        found = compile_states(MEMBER, pillar, "etcd_ha.access").one("etcd_ha.user_present")
+        assert found["password_pillar"] == "etcd_ha:access:users:app:password"
+
+    def test_is_no_part_of_a_highstate(self, compile_states, pillar):
+        main(pillar)["access"] = {"enabled": True}
+        functions = compile_states(MEMBER, pillar).functions()
+        assert not {"etcd_ha.auth_enabled", "etcd_ha.user_present"} & set(functions)
+
+
+def test_states_of_two_files_share_one_name(minion_opts):
+    """etcd_ha.running and etcd_ha.user_present come from different files."""
+    opts = {**minion_opts, "id": MEMBER, "grains": {"id": MEMBER}, "test": True}
+    states = salt.loader.states(opts, salt.loader.minion_mods(opts), {}, None)
+    assert {"etcd_ha.running", "etcd_ha.user_present", "etcd_ha.auth_enabled"} <= set(states)
+    found = states["etcd_ha.user_present"]("app")
+    assert found["result"] is False and "no etcd member is configured" in found["comment"]

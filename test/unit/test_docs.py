@@ -17,8 +17,10 @@ FACES = {
     "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_modules/etcd_ha_maintenance.py": ("Function of the upkeep", "CLI Example:"),
+    "_modules/etcd_ha_auth.py": ("Function of users and roles", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
+    "_states/etcd_ha_access.py": ("State of users and roles", ".. code-block:: yaml"),
     "_states/etcd_ha_ca.py": ("State of the CA", ".. code-block:: yaml"),
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
     "_states/etcd_ha_members.py": ("State of the cluster", ".. code-block:: yaml"),
@@ -28,6 +30,7 @@ FACES = {
 SHARED = {
     "_states/etcd_ha_members.py": "etcd_ha",
     "_states/etcd_ha_keys.py": "etcd_ha",
+    "_states/etcd_ha_access.py": "etcd_ha",
 }
 # Cells split at bars that are not escaped.
 _CELLS = re.compile(r"(?<!\\)\|")

@@ -77,6 +77,8 @@ def test_servers_are_clients_too_and_balancers_are_not_servers(cluster):
     check = policies["etcd_ha_main_check_lb.example.com"]
     assert server["extendedKeyUsage"] == "serverAuth, clientAuth"
     assert check["extendedKeyUsage"] == "clientAuth"
+    # A common name would be a user of etcd's, and keep it from etcd's HTTP gateway.
+    assert check["subject"] == "OU=balancer-lb.example.com"
     assert {"IP:192.168.200.56", "IP:127.0.0.1", "IP:192.168.200.52"} <= set(
         server["subjectAltName"]
     )

@@ -9,6 +9,9 @@ With two ``schemes`` a new connection is opened by the one that served last, or 
 that one does not serve: so do clients that know two endpoints. A first failure is retried at once,
 a second one after a pause.
 
+With a ``user`` each connection begins by giving its name and password: etcd's HTTP gateway then
+hands out a token, which a member that was restarted does not know any more.
+
 The longest gap between two acknowledgements is told with its parts, in seconds: ``paused`` (the
 client's own), ``connected`` (TCP and TLS), ``failed`` (waits that ended in an error) and
 ``answered`` (the wait for the acknowledgement that ended the gap).
@@ -33,7 +36,7 @@ class Client:
     """One persistent connection; ``parts`` counts where its time goes."""
 
     def __init__(self):
-        self.turn, self.connection = 0, None
+        self.turn, self.connection, self.headers = 0, None, {}
         self.parts = dict.fromkeys(PARTS, 0.0)
 
     def ask(self, path, body):
@@ -41,6 +44,7 @@ class Client:
         with self._part("connected"):
             if self.connection is None:
                 self.connection = self._connect()
+                self._log_in()
         began, part = time.monotonic(), "failed"
         try:
             found = self._answer(path, body)
@@ -62,12 +66,18 @@ class Client:
         return Part(self.parts, name)
 
     def _answer(self, path, body):
-        self.connection.request("POST", path, json.dumps(body))
+        self.connection.request("POST", path, json.dumps(body), self.headers)
         answer = self.connection.getresponse()
         text = answer.read()
         if answer.status != 200:
             raise OSError(f"{answer.status} {text[:150].decode(errors='replace')}")
         return json.loads(text)
+
+    def _log_in(self):
+        self.headers = {}
+        if wanted.get("user"):
+            token = self._answer("/v3/auth/authenticate", wanted["user"])["token"]
+            self.headers = {"Authorization": token}
 
     def _connect(self):
         schemes = wanted["schemes"]

@@ -23,7 +23,8 @@ try:
     connection = http.client.HTTPSConnection(
         wanted["host"], wanted["port"], timeout=5, context=context
     )
-    connection.request("GET", wanted.get("path", "/health"))
+    body = wanted.get("body")
+    connection.request("POST" if body else "GET", wanted.get("path", "/health"), body)
     answer = connection.getresponse()
     result = {"status": answer.status, "body": answer.read(2000).decode()}
     result["spoke"] = connection.sock.version() if connection.sock else ""

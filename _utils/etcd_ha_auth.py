@@ -1,0 +1,227 @@
+"""etcd's users and roles by way of etcdctl, from 3.4 to 3.7: its calls, and what it answers.
+
+Passwords go to ``user add`` and ``user passwd`` by stdin. To try one, etcdctl gets it in its
+environment, which on Linux root alone can read of a process of root's (/proc/PID/environ, 0400).
+"""
+
+import base64
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import etcd_ha_access
+from etcd_ha_access import ANOTHER, NONE, ONE, ROOT, Live, Permissions, Range
+from etcd_ha_etcdctl import Answer, EtcdctlError
+
+# etcdctl's arguments, what it reads, and variables beside those of root's etcdctl.
+Run = Callable[[list[str], str | None, Mapping[str, str]], Answer]
+
+# authpb.Permission.Type; etcdctl's JSON leaves 0 out.
+_TYPES: Mapping[int, str] = {0: "read", 1: "write", 2: "readwrite"}
+# server/auth/store.go, ErrNoPasswordUser and ErrAuthFailed.
+_WITHOUT = "password was given for no password user"
+_WRONG = "invalid user ID or password"
+
+
+class AuthError(RuntimeError):
+    """etcd refused; the text is its own."""
+
+
+def _said(answer: Answer) -> str:
+    """etcdctl's own word for a failure, without the lines of its log."""
+    lines = [line.strip() for line in f"{answer.err}\n{answer.out}".splitlines() if line.strip()]
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return (errors or lines or [f"exit code {answer.code}"])[-1][-300:]
+
+
+def _do(run: Run, *arguments: str, stdin: str | None = None) -> Answer:
+    answer = run(list(arguments), stdin, {})
+    if answer.code != 0:
+        raise AuthError(f"etcdctl {' '.join(arguments[:2])} failed: {_said(answer)}")
+    return answer
+
+
+def _json(run: Run, *arguments: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = _do(run, *arguments, "-w", "json").json()
+    return found
+
+
+# What is there
+
+
+def enabled(run: Run) -> bool:
+    """Whether etcd asks who its clients are."""
+    try:
+        # Since 3.5: an etcdctl of 3.4 answers with its usage and exit code 0, an etcd of 3.4 that
+        # a newer etcdctl asks knows no such call.
+        return bool(_json(run, "auth", "status").get("enabled", False))
+    except (AuthError, EtcdctlError):
+        return try_password(run, "etcd_ha-nobody", secrets.token_hex(8)) != "off"
+
+
+def users(run: Run) -> dict[str, tuple[str, ...]]:
+    """Each user's roles."""
+    names = sorted(_json(run, "user", "list").get("users") or ())
+
+    def roles(name: str) -> tuple[str, ...]:
+        return tuple(sorted(_json(run, "user", "get", name).get("roles") or ()))
+
+    return dict(zip(names, _at_once(roles, names), strict=True))
+
+
+def roles(run: Run) -> dict[str, Permissions]:
+    """Each role's permissions; those of root are not told by etcd."""
+    names = sorted(_json(run, "role", "list").get("roles") or ())
+
+    def held(name: str) -> Permissions:
+        return _permissions(_json(run, "role", "get", name).get("perm") or ())
+
+    return dict(zip(names, _at_once(held, names), strict=True))
+
+
+def _at_once(ask: Callable[[str], Any], names: list[str]) -> Iterable[Any]:
+    with ThreadPoolExecutor(4) as each:
+        return list(each.map(ask, names))
+
+
+def _permissions(rows: Iterable[Mapping[str, Any]]) -> dict[Range, str]:
+    decode = base64.b64decode
+    return {
+        Range(decode(row.get("key", "")), decode(row.get("range_end", ""))): _TYPES[
+            int(row.get("permType", 0))
+        ]
+        for row in rows
+    }
+
+
+def live(run: Run) -> Live:
+    """Whether authentication is on, and who may do what."""
+    return Live(enabled(run), users(run), roles(run))
+
+
+def try_password(run: Run, user: str, password: str) -> str:
+    """What etcd makes of it: ``right``, ``wrong``, ``without`` (the user has none), or ``off``.
+
+    While authentication is off, no password can be tried: etcdctl passes over it. Of a user that
+    there is not this then says ``off``, of others ``right``.
+    """
+    answer = run(
+        ["user", "get", user, "-w", "json"],
+        None,
+        {"ETCDCTL_USER": user, "ETCDCTL_PASSWORD": password},
+    )
+    told = f"{answer.err}\n{answer.out}"
+    if _WITHOUT in told:
+        return "without"
+    if _WRONG in told:
+        return "wrong"
+    if "authentication is not enabled" in told or "user name not found" in told:
+        return "off"
+    if answer.code != 0:
+        raise AuthError(f"etcd did not say whether a password of {user} is right: {_said(answer)}")
+    return "right"
+
+
+def password_differs(run: Run, user: str, password: str | None) -> str:
+    """How a user's password is while authentication is on, where not as wanted; else empty.
+
+    That is ``ANOTHER``, ``ONE`` or ``NONE`` of etcd_ha_access.
+
+    ``password`` is None for a user by certificate alone.
+    """
+    found = try_password(run, user, secrets.token_hex(8) if password is None else password)
+    if password is None:
+        return "" if found in ("without", "off") else ONE
+    return {"wrong": ANOTHER, "without": NONE}.get(found, "")
+
+
+# What is done
+
+
+def add_user(run: Run, user: str, password: str | None) -> None:
+    """Make a user, by certificate alone without a password."""
+    if password is None:
+        _do(run, "user", "add", user, "--no-password")
+    else:
+        _do(run, "user", "add", user, "--interactive=false", stdin=f"{password}\n")
+
+
+def set_password(run: Run, user: str, password: str) -> None:
+    """Give a user that has a password another one."""
+    _do(run, "user", "passwd", user, "--interactive=false", stdin=f"{password}\n")
+
+
+def remake_user(run: Run, user: str, password: str | None, held: Iterable[str]) -> None:
+    """Take a user out and make it anew with the same roles.
+
+    etcd can give no password to a user without one, and take none away: ``user passwd`` says that
+    it has, and has not (server/auth/store.go, UserChangePassword).
+    """
+    _do(run, "user", "delete", user)
+    add_user(run, user, password)
+    for role in held:
+        _do(run, "user", "grant-role", user, role)
+
+
+def set_roles(run: Run, user: str, present: Iterable[str], wanted: Iterable[str]) -> None:
+    """Grant what lacks, then revoke what is too much."""
+    for role in sorted(set(wanted) - set(present)):
+        _do(run, "user", "grant-role", user, role)
+    for role in sorted(set(present) - set(wanted)):
+        _do(run, "user", "revoke-role", user, role)
+
+
+def remove_user(run: Run, user: str) -> None:
+    """Take a user out."""
+    _do(run, "user", "delete", user)
+
+
+def set_role(run: Run, role: str, present: Permissions | None, wanted: Permissions) -> None:
+    """Make a role, grant what lacks or is otherwise, then revoke what is too much."""
+    if present is None:
+        _do(run, "role", "add", role)
+    for one, access in sorted(wanted.items()):
+        if (present or {}).get(one) != access:
+            _do(run, "role", "grant-permission", *_with_range(role, access, one=one))
+    for one in sorted(set(present or {}) - set(wanted)):
+        _do(run, "role", "revoke-permission", *_with_range(role, one=one))
+
+
+def _with_range(*words: str, one: Range) -> list[str]:
+    """The flags, then the words and the keys behind ``--``: a key may begin with a dash."""
+    keys = one.arguments()
+    at = keys.index("--")
+    return [*keys[:at], "--", *words, *keys[at + 1 :]]
+
+
+def remove_role(run: Run, role: str) -> None:
+    """Take a role out; users that have it lose it."""
+    _do(run, "role", "delete", role)
+
+
+def enable(run: Run) -> None:
+    """Have etcd ask who its clients are; it refuses unless root has the role root."""
+    _do(run, "auth", "enable")
+
+
+def disable(run: Run) -> None:
+    """Let everyone in whose certificate is of the cluster's CA."""
+    _do(run, "auth", "disable")
+
+
+def may_do_all(found: Live, user: str) -> bool:
+    """Whether a user has the role root."""
+    return ROOT in found.users.get(user, ())
+
+
+def in_words(found: Live) -> dict[str, Any]:
+    """What is there, for people."""
+    return {
+        "enabled": found.enabled,
+        "users": {name: list(held) for name, held in found.users.items()},
+        "roles": {
+            name: ["everything"] if name == ROOT else etcd_ha_access.told(held)
+            for name, held in found.roles.items()
+        },
+    }
