@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import etcd_ha_backup
 import etcd_ha_options
 import etcd_ha_release
 
@@ -32,7 +33,14 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "balancer:kind": ("haproxy", "nginx"),
     "firewall:kind": ("auto", "nftables", "firewalld", "ufw"),
 }
-_PORTS = ("ports:client", "ports:peer", "ports:metrics", "balancer:port", "balancer:stats:port")
+_PORTS = (
+    "ports:client",
+    "ports:peer",
+    "ports:metrics",
+    "balancer:port",
+    "balancer:stats:port",
+    "backup:master:port",
+)
 _POSITIVE = (
     "tls:days_valid",
     "tls:days_remaining",
@@ -43,18 +51,33 @@ _POSITIVE = (
     "balancer:check_timeout",
     "balancer:idle_timeout",
     "start_timeout",
+    "backup:max_age",
+    "backup:timeout",
+    "backup:s3:timeout",
 )
 _BOOLEANS = (
     "tls:enabled",
     "tls:trust_store",
     "balancer:stats:enabled",
     "firewall:enabled",
+    "backup:master:enabled",
     "host:hosts_file",
     "host:hostname",
     "remove_unknown",
     "purge",
 )
-_PATHS = ("data_dir", "wal_dir", "config_dir", "install:dir", "install:bin_dir", "tls:ca:dir")
+_PATHS = (
+    "data_dir",
+    "wal_dir",
+    "config_dir",
+    "install:dir",
+    "install:bin_dir",
+    "tls:ca:dir",
+    "backup:directory",
+    "backup:master:directory",
+    "backup:s3:credentials_file",
+    "backup:s3:ca_certificate",
+)
 _USERS = ("user", "group")
 _FREE = frozenset({"options", "install:checksum", "tls:files", "upgrade:through"})
 _OPTIONAL = frozenset(
@@ -65,6 +88,9 @@ _OPTIONAL = frozenset(
         "tls:ca:common_name",
         "tls:ca:organization",
         "balancer:package",
+        "backup:schedule",
+        "backup:master:address",
+        *(f"backup:s3:{name}" for name in etcd_ha_backup.S3_OPTIONAL),
     }
 )
 _CERTIFICATES = ("ca", "server", "peer", "client")
@@ -77,6 +103,7 @@ _CLUSTER_WIDE = (
     "tls",
     "balancer",
     "firewall",
+    "backup",
     "host",
     "start_timeout",
     "remove_unknown",
@@ -407,6 +434,7 @@ def _values(settings: Settings, key: str) -> list[str]:
     faults += _through_faults(settings["upgrade"]["through"], key)
     faults += _tls_faults(settings["tls"], key)
     faults += _network_faults(settings, key)
+    faults += etcd_ha_backup.faults(settings["backup"], f"{key}:backup")
     if not wrong_version:
         faults += etcd_ha_options.check(
             str(settings["version"]), settings["options"], f"{key}:options"

@@ -15,9 +15,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *D
 FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
     "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
+    "_modules/etcd_ha_backup.py": ("Function of backups", "CLI Example:"),
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
+    "_states/etcd_ha_backup.py": ("State of backups", ".. code-block:: yaml"),
     "_states/etcd_ha_ca.py": ("State of the CA", ".. code-block:: yaml"),
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
 }
