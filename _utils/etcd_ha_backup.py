@@ -182,17 +182,17 @@ def _own_faults(backup: Mapping[str, Any], key: str) -> list[str]:
 
 def _s3_faults(s3: Mapping[str, Any], key: str) -> list[str]:
     if s3["bucket"] is None:
-        return [
-            f"{key}:{name} is set, but {key}:bucket is not: nothing would go there"
-            for name in ("endpoint", "access_key", "secret_key")
-            if s3[name] is not None
-        ]
+        named = [name for name in ("endpoint", "access_key", "secret_key") if s3[name] is not None]
+        why = f"{key}:{', '.join(named)} is set, but {key}:bucket is not: nothing would go there"
+        return [why] if named else []
     found = []
     if not isinstance(s3["bucket"], str) or not re.fullmatch(
         r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", s3["bucket"]
     ):
         found.append(f"{key}:bucket is {s3['bucket']!r}; give the name of a bucket that is there")
-    if not isinstance(s3["prefix"], str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", s3["prefix"]):
+    if not isinstance(s3["prefix"], str) or not re.fullmatch(
+        r"\w[\w.-]*(/\w[\w.-]*)*", s3["prefix"]
+    ):
         found.append(f"{key}:prefix is {s3['prefix']!r}; give a folder's name such as etcd_ha")
     found += _endpoint_faults(s3, key)
     if (s3["access_key"] is None) != (s3["secret_key"] is None):

@@ -273,6 +273,8 @@ def _last(cluster: str) -> Backup | None:
         told = json.loads(etcd_ha_client.etcdctl(_member(), command, 10, here).out or "{}")
     except (etcd_ha_etcdctl.EtcdctlError, ValueError):
         return None
+    if not isinstance(told, dict):
+        return None
     found = Backup.named(str(told.get("name")))
     return replace(found, member=str(told.get("member"))) if found else None
 

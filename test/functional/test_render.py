@@ -9,6 +9,7 @@ import pytest
 import yaml
 from compiled import FORMULA, GRAINS
 
+RCLONE = "the packages that bring backups to S3 are installed"
 MEMBER, BALANCER, CA = "etcd1.example.com", "lb.example.com", "ca.example.com"
 OF_MEMBER = (
     "account",
@@ -58,6 +59,22 @@ class TestEveryOperatingSystem:
             "client_networks": ["10.1.0.0/16", "fd00::/64"],
         }
         sound(compile_states(minion, pillar, "etcd_ha", os=os))
+
+    def test_scheduled_backups_in_s3(self, compile_states, pillar, os):
+        secrets = {"access_key": KEY, "secret_key": KEY, "encryption_password": KEY}
+        # A key's lines are no printable text, which the pillar must be.
+        secrets = {name: text.replace("\n", " ") for name, text in secrets.items()}
+        s3 = {"bucket": "etcd-backups", "endpoint": "https://s3.example.com", **secrets}
+        main(pillar)["backup"] = {"schedule": "daily", "s3": s3}
+        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha", os=os))
+        assert compiled.one("pkg.installed", name=RCLONE)["pkgs"] == ["rclone"]
+        assert compiled.one("etcd_ha_backup.timer_kept")["schedule"] == "daily"
+        unit = compiled.file("/etc/systemd/system/etcd_ha-backup.service")
+        assert "etcd_ha_backup_job.py /etc/etcd/backup.json" in unit
+        assert "not a key" not in repr(compiled.chunks) + repr(compiled.texts)
+        files = compiled.one("etcd_ha.applied")["files"]
+        assert "/etc/etcd/backup.secrets" in files
+        assert "/etc/systemd/system/etcd_ha-backup.timer" in files
 
     @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
     def test_trust_store_package_and_hostname(self, compile_states, pillar, minion, os):
