@@ -1,5 +1,6 @@
-"""On a balancer: how long each put through it takes, until a file is there. Prints when each was put,
-and how long it took, as JSON.
+"""On a balancer: how long each put through it takes, until a file is there.
+
+Prints when each was put, and how long it took, as JSON.
 
 One client with one connection, and a pause between two puts, so that it measures waiting and not
 its own pressure.
