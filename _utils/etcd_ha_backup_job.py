@@ -141,7 +141,7 @@ def due(path: str, tell: Callable[[str], None]) -> None:
     """Take a backup unless a member has just done so; raises JobError."""
     wanted = settings(path)
     interval = _interval(wanted["schedule"])
-    last = _last(wanted["cluster"])
+    last = _last(wanted)
     if not etcd_ha_backup.is_due(last.taken if last else None, _now(), interval):
         assert last is not None
         tell(f"{last.name} was taken by {last.member}: nothing to do")
@@ -265,18 +265,20 @@ def _recorded(cluster: str, backup: Backup) -> list[str]:
     return [f"the other members could not be told: {told}"] if told else []
 
 
-def _last(cluster: str) -> Backup | None:
-    """The newest backup that any member has told of."""
-    try:
-        command = ["get", f"/etcd_ha/backup/{cluster}", "--print-value-only"]
+def _last(wanted: Mapping[str, Any]) -> Backup | None:
+    """The newest backup that any member has told of, or that lies here.
+
+    While the database is full, no member can tell.
+    """
+    told: Any = None
+    with contextlib.suppress(etcd_ha_etcdctl.EtcdctlError, ValueError):
+        command = ["get", f"/etcd_ha/backup/{wanted['cluster']}", "--print-value-only"]
         here = etcd_ha_client.serving_endpoint()
-        told = json.loads(etcd_ha_client.etcdctl(_member(), command, 10, here).out or "{}")
-    except (etcd_ha_etcdctl.EtcdctlError, ValueError):
-        return None
-    if not isinstance(told, dict):
-        return None
-    found = Backup.named(str(told.get("name")))
-    return replace(found, member=str(told.get("member"))) if found else None
+        told = json.loads(etcd_ha_client.etcdctl(_member(), command, 10, here).out)
+    known = Backup.named(str(told.get("name"))) if isinstance(told, dict) else None
+    found = [replace(known, member=str(told.get("member")))] if known else []
+    own = etcd_ha_backup.newest(listed(wanted))
+    return max([*found, *([own] if own else [])], key=lambda one: one.when, default=None)
 
 
 def _member() -> dict[str, Any]:

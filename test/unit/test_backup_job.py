@@ -212,7 +212,7 @@ def test_what_does_not_reach_s3_lies_here_and_is_said(member, monkeypatch):
     backup, problems = member.take()
     assert problems == ["it did not reach S3: s3://x: Forbidden"]
     assert f"{backup.name}.json" in member.names()
-    monkeypatch.setattr(job, "_last", lambda cluster: None)
+    monkeypatch.setattr(job, "_last", lambda wanted: None)
     with pytest.raises(job.JobError, match=r"lies in .* but it did not reach S3"):
         member.due()
 
@@ -263,6 +263,14 @@ class TestTheTimer:
         assert [name for name in member.names() if name.endswith(".db")] == taken
         assert "was taken by etcd1: nothing to do" in member.told[-1]
 
+    def test_what_lies_here_counts_where_no_member_could_tell(self, member, monkeypatch):
+        monkeypatch.setattr(job, "_interval", lambda schedule: 86400.0)
+        member.says(fault="NOSPACE")
+        member.due()
+        taken = member.names()
+        member.due()
+        assert member.names() == taken
+
     def test_an_old_record_does_not_keep_it_from_it(self, member, monkeypatch):
         monkeypatch.setattr(job, "_interval", lambda schedule: 86400.0)
         (member.folder / "record").write_text(
@@ -290,4 +298,4 @@ class TestTheTimer:
 @pytest.mark.parametrize("told", ["[1]", "{", "{}", '{"name": 1}'])
 def test_what_is_no_record_keeps_nobody_from_a_backup(member, told):
     (member.folder / "record").write_text(told)
-    assert job._last("main") is None
+    assert job._last(member.wanted) is None
