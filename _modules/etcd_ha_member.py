@@ -7,7 +7,6 @@ some seconds old by then, and each may be called again after an interruption.
 :depends: etcdctl, which the formula installs on members
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ import etcd_ha_machine
 import etcd_ha_membership
 import etcd_ha_pem
 import etcd_ha_release
+import etcd_ha_snapshot
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_member"
@@ -503,10 +503,10 @@ def snapshot(cluster, name, timeout=600):
         done = etcd_ha_client.etcdctl(_member(), ["snapshot", "save", part], timeout)
         if done.code != 0:
             raise CommandExecutionError(f"the snapshot failed: {done.err.strip()[-300:]}")
-        found = _snapshot_hash(part)
+        found = etcd_ha_snapshot.verified_hash(part)
         os.chmod(part, 0o600)
         os.replace(part, path)
-    except etcd_ha_etcdctl.EtcdctlError as err:
+    except (etcd_ha_etcdctl.EtcdctlError, ValueError) as err:
         raise CommandExecutionError(f"the snapshot failed: {err}") from err
     finally:
         for left in (part, f"{part}.part"):
@@ -768,26 +768,6 @@ def _lag(member, own, others):
     rows = etcd_ha_client.status(member, 10, others)
     leading = [row["raft_index"] for row in rows if row["leader"]]
     return max(0, leading[0] - own[0]["applied_index"]) if leading else 1 << 62
-
-
-def _snapshot_hash(path):
-    """The sha256 that stands at the end of a snapshot, once it has been found right.
-
-    https://github.com/etcd-io/etcd/blob/v3.6.14/etcdutl/snapshot/v3_snapshot.go: the size is a
-    multiple of 512 and then 32 bytes, and these are the sha256 of all before them.
-    """
-    size = os.path.getsize(path)
-    if size % 512 != 32:
-        raise CommandExecutionError(f"the snapshot has {size} bytes: it is cut off, without a hash")
-    left, found = size - 32, hashlib.sha256()
-    with open(path, "rb") as file:
-        while left:
-            block = file.read(min(left, 1 << 20))
-            left -= len(block)
-            found.update(block)
-        if file.read() != found.digest():
-            raise CommandExecutionError("the snapshot's own hash is wrong: it is corrupt")
-    return found.hexdigest()
 
 
 def _write_often(times):

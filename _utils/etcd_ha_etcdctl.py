@@ -62,11 +62,13 @@ def call(
     program: str = "etcdctl",
     timeout: float = 10.0,
     stdin: str | None = None,
+    folder: str | None = None,
 ) -> Answer:
     """Run etcdctl with certificates and endpoints from ``environment``; nothing secret in argv.
 
-    ``timeout`` is in seconds and bounds the whole process, since etcdctl itself can hang while it
-    dials (its own --dial-timeout bounds one attempt only).
+    ``folder`` is where it runs, for sockets and files without a path. ``timeout`` is in seconds and
+    bounds the whole process, since etcdctl itself can hang while it dials (its own --dial-timeout
+    bounds one attempt only).
     """
     clean = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -77,6 +79,7 @@ def call(
         done = subprocess.run(
             [program, *arguments],
             env=clean,
+            cwd=folder,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

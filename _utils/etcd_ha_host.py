@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import etcd_ha_backup_host
 import etcd_ha_certificates
 import etcd_ha_environment
 import etcd_ha_release
@@ -272,6 +273,7 @@ def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) 
         "unit": UNIT,
         "start_timeout": settings["start_timeout"],
         "record": record_file(cluster.name),
+        "backup": etcd_ha_backup_host.describe(cluster, member),
         "pki": _pki(
             cluster,
             etcd_ha_certificates.of_member(cluster, member),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import etcd_ha_access
+import etcd_ha_backup
 import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_release
@@ -34,7 +35,14 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "balancer:kind": ("haproxy", "nginx"),
     "firewall:kind": ("auto", "nftables", "firewalld", "ufw"),
 }
-_PORTS = ("ports:client", "ports:peer", "ports:metrics", "balancer:port", "balancer:stats:port")
+_PORTS = (
+    "ports:client",
+    "ports:peer",
+    "ports:metrics",
+    "balancer:port",
+    "balancer:stats:port",
+    "backup:master:port",
+)
 _POSITIVE = (
     "tls:days_valid",
     "tls:days_remaining",
@@ -45,19 +53,34 @@ _POSITIVE = (
     "balancer:check_timeout",
     "balancer:idle_timeout",
     "start_timeout",
+    "backup:max_age",
+    "backup:timeout",
+    "backup:s3:timeout",
 )
 _BOOLEANS = (
     "tls:enabled",
     "tls:trust_store",
     "balancer:stats:enabled",
     "firewall:enabled",
+    "backup:master:enabled",
     "host:hosts_file",
     "host:hostname",
     "remove_unknown",
     "purge",
     "access:remove_unknown",
 )
-_PATHS = ("data_dir", "wal_dir", "config_dir", "install:dir", "install:bin_dir", "tls:ca:dir")
+_PATHS = (
+    "data_dir",
+    "wal_dir",
+    "config_dir",
+    "install:dir",
+    "install:bin_dir",
+    "tls:ca:dir",
+    "backup:directory",
+    "backup:master:directory",
+    "backup:s3:credentials_file",
+    "backup:s3:ca_certificate",
+)
 _USERS = ("user", "group")
 _FREE = frozenset(
     {
@@ -78,6 +101,9 @@ _OPTIONAL = frozenset(
         "tls:ca:organization",
         "balancer:package",
         "access:enabled",
+        "backup:schedule",
+        "backup:master:address",
+        *(f"backup:s3:{name}" for name in etcd_ha_backup.S3_OPTIONAL),
     }
 )
 _CERTIFICATES = ("ca", "server", "peer", "client")
@@ -90,6 +116,7 @@ _CLUSTER_WIDE = (
     "tls",
     "balancer",
     "firewall",
+    "backup",
     "host",
     "start_timeout",
     "remove_unknown",
@@ -425,6 +452,7 @@ def _values(settings: Settings, key: str) -> list[str]:
     faults += _tls_faults(settings["tls"], key)
     faults += _network_faults(settings, key)
     faults += etcd_ha_maintenance.faults(settings["maintenance"], f"{key}:maintenance")
+    faults += etcd_ha_backup.faults(settings["backup"], f"{key}:backup")
     if not wrong_version:
         faults += etcd_ha_options.check(
             str(settings["version"]), settings["options"], f"{key}:options"

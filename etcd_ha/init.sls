@@ -9,6 +9,7 @@ include:
   - etcd_ha.prepare
 {%- if host.member %}
   - etcd_ha.member
+  - etcd_ha.backup
 {%- endif %}
 {%- if host.balancer %}
   - etcd_ha.balancer

@@ -4,6 +4,11 @@
 {%- if host.member %}
 {%- do files.extend(["/etc/default/etcd", "/etc/systemd/system/" ~ host.member.unit]) %}
 {%- do files.extend([host.member.config_dir ~ "/etcdctl.env", os.profile_dir ~ "/etcdctl.sh"]) %}
+{%- set backup = host.member.backup %}
+{%- do files.extend([backup.file] + ([backup.secrets] if backup.uses_s3 else [])) %}
+{%- for unit in (backup.timer, backup.service) if backup.schedule %}
+{%- do files.append("/etc/systemd/system/" ~ unit) %}
+{%- endfor %}
 {%- endif %}
 {%- if host.balancer %}
 {%- do files.append(os[host.balancer.kind].config) %}
@@ -44,6 +49,7 @@
 {%- endif %}
 {%- if host.member %}
       - sls: etcd_ha.member
+      - sls: etcd_ha.backup
 {%- endif %}
 {%- if host.balancer %}
       - sls: etcd_ha.balancer

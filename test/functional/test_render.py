@@ -10,10 +10,12 @@ import salt.loader
 import yaml
 from compiled import FORMULA, GRAINS
 
+RCLONE = "the packages that bring backups to S3 are installed"
 MEMBER, BALANCER, CA = "etcd1.example.com", "lb.example.com", "ca.example.com"
 OF_MEMBER = (
     "access",
     "account",
+    "backup",
     "certificates",
     "environment",
     "hosts",
@@ -59,6 +61,22 @@ class TestEveryOperatingSystem:
             "client_networks": ["10.1.0.0/16", "fd00::/64"],
         }
         sound(compile_states(minion, pillar, "etcd_ha", os=os))
+
+    def test_scheduled_backups_in_s3(self, compile_states, pillar, os):
+        secrets = {"access_key": KEY, "secret_key": KEY, "encryption_password": KEY}
+        # A key's lines are no printable text, which the pillar must be.
+        secrets = {name: text.replace("\n", " ") for name, text in secrets.items()}
+        s3 = {"bucket": "etcd-backups", "endpoint": "https://s3.example.com", **secrets}
+        main(pillar)["backup"] = {"schedule": "daily", "s3": s3}
+        compiled = sound(compile_states(MEMBER, pillar, "etcd_ha", os=os))
+        assert compiled.one("pkg.installed", name=RCLONE)["pkgs"] == ["rclone"]
+        assert compiled.one("etcd_ha_backup.timer_kept")["schedule"] == "daily"
+        unit = compiled.file("/etc/systemd/system/etcd_ha-backup.service")
+        assert "etcd_ha_backup_job.py /etc/etcd/backup.json" in unit
+        assert "not a key" not in repr(compiled.chunks) + repr(compiled.texts)
+        files = compiled.one("etcd_ha.applied")["files"]
+        assert "/etc/etcd/backup.secrets" in files
+        assert "/etc/systemd/system/etcd_ha-backup.timer" in files
 
     @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
     def test_trust_store_package_and_hostname(self, compile_states, pillar, minion, os):
@@ -122,7 +140,10 @@ class TestMember:
         running = compiled.one("etcd_ha.running")
         behind = compiled.behind(running)
         others = {c["__id__"] for c in compiled.chunks} - behind - {running["__id__"]}
-        assert others == {c["__id__"] for c in compiled.of("etcd_ha.applied")}
+        # Nothing that backups need may keep a member from its start.
+        backups = {c["__id__"] for c in compiled.chunks if c["__sls__"] == "etcd_ha.backup"}
+        assert backups
+        assert others == {c["__id__"] for c in compiled.of("etcd_ha.applied")} | backups
 
     def test_hands_over_what_the_orchestrate_asked_for(self, compiled):
         running = compiled.one("etcd_ha.running")

@@ -15,12 +15,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *D
 FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
     "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
+    "_modules/etcd_ha_backup.py": ("Function of backups", "CLI Example:"),
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_modules/etcd_ha_maintenance.py": ("Function of the upkeep", "CLI Example:"),
     "_modules/etcd_ha_auth.py": ("Function of users and roles", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
     "_states/etcd_ha_access.py": ("State of users and roles", ".. code-block:: yaml"),
+    "_states/etcd_ha_backup.py": ("State of backups", ".. code-block:: yaml"),
     "_states/etcd_ha_ca.py": ("State of the CA", ".. code-block:: yaml"),
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
     "_states/etcd_ha_members.py": ("State of the cluster", ".. code-block:: yaml"),
@@ -242,15 +244,16 @@ def test_the_readme_s_five_minutes_fit_together(defaults):
 
 def test_pillar_example_names_every_setting(defaults):
     """Where it is the default, behind a #."""
-    named = re.findall(r"^[ #]*([a-z_]+):", (ROOT / "pillar.example").read_text(), re.M)
+    named = re.findall(r"^[ #]*([a-z0-9_]+):", (ROOT / "pillar.example").read_text(), re.M)
     told = {name for key, _ in leaves(defaults) for name in key.split(":")}
     assert told - set(named) == set()
 
 
-def test_refusals_in_the_docs_are_the_code_s_own():
-    text = (ROOT / "docs" / "orchestrate.md").read_text()
+@pytest.mark.parametrize("page", ["orchestrate", "backup"])
+def test_refusals_in_the_docs_are_the_code_s_own(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     quotes = first_column(text, "It says")
-    assert len(quotes) > 10
+    assert len(quotes) > 9
     texts = texts_of_the_code()
     assert [quote for quote in quotes if not is_said(quote, texts)] == []
 

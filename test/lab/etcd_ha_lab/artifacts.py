@@ -210,33 +210,36 @@ def _download(url: str, to: Path) -> None:
 # The Go module proxy
 
 
-def _go() -> str:
+def find_go() -> str:
     found = shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin:/usr/lib/go/bin")
     if not found:
         raise SourceMissing("Go is not installed")
     return found
 
 
-def _from_go(version: str, to: Path) -> Artifact:
-    recipe = RECIPES / version
-    if not recipe.is_dir():
-        raise SourceMissing(f"test/lab/etcd-build has no recipe for {version}")
-    go = _go()
-    modules = [f"go.etcd.io/etcd/{module}/v3" for module in ("server", "etcdctl", "etcdutl")]
-    environment = {
+def go_environment() -> dict[str, str]:
+    return {
         **os.environ,
         "CGO_ENABLED": "0",
         # -mod=readonly: what go.mod and go.sum do not pin does not get in.
         "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
         "GOTOOLCHAIN": "local",
     }
+
+
+def _from_go(version: str, to: Path) -> Artifact:
+    recipe = RECIPES / version
+    if not recipe.is_dir():
+        raise SourceMissing(f"test/lab/etcd-build has no recipe for {version}")
+    go = find_go()
+    modules = [f"go.etcd.io/etcd/{module}/v3" for module in ("server", "etcdctl", "etcdutl")]
     log, programs = STORE / f"build-{version}.log", to / "programs"
     log.unlink(missing_ok=True)
     programs.mkdir()
     with step(f"  etcd {version}: built from the Go module proxy's sources"):
         try:
             machine.run(go, "build", "-ldflags", "-s -w", "-o", programs, *modules, log=log,
-                        cwd=recipe, env=environment)  # fmt: skip
+                        cwd=recipe, env=go_environment())  # fmt: skip
         except LabError as why:
             raise SourceMissing(f"Go did not build it: {why}") from None
     (programs / "server").rename(programs / "etcd")

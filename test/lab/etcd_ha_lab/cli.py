@@ -197,6 +197,25 @@ def mirror(a: argparse.Namespace) -> None:
         mirror.restore(places, *(a.version[:1] or [None]))
 
 
+def s3(a: argparse.Namespace) -> None:
+    from . import lab, s3
+
+    places = current_lab()
+    lab.require(places)
+    if a.action == "start":
+        print(json.dumps(s3.start(places), indent=2))
+    elif a.action == "files":
+        print("\n".join(s3.files(places)))
+    elif a.action == "folder":
+        print(s3.folder(places))
+    elif a.action == "empty":
+        s3.empty(places)
+    elif a.action == "stop":
+        s3.stop(places)
+    else:
+        s3.freeze(places, a.action == "freeze")
+
+
 def pillar(a: argparse.Namespace) -> None:
     from . import lab, pillar
 
@@ -291,6 +310,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="list: as JSON")
     sub.add_argument("--how", choices=("flip", "truncate", "missing-sums"), default="flip",
                      help="corrupt: flip one bit, cut in half, or empty SHA256SUMS")  # fmt: skip
+
+    sub = command("s3", s3, "an S3 server in the lab's network, for backups (needs Go)")
+    sub.add_argument(
+        "action",
+        choices=("start", "stop", "freeze", "thaw", "files", "folder", "empty"),
+        help="start: serve, and print as JSON what a client needs to know. stop: gone. freeze: it "
+        "stands still. files: what lies in the bucket, in which folder. empty: nothing any more",
+    )
 
     sub = command("pillar", pillar, "write the pillar again, from pillar.example")
     sub.add_argument("--example", default=str(config.CHECKOUT / "pillar.example"))

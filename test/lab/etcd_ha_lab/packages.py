@@ -24,6 +24,7 @@ WANTED = (
     ("keepalived",),
     ("etcd-server", "etcd-client"),
     ("curl",),
+    ("rclone",),
 )
 
 

@@ -1,0 +1,143 @@
+"""
+Backups of the etcd on this minion as states: the secrets of their store, and their timer.
+"""
+
+import os
+
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_backup_host
+import etcd_ha_machine
+import etcd_ha_s3
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "etcd_ha_backup"
+
+TIMER = """\
+# Kept by Salt (etcd_ha). All members have it; the first whose turn it is takes the backup.
+[Unit]
+Description=When the etcd cluster {cluster} is backed up
+
+[Timer]
+OnCalendar={schedule}
+Persistent=true
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def secrets_kept(name, path, cluster):
+    """
+    The secrets of a cluster's store for backups lie in a file that root alone can read.
+
+    They come out of the pillar (``backup:s3``, of the cluster or of all); one that is an URI such
+    as ``sdb://vault/etcd/secret_key`` is asked of Salt's sdb on this minion. They stand in no
+    return, no log, and no rendered state.
+
+    name
+        A sentence for people.
+
+    path
+        The file (absolute path), mode 0600.
+
+    cluster
+        The name of the cluster (text).
+
+    .. code-block:: yaml
+
+        the secrets of the store for backups are root's alone:
+          etcd_ha_backup.secrets_kept:
+            - path: /etc/etcd/backup.secrets
+            - cluster: main
+    """
+    ret = {
+        "name": name,
+        "result": True,
+        "changes": {},
+        "comment": f"{path} is as the pillar has it",
+    }
+    try:
+        text = etcd_ha_s3.secrets_text(_secrets(cluster))
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": str(err)}
+    mode = os.stat(path).st_mode & 0o7777 if os.path.exists(path) else None
+    if mode == 0o600 and etcd_ha_machine.read_text(path) == text:
+        return ret
+    ret["changes"] = {path: "the secrets are written" if mode is None else "other secrets"}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": f"{path} would be written"}
+    etcd_ha_machine.write_text(path, text, 0o600)
+    return {**ret, "comment": f"{path} has been written"}
+
+
+def timer_kept(name, path, cluster, schedule):
+    """
+    A systemd timer has the pillar's schedule; one that systemd does not understand is refused.
+
+    name
+        A sentence for people.
+
+    path
+        The timer's unit file (absolute path).
+
+    cluster
+        The name of the cluster (text), for people.
+
+    schedule
+        When to take a backup (text), as systemd's OnCalendar has it.
+
+    .. code-block:: yaml
+
+        the timer of backups has the pillar's schedule:
+          etcd_ha_backup.timer_kept:
+            - path: /etc/systemd/system/etcd_ha-backup.timer
+            - cluster: main
+            - schedule: '*-*-* 02:30:00'
+    """
+    text = TIMER.format(cluster=cluster, schedule=schedule)
+    old = etcd_ha_machine.read_text(path)
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{schedule} is in the timer"}
+    if old == text:
+        return ret
+    told = __salt__["cmd.run_all"](
+        ["systemd-analyze", "calendar", schedule], python_shell=False, ignore_retcode=True
+    )
+    if told["retcode"] != 0:
+        comment = (
+            f"backup:schedule is {schedule!r}, which systemd does not understand: "
+            f"{told['stderr'].strip()}. Try: systemd-analyze calendar daily"
+        )
+        return {**ret, "result": False, "comment": comment}
+    ret["changes"] = {"schedule": {"old": _schedule(old), "new": schedule}}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": f"the timer would have {schedule}"}
+    etcd_ha_machine.write_text(path, text, 0o644)
+    __salt__["cmd.run_all"](["systemctl", "daemon-reload"], python_shell=False)
+    return {**ret, "comment": f"the timer has {schedule}"}
+
+
+def _schedule(text):
+    lines = [line for line in text.splitlines() if line.startswith("OnCalendar=")]
+    return lines[0].partition("=")[2] if lines else ""
+
+
+def _secrets(cluster):
+    """Of the cluster, where it has any, else of all; sdb URIs resolved."""
+    pillar = __pillar__.get("etcd_ha") or {}
+    own = ((pillar.get("clusters") or {}).get(cluster) or {}).get("backup") or {}
+    merged = {**((pillar.get("backup") or {}).get("s3") or {}), **(own.get("s3") or {})}
+    found = etcd_ha_backup_host.secrets(merged)
+    for name, value in found.items():
+        if value.startswith("sdb://"):
+            found[name] = __salt__["sdb.get"](value)
+            if not isinstance(found[name], str) or not found[name]:
+                raise CommandExecutionError(
+                    f"backup:s3:{name} is {value}, where sdb has nothing. See "
+                    f"salt-call sdb.get {value}"
+                )
+    return found

@@ -1,0 +1,102 @@
+"""The states of backups: secrets without a trace, and a timer that systemd understands."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def states():
+    path = ROOT / "_states" / "etcd_ha_backup.py"
+    spec = importlib.util.spec_from_file_location("backup_states", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.__opts__, module.__pillar__, module.__salt__ = {"test": False}, {}, {}
+    return module
+
+
+def pillar(own=None, common=None):
+    found = {"clusters": {"main": {"backup": {"s3": own or {}}}}}
+    return {"etcd_ha": {**found, "backup": {"s3": common or {}}}}
+
+
+class TestSecrets:
+    def keep(self, states, path):
+        return states.secrets_kept("x", path=str(path), cluster="main")
+
+    def test_are_written_once_and_shown_never(self, states, tmp_path):
+        path = tmp_path / "secrets"
+        states.__pillar__ = pillar({"access_key": "planted-1"}, {"secret_key": "planted-2"})
+        first = self.keep(states, path)
+        assert first["result"] is True and first["changes"]
+        assert "planted" not in repr(first)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert "planted-1" in path.read_text() and "planted-2" in path.read_text()
+        assert self.keep(states, path)["changes"] == {}
+
+    def test_a_mode_that_others_can_read_is_mended(self, states, tmp_path):
+        path = tmp_path / "secrets"
+        states.__pillar__ = pillar({"access_key": "planted-1"})
+        self.keep(states, path)
+        path.chmod(0o644)
+        assert self.keep(states, path)["changes"]
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_a_dry_run_writes_nothing(self, states, tmp_path):
+        states.__opts__["test"] = True
+        states.__pillar__ = pillar({"access_key": "planted-1"})
+        told = self.keep(states, tmp_path / "secrets")
+        assert told["result"] is None and told["changes"] and "planted" not in repr(told)
+        assert not (tmp_path / "secrets").exists()
+
+    def test_sdb_is_asked(self, states, tmp_path):
+        states.__salt__ = {"sdb.get": {"sdb://v/k": "planted-3", "sdb://v/none": None}.get}
+        states.__pillar__ = pillar({"secret_key": "sdb://v/k"})
+        self.keep(states, tmp_path / "secrets")
+        assert "planted-3" in (tmp_path / "secrets").read_text()
+        states.__pillar__ = pillar({"secret_key": "sdb://v/none"})
+        told = self.keep(states, tmp_path / "secrets")
+        assert told["result"] is False and "sdb://v/none" in told["comment"]
+        assert "planted-3" in (tmp_path / "secrets").read_text()
+
+
+class TestTimer:
+    def keep(self, states, path, schedule="daily"):
+        return states.timer_kept("x", path=str(path), cluster="main", schedule=schedule)
+
+    @pytest.fixture(autouse=True)
+    def systemd(self, states):
+        self.ran = []
+
+        def run(command, **_):
+            self.ran.append(command)
+            wrong = command[0] == "systemd-analyze" and command[2] == "dayly"
+            return {"retcode": int(wrong), "stderr": "Failed to parse" if wrong else ""}
+
+        states.__salt__ = {"cmd.run_all": run}
+
+    def test_changes_once(self, states, tmp_path):
+        path = tmp_path / "x.timer"
+        told = self.keep(states, path)
+        assert told["changes"] == {"schedule": {"old": "", "new": "daily"}}
+        assert "OnCalendar=daily\nPersistent=true" in path.read_text()
+        assert self.ran[-1] == ["systemctl", "daemon-reload"]
+        assert self.keep(states, path)["changes"] == {}
+        told = self.keep(states, path, "hourly")
+        assert told["changes"] == {"schedule": {"old": "daily", "new": "hourly"}}
+
+    def test_what_systemd_does_not_understand_leaves_the_timer_as_it_was(self, states, tmp_path):
+        path = tmp_path / "x.timer"
+        self.keep(states, path)
+        told = self.keep(states, path, "dayly")
+        assert told["result"] is False and "Failed to parse" in told["comment"]
+        assert told["changes"] == {} and "OnCalendar=daily" in path.read_text()
+
+    def test_a_dry_run_writes_nothing(self, states, tmp_path):
+        states.__opts__["test"] = True
+        told = self.keep(states, tmp_path / "x.timer")
+        assert told["result"] is None and told["changes"]
+        assert not (tmp_path / "x.timer").exists()
