@@ -48,6 +48,8 @@ class Observed:
     learner: bool = False
     revision: int = 0
     members: tuple[Mapping[str, Any], ...] = ()
+    # The command that was begun on this host and not ended: ``restore`` or ``recover``.
+    restoring: str = ""
     balancer_healthy: bool = False
     policies: str = ""
     # The CA minion, or the source, of the certificates that the last converge left here.
@@ -81,6 +83,7 @@ class Observed:
             learner=bool(etcd.get("learner")),
             revision=int(etcd.get("revision", 0)),
             members=tuple(etcd.get("members", ())),
+            restoring=str(facts.get("restoring", "")),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
             policies=str(facts.get("policies", "")),
             ca=str(facts.get("ca", "")),

@@ -32,7 +32,14 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "balancer:kind": ("haproxy", "nginx"),
     "firewall:kind": ("auto", "nftables", "firewalld", "ufw"),
 }
-_PORTS = ("ports:client", "ports:peer", "ports:metrics", "balancer:port", "balancer:stats:port")
+_PORTS = (
+    "ports:client",
+    "ports:peer",
+    "ports:metrics",
+    "ports:transfer",
+    "balancer:port",
+    "balancer:stats:port",
+)
 _POSITIVE = (
     "tls:days_valid",
     "tls:days_remaining",
