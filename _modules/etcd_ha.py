@@ -33,7 +33,7 @@ __virtualname__ = "etcd_ha"
 FORMULA_MODULES = ("modules", "states", "utils")
 # What the orchestrate runs on a host to change it.
 CHANGING = ("state.", "etcd_ha_member.", "etcd_ha_restore.")
-# Seconds after which a member without a leader has none to expect: two elections with time to spare.
+# Seconds after which a member without a leader has none to expect: two elections and more.
 ELECTION = 3
 
 

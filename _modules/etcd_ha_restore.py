@@ -178,7 +178,7 @@ def exchange(cluster, token):
         progress = etcd_ha_progress.write(etcd_ha_progress.RESTORE, progress, "exchanging")
     etcd_ha_progress.hold()
     try:
-        etcd_ha_data.stop(member["start_timeout"])
+        etcd_ha_data.stop(member["start_timeout"], patience=1)
         progress["aside"] = _exchanged(member, f"replaced-{progress['date']}")
     except (etcd_ha_data.DataError, OSError) as err:
         raise CommandExecutionError(f"{err}. Mend it, and run the restore again") from err

@@ -133,16 +133,23 @@ def systemctl(*arguments: str, timeout: float = 60) -> str:
     return "" if done.returncode == 0 else done.stderr.strip()[-300:] or "no word of systemctl's"
 
 
-def stop(timeout: float) -> None:
-    """Stop etcd on this host, and see that it has ended."""
-    told = systemctl("stop", UNIT, timeout=timeout)
-    # After this many seconds systemd itself has killed it.
-    deadline = time.monotonic() + 5
+def stop(timeout: float, patience: float | None = None) -> None:
+    """Stop etcd on this host, and see that it has ended; ``timeout`` and ``patience`` in seconds.
+
+    A leader whose followers stop with it waits 7 s for one of them to take over
+    (server/etcdserver/server.go, TryStopping). After ``patience`` it is killed, which is meant for
+    data that nothing starts from again.
+    """
+    told = systemctl("stop", "--no-block", UNIT)
+    deadline = time.monotonic() + timeout
+    kill_at = deadline if patience is None else time.monotonic() + patience
     while etcd_ha_machine.unit(UNIT)["pid"]:
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline + 5:
             raise DataError(
                 f"etcd did not stop: {told or 'it still runs'}. Look at journalctl -u etcd"
             )
+        if time.monotonic() > kill_at:
+            systemctl("kill", "--signal=KILL", UNIT)
         time.sleep(0.1)
 
 

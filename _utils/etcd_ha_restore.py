@@ -184,7 +184,9 @@ def under_way(looks: Mapping[str, Look], backup: Backup) -> str:
     tokens = [
         str(look.progress["token"])
         for look in looks.values()
-        if look.progress.get("token") and _is_same(look.progress, backup)
+        if look.progress.get("token")
+        and look.progress.get("phase") != "done"
+        and _is_same(look.progress, backup)
     ]
     return max(tokens, default="")
 
