@@ -519,6 +519,8 @@ def _copied(member):
     else:
         for place, staged in etcd_ha_data.places(data, log):
             etcd_ha_data.copy(place, staged)
+            # Put here by hand, it may belong to anybody.
+            etcd_ha_data.give(staged, member["user"], member["group"])
     os.sync()
     return etcd_ha_progress.write(etcd_ha_progress.RECOVER, progress, "copied")
 

@@ -400,9 +400,10 @@ def _notes(cluster: Cluster, backup: Backup, begun: str) -> tuple[str, ...]:
     held += [f"{backup.keys} keys"] if backup.keys is not None else []
     held += [etcd_ha_report.size(backup.size)] if backup.size else []
     held += [f"of {backup.when}"] if backup.when else []
+    told = f" ({', '.join(held)})" if held else ""
     notes = [
-        f"the backup is {backup.name}{f' ({chr(44).join(held)})' if held else ''}: all that was "
-        "written after it is lost to clients, and stays in what is set aside"
+        f"the backup is {backup.name}{told}: all that was written after it is lost to clients, and "
+        "stays in what is set aside"
     ]
     if begun:
         notes.append("a restore of it was begun and not ended: it is gone on with")

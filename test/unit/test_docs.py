@@ -15,6 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *D
 FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
     "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
+    "_modules/etcd_ha_restore.py": ("Function of a restore", "CLI Example:"),
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
@@ -231,8 +232,9 @@ def test_pillar_example_names_every_setting(defaults):
 
 
 def test_refusals_in_the_docs_are_the_code_s_own():
-    text = (ROOT / "docs" / "orchestrate.md").read_text()
-    quotes = first_column(text, "It says")
+    pages = ("orchestrate", "restore", "recover")
+    told = [(ROOT / "docs" / f"{name}.md").read_text() for name in pages]
+    quotes = [quote for text in told for quote in first_column(text, "It says")]
     assert len(quotes) > 10
     texts = texts_of_the_code()
     assert [quote for quote in quotes if not is_said(quote, texts)] == []
@@ -240,8 +242,10 @@ def test_refusals_in_the_docs_are_the_code_s_own():
 
 def test_every_refusal_of_the_planner_is_in_the_docs():
     """By the first words after a host's name, as a person would look it up."""
-    quotes = first_column((ROOT / "docs" / "orchestrate.md").read_text(), "It says")
-    names = ("planner", "convergence", "parts", "trust")
+    pages = ("orchestrate", "restore", "recover")
+    texts = [(ROOT / "docs" / f"{name}.md").read_text() for name in pages]
+    quotes = [quote for text in texts for quote in first_column(text, "It says")]
+    names = ("planner", "convergence", "parts", "trust", "restore", "recover")
     sources = [(ROOT / "_utils" / f"etcd_ha_{name}.py").read_text() for name in names]
     tree = ast.parse("\n".join(sources))
     raised = [
