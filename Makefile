@@ -1,10 +1,10 @@
-# make demo | down | test (lint, unit, e2e) | bench | bench-changes | clean
+# make demo | down | test (lint, unit, e2e) | bench | bench-changes | bench-restore | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint e2e bench bench-changes clean venv
+.PHONY: help demo down test unit lint e2e bench bench-changes bench-restore clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -37,6 +37,9 @@ bench: venv
 
 bench-changes: venv
 	$(BIN)/python test/bench/changes.py
+
+bench-restore: venv
+	$(BIN)/python test/bench/restore.py
 
 test: lint unit e2e
 

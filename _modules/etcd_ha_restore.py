@@ -48,8 +48,8 @@ def look(places, folders=(), path=""):
         minion -> ``[data directory, log's directory]`` (absolute paths; the latter may be empty).
 
     folders
-        Where backups may lie (list of absolute paths); those with a sidecar (``NAME.json``) are
-        told without being read whole.
+        Where backups may lie (list of absolute paths). They are not read: what is told of them
+        stands in their sidecars (``NAME.json``).
 
     path
         A backup (absolute path) whose own hash is to be checked.
@@ -76,7 +76,7 @@ def look(places, folders=(), path=""):
         "wal_free": etcd_ha_data.free(wal_dir) if wal_dir else None,
         "progress": progress,
         "recovery": etcd_ha_progress.read(etcd_ha_progress.RECOVER),
-        "backups": [one for one in backups if one],
+        "backups": backups,
         "evidence": etcd_ha_survivor.evidence(data_dir, f"{wal_dir}/wal" if wal_dir else ""),
     }
 
@@ -621,18 +621,18 @@ def _can_bump():
 
 
 def _known(path):
-    """A backup by its sidecar, without reading it; None where it has none."""
+    """A backup by its sidecar, without reading it; one without (before an upgrade) by its date."""
     told = etcd_ha_machine.read_json(f"{path.removesuffix('.db')}.json")
-    if not told:
-        return None
+    here = os.stat(path)
+    written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(here.st_mtime))
     found = {
         "path": path,
-        "size": os.path.getsize(path),
+        "size": here.st_size,
         "sha256": told.get("sha256", ""),
         "revision": told.get("revision", 0),
         "version": told.get("version", told.get("etcd_version", "")),
         "keys": told.get("keys"),
-        "when": str(told.get("when", "")),
+        "when": str(told.get("when", written)),
         "verified": bool(told.get("verified")),
     }
     if told.get("size", found["size"]) != found["size"]:
@@ -642,7 +642,7 @@ def _known(path):
 
 def _checked(path):
     """A backup that was read whole, with what its sidecar adds."""
-    found = {"path": path, "size": os.path.getsize(path), **(_known(path) or {})}
+    found = _known(path)
     try:
         sha256 = etcd_ha_snapshot.verified_hash(path)
         held = etcd_ha_database.content(path)

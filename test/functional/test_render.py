@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import etcd_ha_machine
+import etcd_ha_progress
 import pytest
 import yaml
 from compiled import FORMULA, GRAINS
@@ -169,10 +170,11 @@ class TestMember:
         main(pillar).update({"wal_dir": wal_dir} if wal_dir else {})
         unit = sound(compile_states(MEMBER, pillar)).file("/etc/systemd/system/etcd.service")
         asserted = [line for line in unit.splitlines() if line.startswith("Assert")]
-        # With | one of them is enough.
+        # With | one of them is enough; the one without must be true beside it.
         assert asserted == [
             f"AssertPathExists=|{log}",
             "AssertPathExists=|/run/etcd_ha/bootstrap.env",
+            f"AssertPathExists=!{etcd_ha_progress.HELD}",
         ]
 
     def test_a_cluster_without_tls_can_be_given_certificates(self, compile_states, pillar):
