@@ -18,7 +18,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from bench import LAB, MEMBERS, ROOT, BenchError, everywhere, lab, say, script, table  # noqa: E402
+from bench import LAB, MEMBERS, ROOT, BenchError, everywhere, lab, say, script, table
 
 KEPT = "/root/bench.db"
 PKI = "/etc/etcd/main"

@@ -1,4 +1,4 @@
-"""Quorum is lost: the cluster goes on from the newest survivor, and only then is anything forced."""
+"""Quorum is lost: the cluster goes on from the newest survivor, and is forced only where it must."""
 
 import json
 
