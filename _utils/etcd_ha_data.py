@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import etcd_ha_machine
 
@@ -143,7 +144,7 @@ def stop(timeout: float, patience: float | None = None) -> None:
     told = systemctl("stop", "--no-block", UNIT)
     deadline = time.monotonic() + timeout
     kill_at = deadline if patience is None else time.monotonic() + patience
-    while etcd_ha_machine.unit(UNIT)["pid"]:
+    while _is_up(etcd_ha_machine.unit(UNIT)):
         if time.monotonic() > deadline + 5:
             raise DataError(
                 f"etcd did not stop: {told or 'it still runs'}. Look at journalctl -u etcd"
@@ -151,6 +152,11 @@ def stop(timeout: float, patience: float | None = None) -> None:
         if time.monotonic() > kill_at:
             systemctl("kill", "--signal=KILL", UNIT)
         time.sleep(0.1)
+
+
+def _is_up(unit: Mapping[str, Any]) -> bool:
+    """Also one that systemd is about to start once more."""
+    return bool(unit["pid"]) or unit.get("state") in ("activating", "deactivating")
 
 
 def start(timeout: float) -> None:

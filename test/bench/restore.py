@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """How long clients wait for a restore and for a recovery: `make bench-restore`.
 
-Each is timed from the command to the first write through the balancer, beside the floor in the same
-run: etcd's own commands by hand, in parallel on all hosts, without a check and with the file already
-on each of them (ours still has to bring it there). The bar is twice the floor and three seconds.
+Each is timed from the command to the first write through the balancer, beside the floor in the
+same run: etcd's own commands by hand, in parallel on all hosts, without a check and with the file
+on each of them already (ours still has to bring it there). The bar is twice the floor and three
+seconds.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Quorum is lost: the cluster goes on from the newest survivor, and is forced only where it must."""
+"""Quorum is lost: the cluster goes on from the newest survivor; nothing else is ever forced."""
 
 import json
 
