@@ -106,6 +106,21 @@ def test_nobody_else_has_it(authority, file, tmp_path, who):
     assert not copy.exists()
 
 
+@pytest.mark.parametrize("whose", ["another member's", "another CA's"])
+def test_a_guest_takes_it_from_the_right_member_alone(authority, file, tmp_path, whose):
+    at, copy = (HOST, port()), tmp_path / "copy"
+    if whose == "another member's":
+        server = authority.identity(OTHER)
+    else:
+        server = Authority(tmp_path, "evil").identity(HOST)
+    with (
+        etcd_ha_transfer.served(str(file), at, {GUEST: []}, server),
+        pytest.raises(TransferError, match="nothing could be fetched"),
+    ):
+        etcd_ha_transfer.fetch(at, authority.identity(GUEST), 0.5, str(copy), GUEST)
+    assert not copy.exists()
+
+
 def test_a_member_is_known_by_its_name_too(authority, file, tmp_path):
     """Certificates of people's own may bear no addresses of guests."""
     at, copy = (HOST, port()), tmp_path / "copy"
