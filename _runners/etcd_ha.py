@@ -435,7 +435,9 @@ def _with_release(cluster, made, facts):
         return made
     asked = touched[0]
     arch = etcd_ha_release.architecture(facts[asked]["arch"])
-    present = {facts[m.minion].get("etcd", {}).get("version") for m in cluster.members}
+    # A recovery is planned without those that are lost.
+    there = [facts[m.minion] for m in cluster.members if m.minion in facts]
+    present = {found.get("etcd", {}).get("version") for found in there}
     needed = {step.stage.get("version", cluster.version) for step in made.steps} - present
     for version in sorted(needed):
         url = etcd_ha_release.archive_url(install["url"], version, arch)
