@@ -371,7 +371,10 @@ def _plans(name, command="converge", asked=None):
             made = etcd_ha_planner.plan(one, observed, known, command, int(time.time()))
         else:
             made = _from_data(one, observed, known, command, asked or {})
-        made = _with_workers(one, _with_release(one, made, facts))
+        if command != "recover":
+            # Data that is there needs no mirror: hosts that lack a release say so as they join.
+            made = _with_release(one, made, facts)
+        made = _with_workers(one, made)
         notes = (*etcd_ha_topology.warnings(one), *made.warnings)
         plans.append(dataclasses.replace(made, warnings=notes))
     return plans
@@ -435,9 +438,7 @@ def _with_release(cluster, made, facts):
         return made
     asked = touched[0]
     arch = etcd_ha_release.architecture(facts[asked]["arch"])
-    # A recovery is planned without those that are lost.
-    there = [facts[m.minion] for m in cluster.members if m.minion in facts]
-    present = {found.get("etcd", {}).get("version") for found in there}
+    present = {facts[m.minion].get("etcd", {}).get("version") for m in cluster.members}
     needed = {step.stage.get("version", cluster.version) for step in made.steps} - present
     for version in sorted(needed):
         url = etcd_ha_release.archive_url(install["url"], version, arch)

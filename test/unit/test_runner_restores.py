@@ -77,7 +77,22 @@ def test_what_cannot_be_undone_asks_for_the_cluster_s_name(runner, monkeypatch, 
         runner._confirmed("main", "another", command)
 
 
-def test_a_lost_member_has_no_release_to_look_at(runner, cluster):
-    made = plan(runner, cluster, "restore")
-    facts = {E1: {"arch": "amd64", "etcd": {"version": cluster.version}}}
-    assert runner._with_release(cluster, made, facts) == made
+@pytest.fixture
+def planned(runner, cluster, monkeypatch):
+    """Whose plan is made, with two of three members lost and a mirror that nobody may ask."""
+    made = runner.etcd_ha_steps.Plan("main", "x")
+    monkeypatch.setattr(runner, "_check_own_modules", lambda: None)
+    monkeypatch.setattr(runner, "_check_peer", lambda _: None)
+    monkeypatch.setattr(runner, "_clusters", lambda *_: {"main": cluster})
+    monkeypatch.setattr(runner, "_record", lambda _: {})
+    monkeypatch.setattr(runner, "_facts", lambda _: {E1: {"minion": E1}})
+    monkeypatch.setattr(runner, "_wanted", lambda _: {"digests": {}, "policies": {}})
+    monkeypatch.setattr(runner, "_from_data", lambda *_: made)
+    monkeypatch.setattr(runner, "_with_workers", lambda _, made: made)
+    monkeypatch.setattr(runner, "_with_release", lambda *_: pytest.fail("the mirror was asked"))
+    return runner
+
+
+def test_a_recovery_needs_no_mirror(planned):
+    (made,) = planned._plans("main", "recover")
+    assert not made.refusal
