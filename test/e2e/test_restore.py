@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
-from changing import EVERYONE, THREE
-from lab_command import DOMAIN
+from changing import THREE
+from interrupting import SALT_PYTHON
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.14", "3.7.1")
 BUMP = 1_000_000_000
@@ -136,30 +136,22 @@ def test_a_full_disk_stops_it_before_anything_else(changed, host):
     is_restored(changed)
 
 
+@pytest.mark.parametrize("kill", ["orchestrate", "master"])
 @pytest.mark.parametrize("step", STEPS)
-def test_the_orchestrate_is_killed_at_each_step(changed, step):
-    """What had begun ends on the hosts; the same command then ends the whole."""
+@pytest.mark.parametrize("delay", [0, 0.8], ids=["at its end", "in the next one"])
+def test_a_run_is_killed_at_each_step(changed, step, kill, delay):
+    """What had begun ends on the hosts; the same command then ends the whole, and nothing else."""
     changed.begin()
     written(changed)
-    kill = threading.Thread(target=kill_at, args=(changed.lab, step))
-    kill.start()
-    restore(changed.lab)
-    kill.join()
-    if step in ("exchange", "start"):
-        refused = changed.lab.orch()
-        print(refused.text[-1000:])
-    restore(changed.lab).ok()
+    wanted = {"after": f"etcd_ha_restore.{step}", "kill": kill, "delay": delay, "seen": []}
+    wanted["ask"] = ["etcd_ha.orch.restore", confirmed()]
+    lines = list(changed.lab.follow("master", SALT_PYTHON, "followed", json.dumps(wanted)))
+    assert json.loads(lines[-1])["killed"], lines[-1][-2000:]
+    changed.lab.wait_for_minions(*THREE, "lb")
+    if step in ("exchange", "start") and not delay:
+        changed.lab.orch().refused("restore of main was begun and not ended")
+    restore(changed.lab, timeout=400).ok()
     is_restored(changed)
-
-
-def kill_at(lab, step):
-    """End salt-run on the master once a minion runs this function."""
-    script = (
-        f"for n in $(seq 600); do grep -qs 'etcd_ha_restore.{step}' /var/log/salt/* "
-        f"/var/cache/salt/master/jobs/*/*/.load.p && break; sleep 0.05; done; "
-        "for p in $(pgrep -f state.orchestrate); do kill -9 $p; done"
-    )
-    lab.exec("master", "sh", "-c", script)
 
 
 @pytest.mark.parametrize("step", ["exchange", "start"])
@@ -265,7 +257,6 @@ def test_onto_new_hosts_from_nothing(changed):
         done = lab.etcdctl(host, "get", "--prefix", "/kept/", "--keys-only", endpoint=at).ok()
         assert len(done.out.split()) == 50
     changed.settled()
-    assert {f"{host}.{DOMAIN}" for host in hosts} <= {f"{one}.{DOMAIN}" for one in EVERYONE}
 
 
 def test_after_a_majority_lost_its_data(changed):
