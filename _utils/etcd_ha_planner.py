@@ -21,7 +21,6 @@ from etcd_ha_steps import Plan, Refused, Step, names
 from etcd_ha_topology import Cluster
 
 # What can be asked for: the pillar's state, a restart of every member, a new CA, an end.
-_NOBODY = Observed("")
 COMMANDS = ("converge", "restart", "rotate_ca", "remove_cluster")
 
 
@@ -216,7 +215,8 @@ def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
 
 
 def _refuse_restoring(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
-    begun = {m: observed[m].restoring for m in cluster.hosts if observed.get(m, _NOBODY).restoring}
+    there = {minion: observed[minion] for minion in cluster.hosts if minion in observed}
+    begun = {minion: host.restoring for minion, host in there.items() if host.restoring}
     if not begun:
         return
     command = "recover" if "recover" in begun.values() else "restore"
