@@ -576,11 +576,14 @@ class TestFirewall:
         assert [line[:4] for line in dropped] == [
             ["tcp", "dport", "2380", "drop"],
             ["tcp", "dport", "2379", "drop"],
+            ["tcp", "dport", "2382", "drop"],
             ["tcp", "dport", "2381", "drop"],
         ]
         assert "ip saddr 192.168.200.62 tcp dport 2380 accept" in text
         assert "ip saddr 192.168.200.56 tcp dport 2379 accept" in text
         assert "ip saddr 192.168.200.56 tcp dport 2380" not in text
+        assert "ip saddr 192.168.200.62 tcp dport 2382 accept" in text
+        assert "ip saddr 192.168.200.56 tcp dport 2382" not in text
         assert "ip6 saddr fd00::/64 tcp dport 2379 accept" in text
         assert text.index("dport 2380 accept") < text.index("dport 2380 drop")
         config = compiled.one("file.managed", name="/etc/nftables.d/etcd_ha.nft")
@@ -591,7 +594,7 @@ class TestFirewall:
         main(closed)["firewall"]["kind"] = kind
         compiled = sound(compile_states(MEMBER, closed))
         state = compiled.one(f"etcd_ha_firewall.{kind}")
-        assert [rule["port"] for rule in state["rules"]] == [2380, 2379, 2381]
+        assert [rule["port"] for rule in state["rules"]] == [2380, 2379, 2382, 2381]
         assert state["__id__"] in compiled.behind(compiled.one("etcd_ha.running"))
 
     @pytest.mark.parametrize("kind", ["nftables", "ufw", "firewalld"])
