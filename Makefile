@@ -1,10 +1,10 @@
-# make demo | down | test (lint, unit, e2e) | bench | bench-changes | bench-backup | clean
+# make demo | down | test (lint, unit, e2e) | bench | bench-changes | bench-backup | bench-restore | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint e2e bench bench-changes bench-backup clean venv
+.PHONY: help demo down test unit lint e2e bench bench-changes bench-backup bench-restore clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -40,6 +40,9 @@ bench-changes: venv
 
 bench-backup: venv
 	$(BIN)/python test/bench/backup.py
+
+bench-restore: venv
+	$(BIN)/python test/bench/restore.py
 
 test: lint unit e2e
 

@@ -19,6 +19,7 @@ import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
+import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_topology
@@ -32,7 +33,7 @@ __virtualname__ = "etcd_ha"
 
 FORMULA_MODULES = ("modules", "states", "utils")
 # What the orchestrate runs on a host to change it.
-CHANGING = ("state.", "etcd_ha_member.", "etcd_ha_maintenance.")
+CHANGING = ("state.", "etcd_ha_member.", "etcd_ha_maintenance.", "etcd_ha_restore.")
 # Seconds for the hashes of all members: each reads its whole database for it.
 HASH_TIMEOUT = 60
 # What helps against an alarm of the cluster.
@@ -40,6 +41,8 @@ CURES = {
     "NOSPACE": "salt-run state.orchestrate etcd_ha.orch.recover_space",
     "CORRUPT": "salt-run state.orchestrate etcd_ha.orch",
 }
+# Seconds after which a member without a leader has none to expect: two elections and more.
+ELECTION = 3
 
 
 def __virtual__():
@@ -320,7 +323,8 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
 
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
-    ``policies`` (a hash), ``ca`` (text: whose certificates these are), ``authorities`` (path ->
+    ``restoring`` (text: ``restore`` or ``recover`` where one was begun and not ended), ``policies``
+    (a hash), ``ca`` (text: whose certificates these are), ``authorities`` (path ->
     hashes of the CAs in it), ``days_left`` (int, of the certificate that ends first), ``access`` (a
     dict, None where it was not asked for or etcd is not healthy) and ``busy``
     (a list of text: what changes this host now, after which all of this may be otherwise).
@@ -346,6 +350,7 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
         "changed_files": etcd_ha_machine.changed_files(mark.get("files", {})),
         "etcd": etcd,
         "balancer": balancer,
+        "restoring": etcd_ha_progress.unfinished(),
         "policies": _policies_in_force(),
         "ca": mark.get("member", {}).get("ca", ""),
         "authorities": etcd_ha_client.authorities(authorities or []),
@@ -806,9 +811,12 @@ def _record():
 def _live_facts(member, timeout, here):
     """What the running etcd says; ``member list`` needs a quorum, so it is the proof of health."""
     try:
-        row = _status_rows(member, timeout, here)[0]
+        row = _settled_status(member, timeout, here)
     except CommandExecutionError as err:
         return {"healthy": False, "error": str(err)}
+    if row["leader_id"] in ("", "0") and not row["learner"]:
+        # It would wait in vain for the member list, and whoever asks with it.
+        return {**row, "healthy": False, "error": "it has no leader"}
     try:
         # A learner answers no member list: it is not healthy until it has been promoted.
         listed = [] if row["learner"] else etcd_ha_client.members(member, timeout, here)
@@ -834,6 +842,16 @@ def _of_corruption(member, row, listed):
         told = f"its data differs from the others' ({etcd_ha_hashes.words(listed, rows)})"
         return {"healthy": False, "corrupt": told}
     return {}
+
+
+def _settled_status(member, timeout, here):
+    """The member's status, after an election where one goes on."""
+    deadline = time.monotonic() + min(timeout, ELECTION)
+    while True:
+        row = _status_rows(member, timeout, here)[0]
+        if row["leader_id"] not in ("", "0") or time.monotonic() > deadline:
+            return row
+        time.sleep(0.2)
 
 
 def _busy():

@@ -15,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
+import etcd_ha_data
 import etcd_ha_etcdctl
 import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
 import etcd_ha_pem
+import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_snapshot
 from salt.exceptions import CommandExecutionError
@@ -385,6 +387,8 @@ def retire(cluster, purge=False, whole=False):
     for path in (record_file, etcd_ha_machine.MARK_FILE):
         if os.path.exists(path):
             os.unlink(path)
+    # A restore that was begun here has no cluster any more to be ended for.
+    shutil.rmtree(etcd_ha_progress.FOLDER, ignore_errors=True)
     return {"stopped": True, "aside": aside}
 
 
@@ -631,6 +635,9 @@ def _stop_balancer(cluster):
     if balancer.get("cluster") != cluster:
         return
     service = __salt__["etcd_ha.os_data"]()[balancer["kind"]]["service"]
+    if os.path.exists(etcd_ha_progress.CLOSED):
+        etcd_ha_data.systemctl("unmask", service)
+        etcd_ha_progress.remove(etcd_ha_progress.CLOSED)
     __salt__["cmd.run_all"](["systemctl", "disable", "--now", service], python_shell=False)
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, {**found, "digest": ""})
 

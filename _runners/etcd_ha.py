@@ -21,8 +21,10 @@ import etcd_ha_delivery
 import etcd_ha_host
 import etcd_ha_observed
 import etcd_ha_planner
+import etcd_ha_recover
 import etcd_ha_release
 import etcd_ha_report
+import etcd_ha_restore
 import etcd_ha_space
 import etcd_ha_steps
 import etcd_ha_topology
@@ -44,13 +46,19 @@ FORMULA_MODULES = ("_modules", "_states", "_utils")
 SYNCED_BANK = "etcd_ha/synced"
 # Seconds in which what an interrupted run has left running on the hosts must have ended.
 BUSY_TIMEOUT = 300
+# What cannot be undone: the cluster's name is asked for.
+CONFIRMED = {
+    "remove_cluster": "removing a cluster stops it for good",
+    "restore": "restoring a backup puts a cluster back to what it was",
+    "recover": "recovering a cluster may lose its last writes",
+}
 
 
 def __virtual__():
     return __virtualname__
 
 
-def plan(cluster=None, command="converge"):
+def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
     """
     What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes nothing.
 
@@ -58,9 +66,11 @@ def plan(cluster=None, command="converge"):
         The name of one cluster (text); without it all clusters are planned.
 
     command : converge
-        Plan ``etcd_ha.orch.restart``, ``etcd_ha.orch.rotate_ca``, ``etcd_ha.orch.defrag``,
-        ``etcd_ha.orch.recover_space`` or ``etcd_ha.orch.remove_cluster`` instead: their last word
-        (text).
+        Plan ``etcd_ha.orch.restart``, ``rotate_ca``, ``defrag``, ``recover_space``,
+        ``remove_cluster``, ``restore`` or ``recover`` instead: their last word (text).
+
+    backup, lost, survivor
+        What ``restore`` and ``recover`` are asked for, as ``etcd_ha.steps`` has it.
 
     Returns text. When the pillar is wrong or a plan is refused, the exit code of salt-run is 1.
 
@@ -71,16 +81,17 @@ def plan(cluster=None, command="converge"):
         salt-run etcd_ha.plan
         salt-run etcd_ha.plan cluster=main
         salt-run etcd_ha.plan command=rotate_ca
+        salt-run etcd_ha.plan cluster=main command=restore
     """
     try:
-        plans = _plans(cluster, command)
+        plans = _plans(cluster, command, {"backup": backup, "lost": lost, "survivor": survivor})
     except (CommandExecutionError, SaltInvocationError) as err:
         return _failed(str(err))
     told = etcd_ha_steps.text(plans)
     return _failed(told) if any(one.refusal for one in plans) else told
 
 
-def steps(cluster=None, command="converge", confirm=None):
+def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), survivor=""):
     """
     The plan as data, for the SLS files of ``etcd_ha/orch``; prints it for people first.
 
@@ -88,11 +99,21 @@ def steps(cluster=None, command="converge", confirm=None):
         The name of one cluster (text); without it all clusters are planned.
 
     command : converge
-        ``converge``, ``restart``, ``rotate_ca``, ``defrag``, ``recover_space`` or
-        ``remove_cluster`` (text).
+        ``converge``, ``restart``, ``rotate_ca``, ``defrag``, ``recover_space``, ``remove_cluster``,
+        ``restore`` or ``recover`` (text).
 
     confirm : None
-        The name of the cluster (text) whose end is asked for, with ``remove_cluster`` alone.
+        The name of the cluster (text), which the last three ask for.
+
+    backup
+        With ``restore``: the backup's name or path on a member, or a ``salt://`` path (text);
+        without it the newest verified one.
+
+    lost : ()
+        With ``recover``: the minions (list of text) that are gone for good.
+
+    survivor
+        With ``recover``: the minion (text) to go on from, where the evidence shall not decide.
 
     Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}]}``. It does
     not raise for a wrong pillar or a refused plan, so that the orchestrate can show one clear
@@ -106,9 +127,9 @@ def steps(cluster=None, command="converge", confirm=None):
     """
     began = time.monotonic()
     try:
-        if command == "remove_cluster":
-            cluster = _confirmed(cluster, confirm)
-        plans = _plans(cluster, command)
+        if command in CONFIRMED:
+            cluster = _confirmed(cluster, confirm, command)
+        plans = _plans(cluster, command, {"backup": backup, "lost": lost, "survivor": survivor})
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     sys.stderr.write(
@@ -468,22 +489,21 @@ def _row(cluster, step, source):
     return row
 
 
-def _confirmed(cluster, confirm):
+def _confirmed(cluster, confirm, command="remove_cluster"):
     """The one cluster whose name was given twice in all: in the pillar, and to the command."""
     names = [cluster] if cluster else list(_clusters())
     if confirm not in names:
         raise SaltInvocationError(
-            "removing a cluster stops it for good, so its name is asked for: "
+            f"{CONFIRMED[command]}, so its name is asked for: "
             f"""pillar='{{"confirm": "{names[0] if len(names) == 1 else "NAME"}"}}'"""
         )
     return confirm
 
 
-def _plans(name, command="converge"):
-    if command not in etcd_ha_planner.COMMANDS:
-        raise SaltInvocationError(
-            f"command is {command!r}; use one of {', '.join(etcd_ha_planner.COMMANDS)}"
-        )
+def _plans(name, command="converge", asked=None):
+    commands = (*etcd_ha_planner.COMMANDS, "restore", "recover")
+    if command not in commands:
+        raise SaltInvocationError(f"command is {command!r}; use one of {', '.join(commands)}")
     _check_own_modules()
     clusters = _clusters(name)
     _check_peer(clusters.values())
@@ -496,8 +516,14 @@ def _plans(name, command="converge"):
         known = etcd_ha_observed.Wanted(
             wanted["digests"], wanted["policies"], bool(record), record.get("members", {})
         )
-        made = etcd_ha_planner.plan(one, observed, known, command, int(time.time()))
-        made = _with_workers(one, _with_release(one, made, facts))
+        if command in etcd_ha_planner.COMMANDS:
+            made = etcd_ha_planner.plan(one, observed, known, command, int(time.time()))
+        else:
+            made = _from_data(one, observed, known, command, asked or {})
+        if command != "recover":
+            # Data that is there needs no mirror: hosts that lack a release say so as they join.
+            made = _with_release(one, made, facts)
+        made = _with_workers(one, made)
         notes = (*etcd_ha_topology.warnings(one), *made.warnings)
         plans.append(dataclasses.replace(made, warnings=notes))
     return plans
@@ -603,6 +629,42 @@ def _backups(one):
 def _tell(line):
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def _from_data(cluster, observed, known, command, asked):
+    """The plan of a restore or a recovery: beside the facts, it needs what the disks say."""
+    there = [m.minion for m in cluster.members if m.minion in observed]
+    backup = str(asked.get("backup") or "")
+    found = _looks(cluster, there, backup if backup.startswith("/") else "")
+    if command == "recover":
+        lost, survivor = asked.get("lost") or (), str(asked.get("survivor") or "")
+        lost = [lost] if isinstance(lost, str) else list(lost)
+        return etcd_ha_recover.plan(cluster, observed, known, found, lost, survivor)
+    looks = {minion: etcd_ha_restore.Look.of(minion, one) for minion, one in found.items()}
+    named = etcd_ha_restore.candidate(looks, backup)
+    if named and not backup.startswith("/"):
+        # Known by its sidecar alone until now: have its own hash checked where it lies.
+        again = _looks(cluster, [named.minion], named.path)
+        looks |= {minion: etcd_ha_restore.Look.of(minion, one) for minion, one in again.items()}
+        backup = named.path
+    now = time.strftime("%Y%m%d%H%M%S", time.gmtime())
+    return etcd_ha_restore.plan(cluster, observed, known, looks, backup, now)
+
+
+def _looks(cluster, minions, path=""):
+    """What the disks of these members say."""
+    places = {
+        m.minion: [m.settings["data_dir"], m.settings["wal_dir"] or ""] for m in cluster.members
+    }
+    asked = {"places": places, "folders": etcd_ha_restore.folders(cluster), "path": path}
+    answers = _ask(minions, "etcd_ha_restore.look", kwarg=asked) if minions else {}
+    found = {minion: answer.get("ret") for minion, answer in answers.items()}
+    for minion in minions:
+        if not isinstance(found.get(minion), dict):
+            raise CommandExecutionError(
+                f"{minion} could not tell what its disk holds: {found.get(minion, 'no answer')}"
+            )
+    return found
 
 
 def _certificates(minions):

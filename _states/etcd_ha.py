@@ -20,6 +20,7 @@ import etcd_ha_environment
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_pem
+import etcd_ha_progress
 import etcd_ha_release
 from salt.exceptions import CommandExecutionError
 
@@ -199,7 +200,8 @@ def running(
         restarts a member whose process differs from what is on disk, after moving leadership
         away; ``bootstrap`` also starts a member without data as one of a new cluster; ``join``
         also enters a cluster that runs, as a learner that is promoted once it has caught up, and
-        sets data aside that is of no use there any more.
+        sets data aside that is of no use there any more; ``hold`` leaves a member as it is, running
+        or not, since a restore is about to put its data in place.
 
     start_timeout : 120
         Seconds (int) to wait until the member has joined a quorum.
@@ -236,6 +238,18 @@ def running(
         ret["comment"] = (
             f"the package brings etcd {installed}, the pillar says version {version}; nothing was "
             f"started. Set version: {installed}, or install:method: archive"
+        )
+        return ret
+    if action == "hold":
+        ret["comment"] = f"{unit} is left as it is: a restore is to put its data in place"
+        return ret
+    begun = etcd_ha_progress.unfinished()
+    if begun:
+        ret["result"] = False
+        ret["comment"] = (
+            f"a {begun} was begun on this host and not ended, so nothing is started here. Go on "
+            f"with it: salt-run state.orchestrate etcd_ha.orch.{begun} "
+            f"""pillar='{{"confirm": "{cluster}"}}'"""
         )
         return ret
     found = etcd_ha_machine.unit(unit)

@@ -260,8 +260,9 @@ class Course:
 
     def cannot_replace(self, minion: str) -> str:
         return (
-            f"{minion} lost its data and the others are no quorum; restore a backup, or "
-            "recover from the surviving member"
+            f"{minion} lost its data and the others are no quorum; recover from the surviving "
+            f"member ({etcd_ha_parts.asked(self.cluster, 'recover')}), or restore a backup "
+            f"({etcd_ha_parts.asked(self.cluster, 'restore')})"
         )
 
     def leads(self, entry: Entry) -> bool:

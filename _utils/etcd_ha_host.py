@@ -17,7 +17,7 @@ import etcd_ha_release
 from etcd_ha_certificates import Certificate
 from etcd_ha_topology import Balancer, Cluster, Member, bracketed
 
-ACTIONS = ("none", "bootstrap", "restart", "join")
+ACTIONS = ("none", "bootstrap", "restart", "join", "hold")
 UNIT = "etcd.service"
 ENVIRONMENT_FILE = "/etc/default/etcd"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
@@ -271,6 +271,13 @@ def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) 
             etcd_ha_environment.client_variables(cluster, member, transport)
         ),
         "unit": UNIT,
+        "transfer": {
+            "port": settings["ports"]["transfer"],
+            "members": [
+                {"minion": m.minion, "address": m.address, "names": [m.minion, m.name]}
+                for m in cluster.members
+            ],
+        },
         "start_timeout": settings["start_timeout"],
         "record": record_file(cluster.name),
         "backup": etcd_ha_backup_host.describe(cluster, member),
@@ -430,6 +437,8 @@ def _firewall(
                 "why": "etcd clients",
             }
         )
+        # Open to peers alone, and listened on only while a backup is brought to all of them.
+        rules.append({"port": ports["transfer"], "sources": peers, "why": "etcd backups"})
         # It listens on loopback, and stays closed should that ever change.
         rules.append({"port": ports["metrics"], "sources": [], "why": "etcd metrics"})
     if balancer:

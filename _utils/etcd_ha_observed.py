@@ -55,6 +55,8 @@ class Observed:
     # With the alarm CORRUPT: why nobody can tell whose data is wrong.
     disputed: str = ""
     members: tuple[Mapping[str, Any], ...] = ()
+    # The command that was begun on this host and not ended: ``restore`` or ``recover``.
+    restoring: str = ""
     balancer_healthy: bool = False
     policies: str = ""
     # The CA minion, or the source, of the certificates that the last converge left here.
@@ -94,6 +96,7 @@ class Observed:
             alarms=tuple(etcd.get("alarms", ())),
             disputed=str(etcd.get("disputed", "")),
             members=tuple(etcd.get("members", ())),
+            restoring=str(facts.get("restoring", "")),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
             policies=str(facts.get("policies", "")),
             ca=str(facts.get("ca", "")),

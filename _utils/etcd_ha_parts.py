@@ -95,3 +95,13 @@ def refuse_data_of(minion: str) -> None:
         "touched: move that data directory aside if it is not needed, or set another "
         "data_dir"
     )
+
+
+def asked(cluster: Cluster, command: str) -> str:
+    """The command that acts on the whole cluster once its name has been given."""
+    confirm = f'pillar=\'{{"confirm": "{cluster.name}"}}\''
+    return f"salt-run state.orchestrate etcd_ha.orch.{command} {confirm}"
+
+
+def begun_again(cluster: Cluster, command: str) -> str:
+    return f"Go on with it: {asked(cluster, command)}"

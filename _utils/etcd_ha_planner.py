@@ -92,6 +92,7 @@ def summarize(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
 
 
 def _steps(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
+    _refuse_restoring(cluster, observed)
     _refuse_foreign(cluster, observed)
     _refuse_silent(cluster, observed)
     _refuse_lost_authority(cluster, observed)
@@ -111,6 +112,7 @@ def _answering(
     cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, what: str
 ) -> Convergence:
     """A cluster that runs with a quorum, to be worked on."""
+    _refuse_restoring(cluster, observed)
     _refuse_foreign(cluster, observed)
     _refuse_silent(cluster, observed)
     listed = etcd_ha_membership.live(cluster, observed)
@@ -198,7 +200,15 @@ def _was_bootstrapped(cluster: Cluster, observed: Mapping[str, Observed], wanted
 # What is never touched
 
 
-def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+def refuse_unfit(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+    """What stops whoever acts on all hosts: others' members, silent hosts, a CA that is gone."""
+    refuse_others(cluster, observed)
+    _refuse_silent(cluster, observed)
+    _refuse_lost_authority(cluster, observed)
+
+
+def refuse_others(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+    """Stop at the members of another cluster."""
     hosts = {m.minion: observed[m.minion] for m in cluster.members if m.minion in observed}
     for minion, host in hosts.items():
         owner = host.record.get("cluster", cluster.name)
@@ -209,10 +219,27 @@ def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
                 f"cluster under a new name, set etcd_ha:clusters:{cluster.name}:renamed_from: "
                 f"{owner}"
             )
+
+
+def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+    refuse_others(cluster, observed)
+    hosts = {m.minion: observed[m.minion] for m in cluster.members if m.minion in observed}
     ids = {host.cluster_id: minion for minion, host in hosts.items() if host.cluster_id}
     if len(ids) > 1:
         told = ", ".join(f"{minion} is in {found}" for found, minion in sorted(ids.items()))
         raise Refused(f"the members belong to different clusters ({told}); nothing is touched")
+
+
+def _refuse_restoring(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+    there = {minion: observed[minion] for minion in cluster.hosts if minion in observed}
+    begun = {minion: host.restoring for minion, host in there.items() if host.restoring}
+    if not begun:
+        return
+    command = "recover" if "recover" in begun.values() else "restore"
+    raise Refused(
+        f"a {command} of {cluster.name} was begun and not ended (see {names(list(begun))}). "
+        f"{etcd_ha_parts.begun_again(cluster, command)}"
+    )
 
 
 def _refuse_silent(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
@@ -220,7 +247,8 @@ def _refuse_silent(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
     if missing:
         raise Refused(
             f"{', '.join(missing)} did not answer. Bring it back (salt-run manage.status; "
-            "salt-key -L shows whether its key is accepted) and run again"
+            "salt-key -L shows whether its key is accepted) and run again. Where members are lost "
+            f"for good and the others are no quorum: {etcd_ha_parts.asked(cluster, 'recover')}"
         )
 
 
@@ -314,14 +342,17 @@ def _regain_quorum(
     if not holding:
         raise Refused(
             f"{cluster.name} was bootstrapped once, but no member holds data any more. It is not "
-            "bootstrapped again by itself: restore a backup, or remove the records "
+            f"bootstrapped again by itself: restore a backup "
+            f"({etcd_ha_parts.asked(cluster, 'restore')}), or remove the records "
             f"(/var/lib/etcd_ha/{cluster.name}.json on the members and, on the master, "
             f"salt-run etcd_ha.forget {cluster.name}) if the data is not needed"
         )
     if len(holding) < quorum(voters):
         raise Refused(
             f"{', '.join(lost) or 'the members that are gone'} lost their data and the others are "
-            "no quorum; restore a backup, or recover from the surviving member"
+            "no quorum; recover from the surviving member "
+            f"({etcd_ha_parts.asked(cluster, 'recover')}), or restore a backup "
+            f"({etcd_ha_parts.asked(cluster, 'restore')})"
         )
     stopped = [minion for minion in holding if not observed[minion].active]
     if not stopped:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 
 _HASH = 32
 
@@ -34,3 +35,31 @@ def told_hash(path: str) -> str:
     with open(path, "rb") as file:
         file.seek(size - _HASH)
         return file.read().hex()
+
+
+def restore_command(
+    program: str,
+    snapshot: str,
+    target: tuple[str, str],
+    environment: Mapping[str, str],
+    token: str,
+    cluster: str,
+    bump: int = 0,
+    check: bool = True,
+) -> list[str]:
+    """The command line that makes a member's directories of a snapshot.
+
+    ``program`` is etcdutl, etcdctl before 3.5; ``target`` the data directory and the log's (empty:
+    with the data), which must not be there yet; ``cluster`` the initial cluster. ``check`` is off
+    for a database that was not saved as a snapshot and bears no hash.
+    """
+    command = [program, "snapshot", "restore", snapshot, f"--data-dir={target[0]}"]
+    command += [f"--wal-dir={target[1]}"] if target[1] else []
+    command += [
+        f"--name={environment['ETCD_NAME']}",
+        f"--initial-advertise-peer-urls={environment['ETCD_INITIAL_ADVERTISE_PEER_URLS']}",
+        f"--initial-cluster={cluster}",
+        f"--initial-cluster-token={token}",
+    ]
+    command += [f"--bump-revision={bump}", "--mark-compacted"] if bump else []
+    return command if check else [*command, "--skip-hash-check"]

@@ -39,6 +39,7 @@ _PORTS = (
     "ports:client",
     "ports:peer",
     "ports:metrics",
+    "ports:transfer",
     "balancer:port",
     "balancer:stats:port",
     "backup:master:port",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import etcd_ha_machine
+import etcd_ha_progress
 import pytest
 import salt.loader
 import yaml
@@ -192,10 +193,11 @@ class TestMember:
         main(pillar).update({"wal_dir": wal_dir} if wal_dir else {})
         unit = sound(compile_states(MEMBER, pillar)).file("/etc/systemd/system/etcd.service")
         asserted = [line for line in unit.splitlines() if line.startswith("Assert")]
-        # With | one of them is enough.
+        # With | one of them is enough; the one without must be true beside it.
         assert asserted == [
             f"AssertPathExists=|{log}",
             "AssertPathExists=|/run/etcd_ha/bootstrap.env",
+            f"AssertPathExists=!{etcd_ha_progress.HELD}",
         ]
 
     def test_a_cluster_without_tls_can_be_given_certificates(self, compile_states, pillar):
@@ -597,11 +599,14 @@ class TestFirewall:
         assert [line[:4] for line in dropped] == [
             ["tcp", "dport", "2380", "drop"],
             ["tcp", "dport", "2379", "drop"],
+            ["tcp", "dport", "2382", "drop"],
             ["tcp", "dport", "2381", "drop"],
         ]
         assert "ip saddr 192.168.200.62 tcp dport 2380 accept" in text
         assert "ip saddr 192.168.200.56 tcp dport 2379 accept" in text
         assert "ip saddr 192.168.200.56 tcp dport 2380" not in text
+        assert "ip saddr 192.168.200.62 tcp dport 2382 accept" in text
+        assert "ip saddr 192.168.200.56 tcp dport 2382" not in text
         assert "ip6 saddr fd00::/64 tcp dport 2379 accept" in text
         assert text.index("dport 2380 accept") < text.index("dport 2380 drop")
         config = compiled.one("file.managed", name="/etc/nftables.d/etcd_ha.nft")
@@ -612,7 +617,7 @@ class TestFirewall:
         main(closed)["firewall"]["kind"] = kind
         compiled = sound(compile_states(MEMBER, closed))
         state = compiled.one(f"etcd_ha_firewall.{kind}")
-        assert [rule["port"] for rule in state["rules"]] == [2380, 2379, 2381]
+        assert [rule["port"] for rule in state["rules"]] == [2380, 2379, 2382, 2381]
         assert state["__id__"] in compiled.behind(compiled.one("etcd_ha.running"))
 
     @pytest.mark.parametrize("kind", ["nftables", "ufw", "firewalld"])

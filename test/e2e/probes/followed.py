@@ -21,7 +21,9 @@ import salt.config
 import salt.utils.event
 
 wanted = json.loads(sys.argv[1])
-ORCHESTRATE = ["salt-run", "state.orchestrate", "etcd_ha.orch", "--out=json"]
+# The convergence, or another of the formula's commands with its words.
+ASKED = wanted.get("ask", ["etcd_ha.orch"])
+ORCHESTRATE = ["salt-run", "state.orchestrate", *ASKED, "--out=json"]
 OUTPUT = "/run/etcd_ha-orchestrate.out"
 
 

@@ -1,0 +1,124 @@
+"""How far a member's log goes, read from its files: nothing of etcd need run.
+
+etcd's write-ahead log is a row of frames, each a protobuf ``walpb.Record`` behind a length of eight
+bytes: https://github.com/etcd-io/etcd/blob/v3.6.14/server/storage/wal/encoder.go and decoder.go;
+api: server/storage/wal/walpb/record.proto and raft's raftpb/raft.proto. Checksums are left to etcd,
+which refuses a log whose own are wrong.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# wal.go of etcd: what a record holds.
+_METADATA, _ENTRY, _STATE, _SNAPSHOT = 1, 2, 3, 5
+
+
+class LogError(ValueError):
+    """What is there is no log of etcd's."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a log goes.
+
+    ``term`` and ``last`` are those of its last entry; ``commit`` is the index up to which this
+    member knew, when it last wrote that down, that a majority has the entries.
+    """
+
+    term: int = 0
+    last: int = 0
+    commit: int = 0
+    member_id: str = ""
+    cluster_id: str = ""
+
+
+def reach(folder: str) -> Reach:
+    """Read a log's directory (``member/wal``); raises LogError where there is none."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".wal"))
+    except OSError as err:
+        raise LogError(f"{folder} cannot be read: {err}") from err
+    if not names:
+        raise LogError(f"{folder} holds no log")
+    found = {"term": 0, "last": 0, "commit": 0}
+    ids = ("", "")
+    # A new file begins with the ids and the state; its entries may be few, so the one before too.
+    for name in names[-2:]:
+        for kind, data in _records(f"{folder}/{name}"):
+            if kind == _METADATA:
+                fields = _fields(data)
+                ids = f"{fields.get(1, 0):x}", f"{fields.get(2, 0):x}"
+            elif kind == _ENTRY:
+                fields = _fields(data, until=3)
+                found["term"], found["last"] = fields.get(2, 0), fields.get(3, 0)
+            elif kind == _STATE:
+                found["commit"] = _fields(data).get(3, 0)
+            elif kind == _SNAPSHOT:
+                fields = _fields(data)
+                if fields.get(1, 0) > found["last"]:
+                    found["last"], found["term"] = fields.get(1, 0), fields.get(2, 0)
+                found["commit"] = max(found["commit"], fields.get(1, 0))
+    return Reach(**found, member_id=ids[0], cluster_id=ids[1])
+
+
+def _records(path: str) -> Iterator[tuple[int, memoryview]]:
+    """Each whole record of a file: its type and data; what follows a torn one does not count."""
+    with open(path, "rb") as file:
+        content = memoryview(file.read())
+    at = 0
+    while at + 8 <= len(content):
+        (frame,) = struct.unpack_from("<Q", content, at)
+        if frame == 0:
+            return
+        # The lowest three bits of the highest byte count the padding, where its highest bit is set.
+        size = frame & ~(0xFF << 56)
+        padding = (frame >> 56) & 0x7 if frame >> 63 else 0
+        at += 8
+        if at + size + padding > len(content):
+            return
+        yield _record(content[at : at + size])
+        at += size + padding
+
+
+def _record(data: memoryview) -> tuple[int, memoryview]:
+    kind, held, at = 0, memoryview(b""), 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        if key & 7 == 2:
+            size, at = _varint(data, at)
+            held, at = data[at : at + size], at + size
+        else:
+            value, at = _varint(data, at)
+            kind = value if key >> 3 == 1 else kind
+    return kind, held
+
+
+def _fields(data: memoryview, until: int = 1 << 29) -> dict[int, int]:
+    """The numbers of a protobuf message, up to this field; texts are passed over."""
+    found, at = {}, 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        field, kind = key >> 3, key & 7
+        if kind == 0:
+            found[field], at = _varint(data, at)
+        elif kind == 2:
+            size, at = _varint(data, at)
+            at += size
+        else:
+            return found
+        if field >= until:
+            break
+    return found
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data):
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            break
+    return value, at
