@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from changing import RELEASES, THREE
+from changing import RELEASES, THREE, each_release, only_in_all
 from lab_command import DOMAIN
 
 FOLDER = "/var/backups/etcd_ha"
@@ -69,7 +69,7 @@ def backups(changed):
     changed.settled()
 
 
-@pytest.mark.parametrize("version", RELEASES)
+@each_release(RELEASES)
 def test_on_every_release_a_backup_is_checked_and_reaches_the_master(changed, version):
     if version not in changed.releases():
         pytest.skip(f"etcd {version} cannot be had on this machine")
@@ -104,6 +104,7 @@ def test_a_dry_run_takes_none(backups):
     assert backups.everywhere() == before
 
 
+@only_in_all
 def test_a_member_that_is_down_is_done_without(backups):
     lab, (first, second) = backups.lab, backups.followers()
     backups.take().ok()
@@ -118,6 +119,7 @@ def test_a_member_that_is_down_is_done_without(backups):
         lab.wait_for_minions(first)
 
 
+@only_in_all
 def test_a_full_destination_is_told_and_another_member_takes_it(backups):
     lab, (first, second) = backups.lab, backups.followers()
     backups.take().ok()
@@ -140,6 +142,7 @@ def test_a_full_destination_is_told_and_another_member_takes_it(backups):
     backups.take().ok()
 
 
+@only_in_all
 def test_a_flipped_bit_is_found_out(backups):
     lab = backups.lab
     backups.take().ok()
@@ -189,13 +192,14 @@ class TestTheTimer:
             done = self.start(lab, *THREE)
         finally:
             lab.exec("master", "systemctl", "start", "salt-master").ok()
-            lab.wait_for_minions(*THREE)
+            lab.wait_for_minions(*THREE, "lb")
         told = {host: self.journal(lab, host) for host in THREE}
         assert all(one.code == 0 for one in done.values()), told
         new = {host: names - before[host] for host, names in backups.everywhere().items()}
         assert sum(map(len, new.values())) == 1, told
         assert not new[backups.ground.leader()], told
 
+    @only_in_all
     def test_another_takes_over_from_one_that_fails_and_one_that_is_down(self, backups):
         lab, (first, second) = backups.lab, backups.followers()
         self.due(lab)
@@ -223,6 +227,7 @@ class TestTheTimer:
         old = {"name": "main-20200101T000000Z-r1", "member": "etcd1"}
         lab.etcdctl(host, "put", "/etcd_ha/backup/main", json.dumps(old)).ok()
 
+    @only_in_all
     def test_the_unit_is_shut_in(self, backups):
         words = ("systemd-analyze", "security", "--no-pager", SERVICE)
         done = backups.lab.exec("etcd1", *words)
@@ -268,6 +273,7 @@ class TestS3:
         names = NAME.findall(files)
         return {name for name in names if names.count(name) == 2}
 
+    @only_in_all
     def test_it_is_there_encrypted_and_comes_back_whole(self, stored):
         lab = stored.lab
         stored.take().ok()
@@ -286,6 +292,7 @@ class TestS3:
         }
         assert len(same) == 1
 
+    @only_in_all
     def test_it_takes_part_in_the_timer_s_backup(self, stored):
         lab = stored.lab
         TestTheTimer().due(lab)
@@ -296,6 +303,7 @@ class TestS3:
         assert len(self.in_bucket(stored) - before) == 1, told
 
     @pytest.mark.parametrize("fault", ["stop", "freeze"])
+    @only_in_all
     def test_a_store_that_is_gone_or_stands_still(self, stored, fault):
         lab = stored.lab
         stored.take().ok()
@@ -313,6 +321,7 @@ class TestS3:
         stored.take().ok()
         assert self.in_bucket(stored) - there
 
+    @only_in_all
     def test_a_store_that_refuses(self, stored):
         self.use(stored, secret_key="planted-wrong")
         try:
@@ -322,6 +331,7 @@ class TestS3:
             self.use(stored)
         stored.take().ok()
 
+    @only_in_all
     def test_no_secret_is_left_where_others_read(self, stored):
         lab = stored.lab
         script = (
@@ -354,6 +364,7 @@ class TestS3:
         assert modes.split() == ["600", "root"]
 
 
+@only_in_all
 def test_the_table_warns_when_there_is_none(backups):
     lab = backups.lab
     for host in (*THREE, "master"):
@@ -364,12 +375,14 @@ def test_the_table_warns_when_there_is_none(backups):
     assert lab.salt_run("etcd_ha.backups").code == 0
 
 
+@only_in_all
 def test_minion_ids_stand_in_the_table(backups):
     backups.take().ok()
     table = backups.lab.salt_run("etcd_ha.backups").ok().out
     assert any(f"{host}.{DOMAIN}" in table for host in THREE), table
 
 
+@only_in_all
 def test_etcd_killed_in_mid_snapshot_leaves_no_half_backup(backups):
     """The next member takes over; where none is left, the older ones are as they were."""
     lab = backups.lab

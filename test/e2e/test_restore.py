@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from changing import THREE
+from changing import THREE, each_release, only_in_all
 from interrupting import SALT_PYTHON
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.14", "3.7.1")
@@ -59,7 +59,7 @@ def revision(lab):
     return int(json.loads(done.out)["header"]["revision"])
 
 
-@pytest.mark.parametrize("version", RELEASES)
+@each_release(RELEASES)
 def test_on_every_release(changed, version):
     """The same keys on all, nothing later, a higher revision, and an old member stays out."""
     if not changed.obtainable(version):
@@ -110,6 +110,7 @@ def test_a_bit_flipped_in_the_backup_is_found_before_anything_stops(changed):
     changed.same()
 
 
+@only_in_all
 def test_watchers_are_told_that_the_past_is_gone(changed):
     changed.begin(version="3.6.14")
     told = written(changed)
@@ -122,6 +123,7 @@ def test_watchers_are_told_that_the_past_is_gone(changed):
 
 
 @pytest.mark.parametrize("host", ["etcd1", "etcd2"])
+@only_in_all
 def test_a_full_disk_stops_it_before_anything_else(changed, host):
     """On the member that has the file, and on one that has not; with room it goes on."""
     changed.begin()
@@ -139,6 +141,7 @@ def test_a_full_disk_stops_it_before_anything_else(changed, host):
 @pytest.mark.parametrize("kill", ["orchestrate", "master"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("delay", [0, 0.8], ids=["at its end", "in the next one"])
+@only_in_all
 def test_a_run_is_killed_at_each_step(changed, step, kill, delay):
     """What had begun ends on the hosts; the same command then ends the whole, and nothing else."""
     changed.begin()
@@ -155,6 +158,7 @@ def test_a_run_is_killed_at_each_step(changed, step, kill, delay):
 
 
 @pytest.mark.parametrize("step", ["exchange", "start"])
+@only_in_all
 def test_a_host_loses_its_power_in_the_midst(changed, step):
     """It comes back without starting what is half restored; the second run ends well."""
     changed.begin()
@@ -180,6 +184,7 @@ def power_off_at(lab, host, step):
     lab.fault(host, "kill")
 
 
+@only_in_all
 def test_no_member_starts_by_itself_while_it_is_held(changed):
     changed.begin()
     written(changed)
@@ -194,6 +199,7 @@ def test_no_member_starts_by_itself_while_it_is_held(changed):
     changed.same()
 
 
+@only_in_all
 def test_the_balancer_is_closed_until_all_is_counted(changed):
     """A backup said to hold other keys than it does: nobody gets to see what came of it."""
     changed.begin()
@@ -205,6 +211,7 @@ def test_the_balancer_is_closed_until_all_is_counted(changed):
     changed.same()
 
 
+@only_in_all
 def test_the_file_goes_to_members_alone(changed):
     """Who listens on the port of the transfer, and when: nobody before and after."""
     changed.begin()
@@ -226,6 +233,7 @@ def test_the_file_goes_to_members_alone(changed):
     ],
     ids=lambda one: next(iter(one)),
 )
+@only_in_all
 def test_clusters_of_other_kinds(changed, settings):
     changed.begin(**settings)
     lab = changed.lab
@@ -239,6 +247,7 @@ def test_clusters_of_other_kinds(changed, settings):
     changed.settled()
 
 
+@only_in_all
 def test_onto_new_hosts_from_nothing(changed):
     """The datacentre burned: blank hosts, a master without a record, other hosts than before."""
     changed.begin()
@@ -259,6 +268,7 @@ def test_onto_new_hosts_from_nothing(changed):
     changed.settled()
 
 
+@only_in_all
 def test_after_a_majority_lost_its_data(changed):
     """The refusal names the command; it works where nothing runs."""
     changed.begin()
