@@ -10,6 +10,9 @@ from etcd_ha_topology import Cluster, Member
 BOOTSTRAP_ONLY = frozenset(
     {"ETCD_INITIAL_CLUSTER", "ETCD_INITIAL_CLUSTER_STATE", "ETCD_INITIAL_CLUSTER_TOKEN"}
 )
+# Acts at a process's start alone, and stands in no file that outlives the start that a recovery
+# gave it to: the next start is without it anyhow.
+STARTED_WITH = frozenset({"ETCD_FORCE_NEW_CLUSTER"})
 GATES = "ETCD_FEATURE_GATES"
 
 
@@ -131,7 +134,7 @@ def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, 
     ours = {
         k: v for k, v in running.items() if k.startswith("ETCD_") and not k.startswith("ETCDCTL")
     }
-    names = (ours.keys() | wanted.keys()) - BOOTSTRAP_ONLY
+    names = (ours.keys() | wanted.keys()) - BOOTSTRAP_ONLY - STARTED_WITH
     return {
         name: {"old": ours.get(name, ""), "new": wanted.get(name, "")}
         for name in sorted(names)

@@ -86,6 +86,12 @@ def test_only_what_a_running_member_reads_asks_for_a_restart(cluster):
     }
 
 
+def test_the_survivor_of_a_recovery_is_not_restarted_for_its_forced_start(cluster):
+    wanted = etcd_ha_environment.variables(cluster, cluster.members[0])
+    running = {**wanted, "ETCD_FORCE_NEW_CLUSTER": "true"}
+    assert etcd_ha_environment.needs_restart(running, wanted) == {}
+
+
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
 
 
