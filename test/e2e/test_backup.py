@@ -176,10 +176,12 @@ class TestTheTimer:
         words = ("journalctl", "-u", SERVICE, "-n", "30", "--no-pager", "-o", "cat")
         return lab.exec(host, *words).out
 
-    def due(self, lab):
-        """As if the last one were of yesterday."""
+    def due(self, lab, through="etcd1", hosts=THREE):
+        """As if the last one were of yesterday; one that lies on a member would be none."""
         old = {"name": "main-20200101T000000Z-r1", "member": "etcd1"}
-        lab.etcdctl("etcd1", "put", "/etcd_ha/backup/main", json.dumps(old)).ok()
+        lab.etcdctl(through, "put", "/etcd_ha/backup/main", json.dumps(old)).ok()
+        for host in hosts:
+            lab.exec(host, "sh", "-c", f"rm -f {FOLDER}/main-*").ok()
 
     def test_one_takes_it_without_a_master(self, backups):
         lab = backups.lab
@@ -214,18 +216,15 @@ class TestTheTimer:
         assert len(backups.on(second)[0] - before) == 1
         lab.fault(first, "kill")
         try:
-            self.due_through(lab, second)
+            others = [host for host in THREE if host != first]
+            self.due(lab, second, others)
             before = backups.on(second)[0]
-            self.start(lab, *(host for host in THREE if host != first))
+            self.start(lab, *others)
             assert len(backups.on(second)[0] - before) == 1, self.journal(lab, second)
         finally:
             lab.fault(first, "heal")
             lab.wait_healthy(first, seconds=90)
             lab.wait_for_minions(first)
-
-    def due_through(self, lab, host):
-        old = {"name": "main-20200101T000000Z-r1", "member": "etcd1"}
-        lab.etcdctl(host, "put", "/etcd_ha/backup/main", json.dumps(old)).ok()
 
     @only_in_all
     def test_the_unit_is_shut_in(self, backups):
