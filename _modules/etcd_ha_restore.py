@@ -11,6 +11,7 @@ import glob
 import os
 import shutil
 import time
+import urllib.parse
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
@@ -33,6 +34,8 @@ __virtualname__ = "etcd_ha_restore"
 
 # Seconds in which a guest must have reached the member that serves the file, and this one a guest.
 PATIENCE = 90
+# Seconds in which the member before this one should serve its peers; without it this one goes on.
+TURN = 10
 _IDENTITY = ("NAME", "INITIAL_ADVERTISE_PEER_URLS")
 
 
@@ -212,6 +215,7 @@ def start(cluster, token):
         raise CommandExecutionError(
             f"{__grains__['id']} has not exchanged its data yet: run the restore again"
         )
+    _wait_for_turn(member)
     etcd_ha_progress.release()
     try:
         etcd_ha_data.start(member["start_timeout"])
@@ -564,6 +568,24 @@ def _alone(member, revision):
         __salt__["etcd_ha_member.update"](member["environment"]["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
         return own["revision"]
     raise CommandExecutionError(f"etcd does not answer: {told}. Look at journalctl -u etcd")
+
+
+def _wait_for_turn(member):
+    """Let the member before this one serve its peers first, for a while.
+
+    At its start etcd compares its data with that of its peers, and serves none of them before it is
+    done: of members that listen at the same moment each waits for all others, 7 s for each
+    (etcdserver/corrupt.go, CheckInitialHashKV).
+    """
+    if etcd_ha_machine.unit("etcd.service")["active"]:
+        return
+    listed = member["environment"].get("ETCD_INITIAL_CLUSTER", "").split(",")
+    pairs = [one.partition("=")[::2] for one in listed]
+    own = [name for name, _ in pairs].index(member["environment"]["ETCD_NAME"])
+    if own:
+        before = urllib.parse.urlsplit(pairs[own - 1][1])
+        identity = _identity(member) if before.scheme == "https" else None
+        etcd_ha_transfer.answers((before.hostname, before.port), identity, TURN)
 
 
 def _count(member, revision, timeout):

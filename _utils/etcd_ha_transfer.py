@@ -174,6 +174,26 @@ def fetch(
     raise TransferError(f"nothing could be fetched from {at[0]}:{at[1]} in {patience:g} s: {told}")
 
 
+def answers(at: tuple[str, int], identity: Identity | None, patience: float) -> bool:
+    """Whether a member serves its peers there, which is waited for; one may listen long before."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        connection = (
+            http.client.HTTPConnection(*at, timeout=1)
+            if identity is None
+            else http.client.HTTPSConnection(*at, timeout=1, context=_context(identity, False))
+        )
+        try:
+            connection.request("GET", "/version")
+            connection.getresponse()
+            return True
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.1)
+        finally:
+            connection.close()
+    return False
+
+
 def _ask(
     at: tuple[str, int], identity: Identity | None, path: str | None, source: str | None
 ) -> None:

@@ -14,7 +14,11 @@ import yaml
 from compiled import FORMULA
 
 E1 = "etcd1.example.com"
-VARIABLES = {"ETCD_NAME": "etcd1", "ETCD_DATA_DIR": "/nowhere/etcd"}
+VARIABLES = {
+    "ETCD_NAME": "etcd1",
+    "ETCD_DATA_DIR": "/nowhere/etcd",
+    "ETCD_INITIAL_CLUSTER": "etcd1=http://127.0.0.1:1,etcd2=http://127.0.0.1:2",
+}
 
 
 @pytest.fixture
@@ -202,3 +206,17 @@ def test_the_orchestrate_hands_over_what_it_is_asked(command, words):
     )
     assert list(yaml.safe_load(text)) == ["a step"]
     assert handed == [("etcd_ha.steps", {"cluster": None, "command": command, **words})]
+
+
+@pytest.mark.parametrize(("name", "asked"), [("etcd1", []), ("etcd2", [("127.0.0.1", 1)])])
+def test_each_member_starts_once_the_one_before_it_serves(member, monkeypatch, name, asked):
+    modules, _, said, restore = member
+    modules["etcd_ha_restore.exchange"]("main", "t")
+    wanted = restore["__salt__"]["etcd_ha.host"]()["member"]
+    wanted["environment"] = {**VARIABLES, "ETCD_NAME": name}
+    waited = []
+    monkeypatch.setattr(
+        restore["etcd_ha_transfer"], "answers", lambda at, *_: waited.append((at, list(said)))
+    )
+    modules["etcd_ha_restore.start"]("main", "t")
+    assert waited == [(at, ["stop"]) for at in asked]

@@ -169,3 +169,23 @@ def test_a_port_that_is_taken_is_told(file):
             etcd_ha_transfer.served(str(file), at, {}, None),
         ):
             pass
+
+
+def test_a_member_that_listens_and_does_not_serve_is_no_answer():
+    with socket.create_server((HOST, 0)) as silent:
+        assert not etcd_ha_transfer.answers(silent.getsockname(), None, 0.2)
+
+
+def test_a_member_that_comes_to_serve_is_waited_for():
+    with socket.create_server((HOST, 0)) as late:
+
+        def serve():
+            connection, _ = late.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert etcd_ha_transfer.answers(late.getsockname(), None, 5)
+        thread.join()
