@@ -634,6 +634,10 @@ def _tell(line):
 def _from_data(cluster, observed, known, command, asked):
     """The plan of a restore or a recovery: beside the facts, it needs what the disks say."""
     there = [m.minion for m in cluster.members if m.minion in observed]
+    # The steps are functions, which see the pillar that a minion had when it started, while a
+    # state compiles it anew: on new hosts that names other members.
+    if there:
+        _ask(there, "saltutil.refresh_pillar", kwarg={"wait": True, "timeout": 10})
     backup = str(asked.get("backup") or "")
     found = _looks(cluster, there, backup if backup.startswith("/") else "")
     if command == "recover":

@@ -17,9 +17,13 @@ def runner(monkeypatch):
     spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.asked = []
+    module.asked, module.refreshed = [], []
 
     def ask(minions, function, kwarg):
+        if function == "saltutil.refresh_pillar":
+            assert kwarg["wait"] and not module.asked
+            module.refreshed.append(sorted(minions))
+            return {}
         module.asked.append((sorted(minions), function, kwarg["path"]))
         fault = {"fault": "its own hash is wrong"} if kwarg["path"] and module.broken else {}
         own = [{**KNOWN, **fault}]
@@ -44,6 +48,12 @@ def test_a_backup_that_is_known_by_its_sidecar_is_read_whole_before_it_is_taken(
         ([E1, E2, E3], ""),
         ([E2], KNOWN["path"]),
     ]
+
+
+@pytest.mark.parametrize("command", ["restore", "recover"])
+def test_members_know_the_pillar_of_now_before_functions_act_by_it(runner, cluster, command):
+    plan(runner, cluster, command)
+    assert runner.refreshed == [[E1, E2, E3]]
 
 
 def test_and_refused_where_it_is_corrupt(runner, cluster):
