@@ -9,6 +9,7 @@ import secrets
 
 import pytest
 from changing import THREE
+from extent import only_in_all
 from lab_command import DOMAIN, HOSTS, PROBES, PYTHON
 
 EVERYWHERE = ("master", *HOSTS)
@@ -116,6 +117,7 @@ def watched(changed):
         yield changed, watch
 
 
+@only_in_all
 def test_planted_secrets_are_found_nowhere(watched):
     changed, watch = watched
     lab, etcd1 = changed.lab, f"etcd1.{DOMAIN}"
