@@ -61,7 +61,7 @@ CA = (
     ("/etc/pki/etcd_ha", "drwx------ root:root"),
     ("/etc/pki/etcd_ha/main", "drwx------ root:root"),
     ("/etc/pki/etcd_ha/main/issued", "drwx------ root:root"),
-    ("/etc/pki/etcd_ha/main/issued/*.crt", "-rw-r--r-- root:root"),
+    ("/etc/pki/etcd_ha/main/issued/*.crt", "-rw------- root:root"),
     ("/etc/pki/etcd_ha/main/ca.key", "-r-------- root:root"),
     ("/etc/pki/etcd_ha/main/ca.crt", "-rw-r--r-- root:root"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
