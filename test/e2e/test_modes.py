@@ -11,10 +11,13 @@ FOLDERS = (
     "/etc/default/etcd",
     "/var/lib/etcd",
     "/var/lib/etcd_ha",
+    "/var/backups/etcd_ha",
     "/etc/pki/etcd_ha",
 )
 ONE_BY_ONE = (
     "/etc/systemd/system/etcd.service",
+    "/etc/systemd/system/etcd_ha-backup.service",
+    "/etc/systemd/system/etcd_ha-backup.timer",
     "/etc/profile.d/etcdctl.sh",
     "/etc/haproxy/haproxy.cfg",
 )
@@ -32,7 +35,10 @@ MEMBER = (
     ("/etc/etcd/pki/*.crt", "-rw-r--r-- root:root"),
     ("/etc/default/etcd", "-rw-r----- root:etcd"),
     ("/etc/profile.d/etcdctl.sh", "-rw-r--r-- root:root"),
-    ("/etc/systemd/system/etcd.service", "-rw-r--r-- root:root"),
+    ("/etc/systemd/system/etcd*", "-rw-r--r-- root:root"),
+    ("/etc/etcd/backup.json", "-rw------- root:root"),
+    ("/var/backups/etcd_ha", "drwx------ root:root"),
+    ("/var/backups/etcd_ha/*", "-rw------- root:root"),
     ("/var/lib/etcd", "drwx------ etcd:etcd"),
     ("/var/lib/etcd/*", "?r??------ etcd:etcd"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
@@ -55,7 +61,7 @@ CA = (
     ("/etc/pki/etcd_ha", "drwx------ root:root"),
     ("/etc/pki/etcd_ha/main", "drwx------ root:root"),
     ("/etc/pki/etcd_ha/main/issued", "drwx------ root:root"),
-    ("/etc/pki/etcd_ha/main/issued/*.crt", "-rw-r--r-- root:root"),
+    ("/etc/pki/etcd_ha/main/issued/*.crt", "-rw------- root:root"),
     ("/etc/pki/etcd_ha/main/ca.key", "-r-------- root:root"),
     ("/etc/pki/etcd_ha/main/ca.crt", "-rw-r--r-- root:root"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
@@ -76,8 +82,9 @@ def found(lab, host):
     ("host", "table", "least"), [("etcd1", MEMBER, 20), ("lb", BALANCER, 9), ("ca", CA, 8)]
 )
 def test_every_file_has_the_mode_and_owner_of_the_table(changed, host, table, least):
-    changed.begin(THREE)
+    changed.begin(THREE, backup={"schedule": "daily"})
     changed.lab.ask("etcd1.example.com", "etcd_ha_member.snapshot", "main", "by-hand")
+    changed.lab.ask("etcd1.example.com", "etcd_ha_backup.take")
     changed.same()
     there = found(changed.lab, host)
     assert len(there) >= least, there

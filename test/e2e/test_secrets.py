@@ -9,6 +9,7 @@ import secrets
 
 import pytest
 from changing import THREE
+from extent import only_in_all
 from lab_command import DOMAIN, HOSTS, PROBES, PYTHON
 
 EVERYWHERE = ("master", *HOSTS)
@@ -95,6 +96,20 @@ def access(passwords, **more):
     return {"enabled": True, "users": {**users, **more}, "roles": {"app": role}}
 
 
+def backup(access_key, secret_key, password, **more):
+    """A store that nobody serves: it is configured, and each upload fails."""
+    s3 = {
+        "endpoint": "https://127.0.0.1:9",
+        "bucket": "etcd-backups",
+        "access_key": access_key,
+        "secret_key": secret_key,
+        "encryption_password": password,
+        "timeout": 20,
+        **more,
+    }
+    return {"schedule": "daily", "s3": s3}
+
+
 @pytest.fixture
 def watched(changed):
     changed.begin(THREE)
@@ -102,14 +117,17 @@ def watched(changed):
         yield changed, watch
 
 
+@only_in_all
 def test_planted_secrets_are_found_nowhere(watched):
     changed, watch = watched
     lab, etcd1 = changed.lab, f"etcd1.{DOMAIN}"
-    planted = {f"password {n}": f"planted-{secrets.token_hex(8)}" for n in range(5)}
-    first, second, wrong, stored, long = planted.values()
+    # The lab's spare hosts are in no pillar, and have no modules yet.
+    everyone = ",".join(f"{host}.{DOMAIN}" for host in HOSTS)
+    planted = {f"password {n}": f"planted-{secrets.token_hex(8)}" for n in range(9)}
+    first, second, wrong, stored, long, *of_store, in_store = planted.values()
     vault = "etcdpasswords:\n  driver: yaml\n  files: [/root/passwords.yaml]\n"
     lab.write("etcd1", "/etc/salt/minion.d/sdb.conf", vault)
-    lab.write("etcd1", "/root/passwords.yaml", f"app: {stored}\n")
+    lab.write("etcd1", "/root/passwords.yaml", f"app: {stored}\ns3: {in_store}\n")
 
     def run(*argv):
         return watch.see(lab.salt_run(*argv))
@@ -123,7 +141,7 @@ def test_planted_secrets_are_found_nowhere(watched):
     orch("test=True")
     orch().ok()
     orch().ok()
-    watch.see(lab.salt("*", "state.apply", "etcd_ha", timeout=300)).ok()
+    watch.see(lab.salt(everyone, "state.apply", "etcd_ha", timeout=300)).ok()
     # Another password; a certificate alone; and a password again.
     changed.ask_for(THREE, access=access({"app": second}))
     run("etcd_ha.plan").ok()
@@ -160,10 +178,39 @@ def test_planted_secrets_are_found_nowhere(watched):
     lab.exec("etcd1", "systemctl", "start", "etcd").ok()
     changed.ask_for(THREE, access=access({"app": second}))
     orch().ok()
+    # Backups and the secrets of their store, which does not answer; the last one by sdb.
+    kept = {"access": access({"app": second})}
+    changed.ask_for(THREE, **kept, backup=backup(*of_store))
+    run("etcd_ha.plan").ok()
+    orch("test=True")
+    orch().ok()
+    assert watch.see(lab.orch(command="backup").done).code != 0, "nobody serves that store"
+    sdb = "sdb://etcdpasswords/s3"
+    changed.ask_for(THREE, **kept, backup=backup(of_store[0], sdb, of_store[2]))
+    for sls in ("etcd_ha.backup", "etcd_ha"):
+        # The minion that runs does not know of that sdb yet.
+        watch.see(lab.salt_call("etcd1", "state.apply", sls, "-l", "debug")).ok()
+    kept_there = lab.exec("etcd1", "cat", "/etc/etcd/backup.secrets").ok().out
+    assert in_store in kept_there and of_store[2] in kept_there, "it is not what was looked for"
+    for argv in (
+        ("verify", "none"),
+        ("listing", "s3=True"),
+        ("take",),
+        ("prune",),
+        ("fetch", "none"),
+    ):
+        watch.see(lab.salt(etcd1, f"etcd_ha_backup.{argv[0]}", *argv[1:], "-l", "debug"))
+    run("etcd_ha.backups", "-l", "debug")
+    lab.exec("etcd1", "systemctl", "start", "etcd_ha-backup.service")
+    changed.ask_for(THREE, **kept, backup=backup(*of_store[:2], [of_store[2]]))
+    assert run("etcd_ha.plan").code != 0
+    assert orch().code != 0
+    changed.ask_for(THREE, **kept)
+    orch().ok()
     # Keys: new ones for every host.
     watch.see(lab.orch(command="rotate_ca").done).ok()
     planted |= key_material(lab)
-    assert len(planted) > 5 + 9, planted.keys()
+    assert len(planted) > 9 + 9, planted.keys()
     leaks = {name: watch.found(text) for name, text in planted.items()}
     assert {name: places for name, places in leaks.items() if places} == {}
 

@@ -24,7 +24,8 @@ try:
         wanted["host"], wanted["port"], timeout=5, context=context
     )
     body = wanted.get("body")
-    connection.request("POST" if body else "GET", wanted.get("path", "/health"), body)
+    path, headers = wanted.get("path", "/health"), wanted.get("headers", {})
+    connection.request("POST" if body else "GET", path, body, headers)
     answer = connection.getresponse()
     result = {"status": answer.status, "body": answer.read(2000).decode()}
     result["spoke"] = connection.sock.version() if connection.sock else ""
