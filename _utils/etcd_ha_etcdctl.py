@@ -146,6 +146,8 @@ def status(document: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "leader": header.get("member_id") == inner.get("leader"),
                 "learner": bool(inner.get("isLearner", False)),
                 "version": inner.get("version", ""),
+                # From 3.6 on: the line whose programs can read this member's database.
+                "storage_version": inner.get("storageVersion", ""),
                 "revision": int(header.get("revision", 0)),
                 "raft_term": int(header.get("raft_term", inner.get("raftTerm", 0))),
                 "raft_index": int(inner.get("raftIndex", 0)),
