@@ -521,8 +521,11 @@ def snapshot(cluster, name, timeout=600):
 
 def allow_downgrade(version, timeout=30):
     """
-    Tell the cluster that its members may go to an older minor line.
+    Tell the cluster that its members may go to an older minor line, and wait until they can.
 
+    Each member then makes its database readable for the older line within some seconds
+    (monitorStorageVersion in server/etcdserver/server.go); started before, the older program ends
+    with ``version "3.7.0" is not supported``.
     https://etcd.io/docs/v3.6/downgrades/downgrade_3_6/
 
     version
@@ -533,7 +536,7 @@ def allow_downgrade(version, timeout=30):
 
     Returns True, also when it was told so before.
 
-    Raises CommandExecutionError when etcd refuses.
+    Raises CommandExecutionError when etcd refuses, or a member's database is not there in time.
 
     CLI Example:
 
@@ -544,12 +547,13 @@ def allow_downgrade(version, timeout=30):
     line = etcd_ha_release.parse(version).line
     # Once told so, the cluster's version goes down before its members do, and no line that is no
     # longer below it is taken.
-    if _cluster_version().startswith(f"{line}."):
-        return True
-    done = etcd_ha_client.etcdctl(_member(), ["downgrade", "enable", line], timeout)
-    told = done.err.strip()
-    if done.code != 0 and "downgrade job in progress" not in told:
-        raise CommandExecutionError(f"etcd refuses the downgrade to {line}: {told[-300:]}")
+    if not _cluster_version().startswith(f"{line}."):
+        done = etcd_ha_client.etcdctl(_member(), ["downgrade", "enable", line], timeout)
+        told = done.err.strip()
+        if done.code != 0 and "downgrade job in progress" not in told:
+            raise CommandExecutionError(f"etcd refuses the downgrade to {line}: {told[-300:]}")
+    listed = _listed(_member(), etcd_ha_client.serving_endpoint())
+    _wait_for_storage(version, etcd_ha_client.advertised(listed), timeout)
     return True
 
 
@@ -598,7 +602,7 @@ def ready_for(version, timeout=30):
     Wait until the cluster as a whole has reached the line before a release, which may then run.
 
     https://etcd.io/docs/v3.6/upgrades/: one minor line at a time. The cluster's version follows
-    its members within some seconds.
+    its members within some seconds. On the way down, this member's database must have followed.
 
     version
         The release that is about to be started here (text).
@@ -617,6 +621,7 @@ def ready_for(version, timeout=30):
         salt etcd1.example.com etcd_ha_member.ready_for 3.6.14
     """
     wanted, deadline, found = etcd_ha_release.parse(version), time.monotonic() + timeout, "unknown"
+    _wait_for_storage(version, etcd_ha_client.serving_endpoint(), timeout)
     while time.monotonic() < deadline:
         found = _cluster_version()
         if found != "unknown" and etcd_ha_release.parse(found).minor >= wanted.minor - 1:
@@ -626,6 +631,31 @@ def ready_for(version, timeout=30):
         f"the cluster's version is {found}, so etcd {version} must not be started yet. Bring all "
         f"members to 3.{wanted.minor - 1} first; the orchestrate does so"
     )
+
+
+def _wait_for_storage(version, endpoints, timeout):
+    """Wait until the databases behind these endpoints can be read by an older release."""
+    wanted, deadline = etcd_ha_release.parse(version), time.monotonic() + timeout
+    while True:
+        try:
+            rows = etcd_ha_client.status(_member(), 10, endpoints)
+        except etcd_ha_etcdctl.EtcdctlError as err:
+            raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+        late = [row["endpoint"] for row in rows if _is_above(row, wanted)]
+        if not late:
+            return
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(
+                f"the database of {', '.join(late)} is not readable for etcd {wanted.line} "
+                f"yet, so {version} must not be started there. Run the orchestrate again"
+            )
+        time.sleep(0.5)
+
+
+def _is_above(row, wanted):
+    """Whether a member's database is one that the line of a release cannot read."""
+    stored = etcd_ha_release.parse(row["storage_version"] or row["version"])
+    return stored.minor > wanted.minor
 
 
 def _stop_balancer(cluster):

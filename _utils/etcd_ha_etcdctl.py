@@ -32,6 +32,16 @@ CORRUPTION: Mapping[str, str] = {
     "permanently removed from the cluster": "it was taken out of the member list",
 }
 
+# What a damaged record can look like besides, but said of other things too: it counts only where
+# etcd ended by it. server/storage/wal/wal.go, walpb/record.pb.go.
+FATAL_CORRUPTION: Mapping[str, str] = {
+    '"error":"proto: ': "its log or snapshot is corrupt (a record cannot be decoded)",
+    "unexpected block type": "its log is corrupt (a record of no known type)",
+    "wal: slice bounds out of range": "its log is corrupt (entries are missing)",
+    "wal: snapshot mismatch": "its log and its snapshots do not fit together",
+    "wal: conflicting metadata found": "its log is of another member",
+}
+
 
 class EtcdctlError(RuntimeError):
     """etcdctl could not be run, failed, or said something that is not JSON."""
@@ -103,7 +113,10 @@ def corruption(log: str) -> str:
     The last two starts count: systemd may just have begun another one.
     """
     last = "".join(log.split("starting an etcd server")[-2:])
-    return next((why for text, why in CORRUPTION.items() if text in last), "")
+    ends = "".join(line for line in last.splitlines() if '"level":"fatal"' in line)
+    said = [why for text, why in CORRUPTION.items() if text in last]
+    said += [why for text, why in FATAL_CORRUPTION.items() if text in ends]
+    return said[0] if said else ""
 
 
 def alarms_told(errors: Sequence[object]) -> list[str]:
@@ -167,6 +180,8 @@ def status(document: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]
                 "leader": header.get("member_id") == inner.get("leader"),
                 "learner": bool(inner.get("isLearner", False)),
                 "version": inner.get("version", ""),
+                # From 3.6 on: the line whose programs can read this member's database.
+                "storage_version": inner.get("storageVersion", ""),
                 "revision": int(header.get("revision", 0)),
                 "raft_term": int(header.get("raft_term", inner.get("raftTerm", 0))),
                 "raft_index": int(inner.get("raftIndex", 0)),

@@ -10,6 +10,17 @@ MODULE = pathlib.Path(__file__).parents[2] / "_modules" / "etcd_ha_member.py"
 REFUSED = "Error: etcdserver: invalid downgrade target version"
 
 
+def stored(monkeypatch, module, *versions):
+    """A member of 3.7 tells these storage versions, one after the other, and then the last."""
+    told = list(versions)
+
+    def status(*_):
+        found = told.pop(0) if len(told) > 1 else told[0]
+        return [{"endpoint": "https://etcd1", "version": "3.7.1", "storage_version": found}]
+
+    monkeypatch.setattr(module.etcd_ha_client, "status", status)
+
+
 @pytest.fixture
 def member(monkeypatch):
     """The module over a cluster of this version, whose etcdctl refuses."""
@@ -19,6 +30,11 @@ def member(monkeypatch):
     monkeypatch.setattr(module, "_member", dict)
     refused = SimpleNamespace(code=1, err=REFUSED, out="")
     monkeypatch.setattr(module.etcd_ha_client, "etcdctl", lambda *_: refused)
+    monkeypatch.setattr(module.etcd_ha_client, "serving_endpoint", lambda: "https://own")
+    monkeypatch.setattr(module.etcd_ha_client, "advertised", lambda _: "https://own")
+    monkeypatch.setattr(module, "_listed", lambda *_: [])
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    stored(monkeypatch, module, "3.6.0")
 
     def at(version):
         monkeypatch.setattr(module, "_cluster_version", lambda: version)
@@ -36,3 +52,26 @@ def test_a_refusal_is_told(member, version):
     module = member(version)
     with pytest.raises(module.CommandExecutionError, match="invalid downgrade target"):
         module.allow_downgrade("3.6.14")
+
+
+def test_the_older_release_waits_until_the_database_can_be_read_by_it(member, monkeypatch):
+    """Seen in the lab: 3.6.14 ended with: version "3.7.0" is not supported."""
+    module = member("3.6.0")
+    stored(monkeypatch, module, "3.7.0", "3.7.0", "3.6.0")
+    assert module.allow_downgrade("3.6.14") is True
+    assert module.ready_for("3.6.14") == "3.6.0"
+
+
+@pytest.mark.parametrize("late", ["3.7.0", ""])
+def test_a_database_that_stays_too_new_stops_the_downgrade(member, monkeypatch, late):
+    module = member("3.6.0")
+    stored(monkeypatch, module, late)
+    for gate in (module.allow_downgrade, module.ready_for):
+        with pytest.raises(module.CommandExecutionError, match="must not be started"):
+            gate("3.6.14", timeout=0.1)
+
+
+def test_an_upgrade_waits_for_no_database(member, monkeypatch):
+    module = member("3.6.0")
+    stored(monkeypatch, module, "3.5.0")
+    assert module.ready_for("3.6.14") == "3.6.0"

@@ -152,3 +152,32 @@ def test_an_alarm_concerns_people_but_not_the_quorum(monkeypatch, row, alarms, f
     assert health["healthy"] is for_people and ("retcode" in module.__context__) is not for_people
     for alarm in alarms:
         assert f"{alarm}: run salt-run state.orchestrate etcd_ha.orch" in health["error"]
+
+
+STARTED = '{"level":"info","msg":"starting an etcd server"}\n'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"level":"fatal","msg":"discovery failed","error":"proto: wrong wireType = 3"}',
+        '{"level":"fatal","msg":"failed to open WAL","error":"unexpected block type 88"}',
+        '{"level":"fatal","msg":"failed to read WAL","error":"wal: slice bounds out of range"}',
+        '{"level":"fatal","msg":"failed to open WAL","error":"walpb: crc mismatch: expected: 1"}',
+        '{"level":"panic","msg":"Was the raft log corrupted, truncated, or lost?"}',
+    ],
+)
+def test_an_end_by_damaged_data_is_told(said):
+    assert "log" in etcd_ha_etcdctl.corruption(STARTED + said)
+
+
+def test_what_a_peer_sent_is_no_damage_of_our_own():
+    log = STARTED + '{"level":"warn","msg":"lost stream","error":"proto: wrong wireType = 3"}\n'
+    log += '{"level":"fatal","msg":"listen failed","error":"address already in use"}\n'
+    assert etcd_ha_etcdctl.corruption(log) == ""
+
+
+def test_damage_before_the_last_two_starts_is_past():
+    damaged = STARTED + '{"level":"fatal","error":"walpb: crc mismatch"}\n'
+    assert etcd_ha_etcdctl.corruption(damaged + STARTED)
+    assert etcd_ha_etcdctl.corruption(damaged + STARTED + STARTED) == ""
