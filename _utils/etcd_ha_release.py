@@ -16,7 +16,10 @@ ARCHITECTURES: Mapping[str, str] = {
 # https://etcd.io/docs/v3.5/op-guide/versioning and the data inconsistency notice of 2022:
 # production needs 3.4.22+ or 3.5.6+.
 OLDEST_SAFE: Mapping[tuple[int, int], int] = {(3, 4): 22, (3, 5): 6}
-_VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)$")
+# The lines whose flags, files and upgrade paths the formula knows.
+LINES = ("3.4", "3.5", "3.6", "3.7")
+_NUMBER = r"(0|[1-9][0-9]{0,4})"
+_VERSION = re.compile(rf"v?{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -51,8 +54,8 @@ def fault(text: object) -> str | None:
         version = parse(text)
     except ValueError as err:
         return f"{err}; write it in quotes, with all three numbers"
-    if (version.major, version.minor) < (3, 4) or version.major != 3:
-        return f"{version} is not supported; use a release of 3.4 to 3.7"
+    if version.line not in LINES:
+        return f"{version} is not supported; use a release of {LINES[0]} to {LINES[-1]}"
     oldest = OLDEST_SAFE.get((version.major, version.minor), 0)
     if version.patch < oldest:
         return (
