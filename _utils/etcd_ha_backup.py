@@ -16,7 +16,7 @@ _NAME = re.compile(
 )
 _STAMP, _TIME = "%Y%m%dT%H%M%SZ", "%Y-%m-%dT%H:%M:%SZ"
 # It begins with a word, and is no option of systemd-analyze.
-_SCHEDULE = r"[A-Za-z0-9*][A-Za-z0-9*,:./~+ _-]{0,199}"
+SCHEDULE = r"[A-Za-z0-9*][A-Za-z0-9*,:./~+ _-]{0,199}"
 # Backups, and days of them (a hundred years), that ``keep`` may ask for.
 _MOST_KEPT = 36500
 # Seconds by which the clocks of two members may differ.
@@ -33,6 +33,17 @@ S3_OPTIONAL = (
     "encryption_password",
     "ca_certificate",
 )
+
+
+# Of which kind each part of a sidecar is.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "cluster", "when", "sha256"), (str,)),
+    **dict.fromkeys(("version", "member", "cluster_id"), (str,)),
+    **dict.fromkeys(("revision", "size"), (int,)),
+    "keys": (int, type(None)),
+    "verified": (bool,),
+    "members": (list, tuple),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,9 @@ class Backup:
     def of(cls, told: Mapping[str, Any]) -> "Backup":
         """Read back what ``sidecar`` wrote; raises ValueError where it says something else."""
         known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
+        odd = [name for name, value in known.items() if not isinstance(value, _KINDS[name])]
+        if odd or not all(isinstance(one, str) for one in known.get("members", ())):
+            raise ValueError(f"this says nothing of a backup: {', '.join(odd) or 'members'}")
         try:
             found = cls(**{**known, "members": tuple(known.get("members", ()))})
             found.taken  # noqa: B018 - it raises where the time is none
@@ -168,7 +182,7 @@ def _own_faults(backup: Mapping[str, Any], key: str) -> list[str]:
     found = []
     schedule = backup["schedule"]
     if schedule is not None and not (
-        isinstance(schedule, str) and re.fullmatch(_SCHEDULE, schedule)
+        isinstance(schedule, str) and re.fullmatch(SCHEDULE, schedule)
     ):
         found.append(
             f"{key}:schedule is {schedule!r}; give a time as systemd's OnCalendar has it, such as "

@@ -20,6 +20,7 @@ OLDEST_SAFE: Mapping[tuple[int, int], int] = {(3, 4): 22, (3, 5): 6}
 LINES = ("3.4", "3.5", "3.6", "3.7")
 _NUMBER = r"(0|[1-9][0-9]{0,4})"
 _VERSION = re.compile(rf"v?{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
+_TOLD = re.compile(rf"etcd Version: ?v?({_NUMBER}\.{_NUMBER}\.{_NUMBER})")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -46,6 +47,22 @@ def parse(text: object) -> Version:
     if match is None:
         raise ValueError(f"{text!r} is not a full etcd version such as '3.6.14'")
     return Version(int(match[1]), int(match[2]), int(match[3]))
+
+
+def is_version(text: object) -> bool:
+    """Whether this is a full version, of whichever line."""
+    return isinstance(text, str) and _VERSION.fullmatch(text) is not None
+
+
+def is_known(text: object) -> bool:
+    """Whether this is a version of a line that the formula knows."""
+    return is_version(text) and parse(text).line in LINES
+
+
+def told(output: str) -> str:
+    """The version in what ``etcd --version`` says, without a packager's suffix; empty if none."""
+    match = _TOLD.match(output)
+    return match[1] if match else ""
 
 
 def fault(text: object) -> str | None:
