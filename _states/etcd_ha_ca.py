@@ -5,6 +5,7 @@ Which CA a host trusts, as states; a CA is exchanged step by step, by the orches
 import os
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_machine
 import etcd_ha_pem
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -52,6 +53,9 @@ def trusted(name, path, phase="", ca_server=None, policy=None, source=None, pill
             - ca_server: ca.example.com
             - policy: etcd_ha_main_server_etcd1.example.com
     """
+    refused = etcd_ha_arguments.refused(locals(), source="path?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{path} holds the CA"}
     old = _text(path)
     if __opts__["test"] and not old and ca_server:

@@ -8,6 +8,7 @@ certificate. A value reaches etcdctl by its standard input alone.
 from collections.abc import Mapping
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_etcdctl
 import etcd_ha_keys
@@ -62,6 +63,9 @@ def key_present(
           etcd_ha.key_present:
             - value_pillar: app:token
     """
+    refused = etcd_ha_arguments.refused(locals(), key="any?", value="value")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     key, hidden = key or name, secret or value_pillar is not None
     try:
@@ -112,6 +116,9 @@ def key_absent(name, prefix=False, key=None, timeout=10):
             - key: /old-app/
             - prefix: True
     """
+    refused = etcd_ha_arguments.refused(locals(), key="any?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     key = key or name
     fault = etcd_ha_keys.key_fault(key)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import etcd_ha_access
+import etcd_ha_arguments
 import etcd_ha_backup
 import etcd_ha_maintenance
 import etcd_ha_options
@@ -564,7 +565,7 @@ def _port_clashes(settings: Settings, key: str) -> list[str]:
 def _install_faults(install: Settings, key: str) -> list[str]:
     faults = []
     url = install["url"]
-    if not isinstance(url, str) or not re.fullmatch(r"(https?|file|salt)://[^\s\"']+", url):
+    if not etcd_ha_arguments.is_link(url):
         faults.append(f"{key}:install:url is {url!r}; give an URL with upstream's layout below it")
     checksum = install["checksum"]
     hashes = list(checksum.values()) if isinstance(checksum, Mapping) else [checksum]
