@@ -14,7 +14,7 @@ _MAGIC = 0xED0CDAED
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
 _HEADER, _ELEMENT = 16, 16
 # What comes of a number in it that leads astray.
-_BROKEN = (OSError, ValueError, struct.error, IndexError, OverflowError)
+_BROKEN = (OSError, ValueError, struct.error, IndexError, ArithmeticError)
 # Levels of its tree: 2^64 pages of two elements each would need no more.
 _DEEPEST = 64
 # Bytes of a revision whose key was not deleted by it.

@@ -297,7 +297,7 @@ def read(
             [f"etcd_ha:clusters is {clusters_pillar!r}; it must name at least one cluster"]
         )
     common = {key: value for key, value in pillar.items() if key != "clusters"}
-    faults += _shape(common, defaults, "etcd_ha", extra=())
+    faults += _shape(common, defaults, "etcd_ha", extra=("clusters",))
     clusters: dict[str, Cluster] = {}
     doubtful = _doubtful(common, defaults, ())
     base = merge(defaults, os_settings, _without(common, doubtful))
@@ -361,7 +361,8 @@ def _cluster(
     token = wanted.get("token", name)
     if not isinstance(token, str) or not _NAME.fullmatch(token):
         faults.append(f"{key}:token is {token!r}; {_NAMED}")
-    former = wanted.get("renamed_from", "")
+    former = wanted.get("renamed_from")
+    former = "" if former is None else former
     if not isinstance(former, str) or (former and not _NAME.fullmatch(former)):
         faults.append(f"{key}:renamed_from is {former!r}; give the name that the cluster had")
     wrong = _hosts_faults(wanted, key)
