@@ -256,8 +256,11 @@ def _refuse_unknown(alarm):
 
 def _no_room(in_use):
     """Why the disk here cannot take the copy that a defragmentation makes; empty where it can."""
-    folder = f"{_running()['ETCD_DATA_DIR']}/member/snap"
-    found = os.statvfs(folder)
+    folder = f"{_running().get('ETCD_DATA_DIR', '')}/member/snap"
+    try:
+        found = os.statvfs(folder)
+    except OSError as err:
+        return f"it cannot be seen how much room there is in {folder}: {err.strerror}"
     fault = etcd_ha_space.room_fault(in_use, found.f_bavail * found.f_frsize)
     return f"{folder}: {fault}. Make room there, and run again" if fault else ""
 

@@ -205,7 +205,8 @@ def remove(member_id, name="", timeout=30):
 
         salt etcd1.example.com etcd_ha_member.remove 8211f1d0f64f3269 etcd3
     """
-    _sound(locals(), name="name?")
+    # A name is for messages alone here, and others may have given it.
+    _sound(locals(), name="text?")
     # Digits alone are a number to whoever reads a command line.
     member_id = str(member_id)
     member = _member()
@@ -842,13 +843,14 @@ def _v2_content():
     """What ``etcdutl check v2store`` complains of; empty where it does not."""
     configured = etcd_ha_client.configured()
     command = [etcd_ha_client.program("etcdutl"), "check", "v2store"]
-    command.append(f"--data-dir={configured['ETCD_DATA_DIR']}")
+    command.append(f"--data-dir={configured.get('ETCD_DATA_DIR', '')}")
     if configured.get("ETCD_WAL_DIR"):
         command.append(f"--wal-dir={configured['ETCD_WAL_DIR']}")
     done = __salt__["cmd.run_all"](command, python_shell=False, timeout=120, ignore_retcode=True)
     if done["retcode"] == 0:
         return ""
-    return (done["stderr"] or done["stdout"]).strip().splitlines()[-1]
+    told = (done["stderr"] or done["stdout"]).strip().splitlines()
+    return told[-1][-300:] if told else "etcdutl check v2store fails, and says nothing"
 
 
 def _cluster_version():

@@ -653,7 +653,7 @@ def _can_bump():
 
 def _known(path):
     """A backup by its sidecar, without reading it; one without (before an upgrade) by its date."""
-    told = etcd_ha_machine.read_json(f"{path.removesuffix('.db')}.json")
+    told = etcd_ha_restore.sidecar(etcd_ha_machine.read_json(f"{path.removesuffix('.db')}.json"))
     here = os.stat(path)
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(here.st_mtime))
     found = {

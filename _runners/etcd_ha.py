@@ -28,6 +28,7 @@ import etcd_ha_report
 import etcd_ha_restore
 import etcd_ha_space
 import etcd_ha_steps
+import etcd_ha_told
 import etcd_ha_topology
 import etcd_ha_trust
 import salt.cache
@@ -685,10 +686,9 @@ def _looks(cluster, minions, path=""):
     answers = _ask(minions, "etcd_ha_restore.look", kwarg=asked) if minions else {}
     found = {minion: answer.get("ret") for minion, answer in answers.items()}
     for minion in minions:
-        if not isinstance(found.get(minion), dict):
-            raise CommandExecutionError(
-                f"{minion} could not tell what its disk holds: {found.get(minion, 'no answer')}"
-            )
+        fault = etcd_ha_told.look_fault(found.get(minion, "no answer"))
+        if fault:
+            raise CommandExecutionError(f"{minion} could not tell what its disk holds: {fault}")
     return found
 
 
@@ -942,8 +942,9 @@ def _facts(clusters):
     facts = {}
     for minion, answer in answers.items():
         found = answer.get("ret")
-        if not isinstance(found, dict):
-            raise CommandExecutionError(f"{minion} could not tell its facts: {found}")
+        fault = etcd_ha_told.facts_fault(found)
+        if fault:
+            raise CommandExecutionError(f"{minion} could not tell its facts: {fault}")
         facts[minion] = found
     return facts
 

@@ -119,7 +119,7 @@ def member_absent(name, member=None, timeout=30):
         if __opts__["test"]:
             return {**ret, "result": None, "comment": f"{wanted} would be taken out of the list"}
         __salt__["etcd_ha_member.remove"](entry["id"], entry["name"], timeout)
-    except CommandExecutionError as err:
+    except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "changes": {}, "comment": str(err)}
     return {**ret, "comment": f"{wanted} was taken out of the list"}
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import subprocess
-import time
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,7 +107,6 @@ class Store:
     def _read_back(self, backup: Backup) -> None:
         """The same rule as that of a file: all but the last 32 bytes, and those are their hash."""
         found, last, size = hashlib.sha256(), b"", 0
-        deadline = time.monotonic() + self.s3["timeout"]
         with subprocess.Popen(
             self._command(["cat", self._at(f"{backup.name}.db")]),
             env=self.variables,
@@ -116,12 +115,16 @@ class Store:
             stderr=subprocess.DEVNULL,
         ) as process:
             assert process.stdout is not None
+            # It is waited for it to say something, which it may never do again.
+            end = threading.Timer(self.s3["timeout"], process.kill)
+            end.start()
             for block in iter(lambda: process.stdout.read(1 << 20), b""):  # type: ignore[union-attr]
                 size, last = size + len(block), last + block
                 found.update(last[:-32])
                 last = last[-32:]
-                if time.monotonic() > deadline:
+                if size > backup.size:
                     process.kill()
+            end.cancel()
         if process.returncode or size != backup.size or last.hex() != backup.sha256:
             raise S3Error(
                 f"{self.place}/{backup.name}.db is not what was sent: {size} of {backup.size} "

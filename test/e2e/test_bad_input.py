@@ -1,4 +1,4 @@
-"""Bad input on real hosts: what is refused touches nothing, and what looks dangerous is only text."""
+"""Bad input on real hosts: what is refused touches nothing, what looks dangerous is only text."""
 
 import json
 
