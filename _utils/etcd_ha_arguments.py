@@ -6,7 +6,6 @@ be taken there for an option, or stands in a path or a unit as more than itself.
 """
 
 import ipaddress
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,8 +30,9 @@ def _is_text(value: object) -> bool:
 
 
 def _is_seconds(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and not math.isnan(value) and 0 < value <= LONGEST  # type: ignore[arg-type, operator]
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 < value <= LONGEST
 
 
 def _is_whole(value: object) -> bool:

@@ -8,6 +8,7 @@ import builtins
 import collections
 import copy
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ import salt.cache
 import salt.exceptions
 import salt.utils.http
 from conftest import PILLAR
-from faces import load
+from faces import ROOT, load
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from test_docs import FACES, public_functions
 
@@ -254,6 +255,9 @@ def sealed(tmp_path, monkeypatch):
     environment += 'ETCD_LISTEN_CLIENT_URLS="https://127.0.0.1:2379"\n'
     (tmp_path / "etcd.env").write_text(environment)
     member = {"cluster": "main", "name": "etcd1", "config_dir": str(tmp_path), "ca": "x"}
+    member |= {"unit": "etcd.service", "data_dir": f"{tmp_path}/data"}
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "host.json").write_text(json.dumps({"member": member}))
     monkeypatch.setattr(etcd_ha_client, "member_on_disk", lambda: dict(member))
     monkeypatch.setattr(etcd_ha_machine, "get", refused_by_network)
     monkeypatch.setattr(etcd_ha_machine, "post_often", refused_by_network)
@@ -297,7 +301,7 @@ def guarded_open(monkeypatch, folder):
 class Salt(dict):
     """``__salt__``: what is asked by the faces, all of it without a deed."""
 
-    def __init__(self, seen, host, folder):
+    def __init__(self, seen, host):
         super().__init__()
         self.seen = seen
         os_data = {"haproxy": {"service": "haproxy"}, "nginx": {"service": "nginx"}}
@@ -316,7 +320,6 @@ class Salt(dict):
             "file.user_to_uid": os.getuid(),
             "file.group_to_gid": os.getgid(),
             "x509.create_private_key": "key",
-            "cp.cache_file": str(folder / "defaults.yaml"),
         }
 
     def __contains__(self, name):
@@ -328,6 +331,8 @@ class Salt(dict):
                 assert isinstance(arguments[0], list) and more.get("python_shell") is False
                 self.seen.append((arguments[0], more))
                 return {"retcode": 1, "stdout": "", "stderr": "refused"}
+            if name == "cp.cache_file":
+                return str(ROOT / arguments[0].removeprefix("salt://"))
             if name in self.answers:
                 return copy.deepcopy(self.answers[name])
             if name.startswith(("etcd_ha_auth.", "etcd_ha_member.", "etcd_ha_maintenance.")):
@@ -365,9 +370,6 @@ class Cache(dict):
 @pytest.fixture
 def face(sealed, tmp_path, monkeypatch, defaults):
     """Call with a face's path: the face with nothing behind it."""
-    import yaml
-
-    (tmp_path / "defaults.yaml").write_text(yaml.safe_dump(defaults))
     clusters = etcd_ha_topology.read(copy.deepcopy(PILLAR), defaults)
     host = etcd_ha_host.describe(HOST, clusters.values(), "amd64")
     host["member"]["data_dir"] = f"{tmp_path}/data"
@@ -377,7 +379,7 @@ def face(sealed, tmp_path, monkeypatch, defaults):
     def made(path):
         module = load(
             path.removesuffix(".py"),
-            salt=Salt(sealed, host, tmp_path),
+            salt=Salt(sealed, host),
             opts={"test": False, "extension_modules": str(tmp_path), "id": HOST, "master": "m"},
             pillar={"etcd_ha": copy.deepcopy(PILLAR)},
             grains={"id": HOST, "os": "Debian", "os_family": "Debian", "osarch": "amd64"},
