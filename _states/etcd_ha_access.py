@@ -49,7 +49,7 @@ def user_present(name, user=None, roles=(), password_pillar=None, password=None)
     refused = etcd_ha_arguments.refused(locals(), user="text?")
     if refused:
         return refused
-    asked = {"roles": list(roles), "password_pillar": password_pillar, "password": password}
+    asked = {"roles": list(roles or ()), "password_pillar": password_pillar, "password": password}
     return _state(name, "etcd_ha_auth.set_user", user or name, "is as it should be", **asked)
 
 

@@ -125,7 +125,7 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "bool": (lambda v: isinstance(v, bool), "give true or false"),
     "text": (_is_text, "give text of one line"),
     "name": (_is_name, "give a name of letters, digits, '.', '_' and '-'"),
-    "names": (lambda v: _is_list(v, _is_name), "give a list of names"),
+    "names": (lambda v: _is_list(v, _is_name) and bool(v), "give a list of names"),
     "texts": (lambda v: _is_list(v, _is_text), "give a list of texts"),
     "url": (_is_url, "give an URL such as https://192.168.200.52:2380"),
     "urls": (

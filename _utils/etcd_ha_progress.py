@@ -56,12 +56,12 @@ def _phase(path: str) -> str:
 def read(path: str) -> dict[str, Any]:
     """What was written down, empty where nothing was, or nothing that can be read."""
     found = etcd_ha_machine.read_json(path)
-    form = FORMS[os.path.basename(path)]
+    form = FORMS.get(os.path.basename(path), {})
     sound = all(
         isinstance(found.get(name, default), type(default)) for name, default in form.items()
     )
     known = found.get("phase") in (*PHASES, "copied", "closed")
-    whole = all(name in found for name in NEEDED[os.path.basename(path)])
+    whole = all(name in found for name in NEEDED.get(os.path.basename(path), ()))
     return found if sound and known and whole else {}
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 import etcd_ha_topology
 import salt.utils.yaml
-from conftest import PILLAR
+from good_pillar import PILLAR
 
 FOLDER = pathlib.Path(__file__).parent / "bad_pillars"
 KEY = "etcd_ha:clusters:main"

@@ -29,8 +29,8 @@ import pytest
 import salt.cache
 import salt.exceptions
 import salt.utils.http
-from conftest import PILLAR
 from faces import ROOT, load
+from good_pillar import PILLAR
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from test_docs import FACES, public_functions
 

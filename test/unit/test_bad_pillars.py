@@ -7,8 +7,8 @@ import etcd_ha_topology
 import pytest
 import read_back
 import salt.utils.yaml
-from conftest import PILLAR
 from etcd_ha_topology import PillarError
+from good_pillar import PILLAR
 from pillar_corpus import KEY, laid_over, rows, whole
 
 REFUSED, HARMLESS, UNREAD = rows("refused", 3), rows("harmless", 3), rows("yaml", 2)

@@ -6,8 +6,8 @@ import copy
 import etcd_ha_topology
 import pytest
 import read_back
-from conftest import PILLAR
 from etcd_ha_topology import PillarError, merge
+from good_pillar import PILLAR
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
