@@ -89,7 +89,11 @@ def _wanted(ca_server, policy, source, pillar):
         # 3008 masks what pillar.get returns here; __pillar__ itself is plain.
         value = __pillar__
         for part in pillar.split(":"):
+            if not hasattr(value, "get") or part not in value:
+                raise SaltInvocationError(f"the pillar of {__grains__['id']} has no {pillar}")
             value = value[part]
+        if not isinstance(value, str):
+            raise SaltInvocationError(f"{pillar} in the pillar is no PEM text")
         text = value
     else:
         text = __salt__["x509.get_signing_policy"](policy, ca_server=ca_server)["signing_cert"]

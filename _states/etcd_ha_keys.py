@@ -70,7 +70,7 @@ def key_present(
     key, hidden = key or name, secret or value_pillar is not None
     try:
         wanted = _wanted(key, value, value_pillar)
-        old = etcd_ha_keys.pairs(_json(etcd_ha_keys.get(key), timeout)).get(key)
+        old = _pairs(etcd_ha_keys.get(key), timeout).get(key)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err)}
     if old == wanted.encode():
@@ -125,7 +125,7 @@ def key_absent(name, prefix=False, key=None, timeout=10):
     if fault:
         return {**ret, "result": False, "comment": f"{fault}. Nothing was deleted"}
     try:
-        found = list(etcd_ha_keys.pairs(_json(etcd_ha_keys.list_keys(key, prefix), timeout)))
+        found = list(_pairs(etcd_ha_keys.list_keys(key, prefix), timeout))
     except CommandExecutionError as err:
         return {**ret, "result": False, "comment": str(err)}
     what = f"keys below {key}" if prefix else key
@@ -157,7 +157,11 @@ def _wanted(key, value, value_pillar):
         raise SaltInvocationError(
             f"{key}: {where} is a {type(found).__name__}; give text (quote true, false and lists)"
         )
-    return str(found)
+    try:
+        return str(found)
+    except ValueError:
+        # Python writes out no whole number beyond some thousand digits.
+        raise SaltInvocationError(f"{key}: {where} is a huge number; quote it") from None
 
 
 def _from_pillar(path):
@@ -172,9 +176,9 @@ def _from_pillar(path):
     return found
 
 
-def _json(command, timeout):
+def _pairs(command, timeout):
     try:
-        return _call(command, timeout).json()
+        return etcd_ha_keys.pairs(_call(command, timeout).json())
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
 

@@ -107,15 +107,21 @@ def _is_places(value: object) -> bool:
 
 
 def _is_variables(value: object) -> bool:
-    """The environment of a process: names and texts of one line."""
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str)
-        and re.fullmatch(r"[A-Z][A-Z0-9_]*", name)
-        and isinstance(text, str)
-        and (not text or text.isprintable())
-        for name, text in value.items()
+    """The environment of a member: names and texts of one line, and the names that it must have."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) >= _NEEDED
+        and all(
+            isinstance(name, str)
+            and re.fullmatch(r"[A-Z][A-Z0-9_]*", name)
+            and isinstance(text, str)
+            and (not text or text.isprintable())
+            for name, text in value.items()
+        )
     )
 
+
+_NEEDED = {"ETCD_NAME", "ETCD_DATA_DIR", "ETCD_INITIAL_ADVERTISE_PEER_URLS"}
 
 # Each kind: what is good, and how the error says so.
 KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -167,7 +173,7 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "mapping": (lambda v: isinstance(v, Mapping), "give a mapping"),
     "places": (_is_places, "give minion ids with two directories each"),
-    "variables": (_is_variables, "give a mapping of variables to texts"),
+    "variables": (_is_variables, "give a mapping of ETCD_NAME and so on to texts"),
     "action": (
         lambda v: v in ("none", "bootstrap", "restart", "join", "hold"),
         "use none, bootstrap, restart, join or hold",
@@ -228,7 +234,7 @@ PARAMETERS: Mapping[str, str] = {
     "everyone": "bool",
     "files": "paths",
     "folder": "name",
-    "folders": "paths",
+    "folders": "folders",
     "former": "name?",
     "group": "name",
     "host": "host",

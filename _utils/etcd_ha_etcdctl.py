@@ -138,7 +138,7 @@ def rows(document: object, name: str = "the answer") -> list[Mapping[str, Any]]:
         return []
     if not isinstance(document, list):
         _odd(name, document)
-    return [table(row, f"a row of {name}") for row in document]
+    return [row if isinstance(row, Mapping) else _odd(f"a row of {name}", row) for row in document]
 
 
 def text(row: Mapping[str, Any], name: str) -> str:
@@ -224,7 +224,7 @@ def members(document: object) -> list[dict[str, Any]]:
     """``member list``: id, name, peer_urls, client_urls, learner, started; by name."""
     found = [
         {
-            "id": hex_id(member.get("ID")),
+            "id": hex_id(member.get("ID")) or _odd("ID", member.get("ID")),
             "name": text(member, "name"),
             "peer_urls": texts(member, "peerURLs"),
             "client_urls": texts(member, "clientURLs"),

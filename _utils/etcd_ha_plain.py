@@ -7,6 +7,7 @@ looks at single settings. https://yaml.org/spec/1.1/#id868524
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 # The pillar itself is 8 levels deep.
 DEEPEST = 16
@@ -78,6 +79,20 @@ def _text_fault(text: str) -> str:
     return (
         f"holds the character U+{ord(strange[0]):04X}; leave it out, no setting has any use of it"
     )
+
+
+class Quiet(dict[Any, Any]):
+    """A mapping that errors do not write out: in a wrong place it may hold passwords."""
+
+    def __repr__(self) -> str:
+        return "a mapping"
+
+
+def quiet(value: Any) -> Any:
+    """The same pillar, whose mappings are such; once ``faults`` has found none."""
+    if isinstance(value, Mapping):
+        return Quiet({name: quiet(part) for name, part in value.items()})
+    return [quiet(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def brief(sentence: str) -> str:

@@ -5,6 +5,7 @@ not what is of another form: it would end a plan for all clusters in a traceback
 the master's.
 """
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -91,6 +92,16 @@ _AUTHORITY = _form(
 )
 
 
+def _is_permission(row: Any) -> bool:
+    """The two ends of a range in base64, and what may be done with its keys."""
+    if not _texts(row) or len(row) != 3:
+        return False
+    try:
+        return all(base64.b64decode(one, validate=True) is not None for one in row[:2])
+    except ValueError:
+        return False
+
+
 def _access(value: Any) -> bool:
     if not _table(value):
         return False
@@ -103,7 +114,7 @@ def _access(value: Any) -> bool:
         and all(map(_texts, value["users"].values()))
         and _table(roles)
         and all(
-            isinstance(rows, (list, tuple)) and all(_texts(r) and len(r) == 3 for r in rows)
+            isinstance(rows, (list, tuple)) and all(map(_is_permission, rows))
             for rows in (roles or {}).values()
         )
         and _of_texts(value.get("passwords", {}))

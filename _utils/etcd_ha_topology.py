@@ -291,6 +291,7 @@ def read(
     faults += etcd_ha_plain.faults(pillar, "etcd_ha")
     if faults:
         raise PillarError(faults)
+    pillar = etcd_ha_plain.quiet(pillar)
     clusters_pillar = pillar.get("clusters")
     if not isinstance(clusters_pillar, Mapping) or not clusters_pillar:
         raise PillarError(

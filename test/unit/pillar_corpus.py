@@ -19,7 +19,7 @@ def rows(name, columns):
     return found
 
 
-def laid_over(text, key=KEY, pillar=PILLAR):
+def laid_over(text, key="", pillar=PILLAR):
     """A good pillar with this YAML over it, as Salt reads it."""
     change = salt.utils.yaml.safe_load(text)
     assert isinstance(change, dict), f"no mapping: {text}"

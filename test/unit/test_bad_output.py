@@ -252,6 +252,15 @@ def kinds(found):
     return type(found).__name__
 
 
+def fits(got, form):
+    """The same kinds, where there is something at all; a mapping may have other keys."""
+    if isinstance(form, dict):
+        return isinstance(got, dict) and all(fits(got[k], form[k]) for k in got if k in form)
+    if isinstance(form, list):
+        return isinstance(got, list) and all(fits(one, form[0]) for one in got if form)
+    return got == form
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_good_answer_is_read(name):
     assert read(name, ANSWERS[name][0])
@@ -270,9 +279,7 @@ def test_an_odd_value_is_told_or_read_as_what_it_is(name):
                 assert len(str(err)) < 700 and str(err).isprintable()
                 continue
             TRIED["read"] += 1
-            got = kinds(found)
-            if (isinstance(form, list) and got) or not isinstance(form, (list, dict)):
-                assert got == form, (path, odd)
+            assert fits(kinds(found), form), (path, odd, found)
 
 
 WORDS = [key for document, _ in ANSWERS.values() for path in places(document) for key in path]
