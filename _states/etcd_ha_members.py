@@ -146,7 +146,7 @@ def healthy(name, everyone=False, timeout=60):
             - everyone: True
             - timeout: 120
     """
-    refused = etcd_ha_arguments.refused(locals())
+    refused = etcd_ha_arguments.refused(locals(), timeout="seconds or 0")
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "healthy"}

@@ -126,6 +126,10 @@ _NEEDED = {"ETCD_NAME", "ETCD_DATA_DIR", "ETCD_INITIAL_ADVERTISE_PEER_URLS"}
 # Each kind: what is good, and how the error says so.
 KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seconds": (_is_seconds, f"give seconds above 0, {LONGEST} at most"),
+    "seconds or 0": (
+        lambda v: _is_seconds(v) or (_is_whole(v) and v == 0),
+        f"give seconds from 0 on, {LONGEST} at most",
+    ),
     "whole": (_is_whole, "give a whole number from 0 on"),
     "port": (lambda v: _is_whole(v) and 0 < v < 65536, "give a port from 1 to 65535"),
     "bool": (lambda v: isinstance(v, bool), "give true or false"),

@@ -291,13 +291,13 @@ def read(
     faults += etcd_ha_plain.faults(pillar, "etcd_ha")
     if faults:
         raise PillarError(faults)
-    pillar = etcd_ha_plain.quiet(pillar)
-    clusters_pillar = pillar.get("clusters")
+    told = etcd_ha_plain.quiet(pillar)
+    clusters_pillar = told.get("clusters")
     if not isinstance(clusters_pillar, Mapping) or not clusters_pillar:
         raise PillarError(
             [f"etcd_ha:clusters is {clusters_pillar!r}; it must name at least one cluster"]
         )
-    common = {key: value for key, value in pillar.items() if key != "clusters"}
+    common = {key: value for key, value in told.items() if key != "clusters"}
     faults += _shape(common, defaults, "etcd_ha", extra=("clusters",))
     clusters: dict[str, Cluster] = {}
     doubtful = _doubtful(common, defaults, ())
