@@ -28,6 +28,7 @@ from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha"
 
+PEER_URL = "ETCD_INITIAL_ADVERTISE_PEER_URLS"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
 
 
@@ -263,6 +264,10 @@ def running(
             f"""pillar='{{"confirm": "{cluster}"}}'"""
         )
         return ret
+    if action in ("join", "restart") and PEER_URL not in environment:
+        ret["result"] = False
+        ret["comment"] = f"environment lacks {PEER_URL}, which {action} needs. Nothing was changed"
+        return ret
     found = etcd_ha_machine.unit(unit)
     process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
     past = etcd_ha_machine.read_json(record)
@@ -321,7 +326,7 @@ def running(
         if action in ("join", "restart"):
             __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
             # A host that lost its power before it was told has come back at its new address.
-            __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
+            __salt__["etcd_ha_member.update"](environment[PEER_URL])
         _remember(record, cluster, environment)
     except CommandExecutionError as err:
         ret["result"], ret["comment"] = False, str(err)
@@ -809,7 +814,7 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
         if release:
             __salt__["etcd_ha_member.ready_for"](release)
         _move_leadership_away(successor)
-        __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
+        __salt__["etcd_ha_member.update"](environment[PEER_URL])
     if moves:
         _systemctl("stop", unit, timeout=start_timeout)
         _move(moves, record)
@@ -830,7 +835,7 @@ def _serves():
 
 def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout):
     """Enter a cluster that runs, and start as its learner; the changes that this made."""
-    name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+    name, url = environment["ETCD_NAME"], environment[PEER_URL]
     changes = {}
     usable = has_data and not corrupt
     place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))

@@ -121,7 +121,7 @@ def _is_variables(value: object) -> bool:
     )
 
 
-_NEEDED = {"ETCD_NAME", "ETCD_DATA_DIR", "ETCD_INITIAL_ADVERTISE_PEER_URLS"}
+_NEEDED = {"ETCD_NAME", "ETCD_DATA_DIR"}
 
 # Each kind: what is good, and how the error says so.
 KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
