@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 
 import etcd_ha_arguments
 import etcd_ha_client
@@ -29,6 +28,7 @@ import pytest
 import salt.cache
 import salt.exceptions
 import salt.utils.http
+from clock import ahead
 from faces import ROOT, load
 from good_pillar import PILLAR
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -230,9 +230,7 @@ def sealed(tmp_path, monkeypatch):
     monkeypatch.setattr(etcd_ha_program, "run", ran)
     monkeypatch.setattr(subprocess, "run", ran_by_subprocess)
     monkeypatch.setattr(subprocess, "Popen", ran_by_subprocess)
-    clock = iter(range(0, 10**9, 2))
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    ahead(monkeypatch, etcd_ha_client, etcd_ha_data, etcd_ha_machine)
     for module, names in (
         (os, "rename replace unlink remove mkdir makedirs rmdir chmod chown symlink link open"),
         (shutil, "rmtree copytree move chown copy2"),
@@ -387,6 +385,7 @@ def face(sealed, tmp_path, monkeypatch, defaults):
             grains={"id": HOST, "os": "Debian", "os_family": "Debian", "osarch": "amd64"},
             context={"etcd_ha_pillar": PILLAR, "etcd_ha_yaml_etcd_ha/defaults.yaml": defaults},
         )
+        ahead(monkeypatch, module)
         for name in ("BOOTSTRAP_FILE", "SNAPSHOTS"):
             if hasattr(module, name):
                 setattr(module, name, f"{tmp_path}/{name}")

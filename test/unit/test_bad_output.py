@@ -14,6 +14,7 @@ import etcd_ha_machine
 import etcd_ha_program
 import etcd_ha_trial
 import pytest
+from clock import ahead
 from etcd_ha_etcdctl import Answer, EtcdctlError
 from faces import load
 from hypothesis import HealthCheck, given, settings
@@ -330,16 +331,15 @@ def asked(monkeypatch):
         def say(member, arguments, *_, **__):
             return Answer(0, answer, "") if isinstance(answer, str) else answer(arguments)
 
-        clock = iter(range(0, 10**9, 5))
         member = {"cluster": "main", "name": "etcd1", "config_dir": "/nowhere", "ca": ""}
         monkeypatch.setattr(etcd_ha_client, "etcdctl", say)
         monkeypatch.setattr(etcd_ha_client, "mark", lambda: {"member": member})
         monkeypatch.setattr(etcd_ha_client, "member_on_disk", lambda: member)
         monkeypatch.setattr(etcd_ha_client, "serving_endpoint", lambda *a: "https://a:2379")
         monkeypatch.setattr(etcd_ha_client, "others", lambda m: "https://b:2379")
-        monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)
-        return load(path)
+        module = load(path)
+        ahead(monkeypatch, module, etcd_ha_client, step=5)
+        return module
 
     return made
 
