@@ -12,6 +12,7 @@ import subprocess
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_certificates
 import etcd_ha_client
 import etcd_ha_etcdctl
@@ -19,6 +20,7 @@ import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_membership
+import etcd_ha_program
 import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_stages
@@ -68,6 +70,7 @@ def health(timeout=5):
 
         salt '*' etcd_ha.health
     """
+    _sound(locals())
     mark = etcd_ha_client.mark()
     if "member" in mark:
         result = _without_alarm(mark["member"], _seconds(timeout))
@@ -99,6 +102,7 @@ def local_health(timeout=5):
 
         salt 'etcd1*' etcd_ha.local_health
     """
+    _sound(locals())
     endpoint = etcd_ha_client.serving_endpoint()
     return _member_health(_member_on_disk(), _seconds(timeout), endpoint)
 
@@ -123,6 +127,7 @@ def reason_to_stay(timeout=5):
 
         salt etcd1.example.com etcd_ha.reason_to_stay
     """
+    _sound(locals())
     member, seconds = _member_on_disk(), _seconds(timeout)
     here = etcd_ha_client.serving_endpoint()
     try:
@@ -164,6 +169,7 @@ def move_leader(successor="", timeout=10):
 
         salt etcd1.example.com etcd_ha.move_leader
     """
+    _sound(locals())
     member, seconds = _member_on_disk(), _seconds(timeout)
     here = etcd_ha_client.serving_endpoint()
     if not _status_rows(member, seconds, here)[0]["leader"]:
@@ -207,6 +213,7 @@ def status(timeout=5):
 
         salt 'etcd*' etcd_ha.status
     """
+    _sound(locals())
     mark = etcd_ha_client.mark()
     if "member" not in mark:
         return {"role": "balancer" if "balancer" in mark else "none"}
@@ -232,6 +239,7 @@ def members(timeout=5):
 
         salt 'etcd1*' etcd_ha.members
     """
+    _sound(locals())
     mark = etcd_ha_client.mark()
     if "member" not in mark:
         return []
@@ -335,6 +343,7 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
 
         salt 'etcd*' etcd_ha.facts
     """
+    _sound(locals())
     mark = etcd_ha_client.mark()
     balancer = None
     if "balancer" in mark:
@@ -383,6 +392,7 @@ def verify(endpoints, cluster, timeout=15):
 
         salt etcd1.example.com etcd_ha.verify '["https://192.168.200.56:2379"]' main
     """
+    _sound(locals(), endpoints="list of urls")
     mark = etcd_ha_client.mark()
     if "member" not in mark:
         raise CommandExecutionError(
@@ -419,6 +429,7 @@ def hash_kv(timeout=60):
 
         salt etcd1.example.com etcd_ha.hash_kv
     """
+    _sound(locals())
     member, seconds = _member_on_disk(), _seconds(timeout)
     try:
         listed = etcd_ha_client.members(member, seconds, etcd_ha_client.serving_endpoint())
@@ -463,6 +474,7 @@ def release_available(url, timeout=10):
 
         salt etcd1.example.com etcd_ha.release_available https://mirror/v3.6.14/SHA256SUMS
     """
+    _sound(locals())
     answer = salt.utils.http.query(url, method="HEAD", status=True, timeout=_seconds(timeout))
     if answer.get("status") == 200:
         return ""
@@ -528,9 +540,10 @@ def _present_stage():
     trust = {"trust": etcd_ha_trust.BOTH if former else etcd_ha_trust.KEPT} if mark else {}
     if not _record() or not configured:
         return trust
+    installed = _release_in_use()
     return {
         **trust,
-        "version": _release_in_use(),
+        "version": installed if etcd_ha_release.is_known(installed) else "",
         "transport": etcd_ha_stages.transport(configured),
         "data_dir": configured.get("ETCD_DATA_DIR", ""),
         "wal_dir": configured.get("ETCD_WAL_DIR", ""),
@@ -588,7 +601,14 @@ def signing_policies(pillar, defaults, minion):
 
         salt-call etcd_ha.signing_policies '{...}' '{...}' ca.example.com
     """
-    return etcd_ha_certificates.policies(_clusters(pillar, defaults, None).values(), minion)
+    _sound(locals(), pillar="mapping?")
+    try:
+        clusters = _clusters(pillar, defaults, None)
+    except (KeyError, TypeError, AttributeError) as err:
+        raise SaltInvocationError(
+            f"defaults is not the content of etcd_ha/defaults.yaml ({err!r})"
+        ) from err
+    return etcd_ha_certificates.policies(clusters.values(), minion)
 
 
 def modules_digest():
@@ -610,6 +630,16 @@ def modules_digest():
             if name.startswith("etcd_ha") and name.endswith(".py"):
                 found.append(f"_{kind}/{name} {etcd_ha_machine.sha256_file(f'{folder}/{name}')}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _file(path):
@@ -734,11 +764,11 @@ def _status_rows(member, timeout, endpoint=None):
 def _installed_version():
     for path in ("/usr/local/bin/etcd", "/usr/bin/etcd"):
         if os.path.exists(path):
-            done = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=10, check=False
-            )
-            first = done.stdout.partition("\n")[0]
-            return first.rpartition(":")[2].strip()
+            try:
+                done = etcd_ha_program.run([path, "--version"], {}, 10)
+            except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
+                return ""
+            return etcd_ha_release.told(done.out)
     return ""
 
 
@@ -787,16 +817,13 @@ def _corruption(found):
     """Why this member's data is of no use any more, as etcd's own log says, or an empty text."""
     if not found["has_data"]:
         return ""
-    done = subprocess.run(
-        ["journalctl", "-u", "etcd.service", "-n", "150", "--no-pager", "-o", "cat"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=10,
-        check=False,
-    )
-    return etcd_ha_etcdctl.corruption(done.stdout)
+    command = ["journalctl", "-u", "etcd.service", "-n", "150", "--no-pager", "-o", "cat"]
+    try:
+        done = etcd_ha_program.run(command, dict(os.environ), 10)
+    except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
+        # Without a journal the data counts as sound: a member is never thrown away unproven.
+        return ""
+    return etcd_ha_etcdctl.corruption(done.out)
 
 
 def _record():
@@ -804,8 +831,16 @@ def _record():
     folder = os.path.dirname(etcd_ha_machine.MARK_FILE)
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         if name.endswith(".json") and name != os.path.basename(etcd_ha_machine.MARK_FILE):
-            return etcd_ha_machine.read_json(f"{folder}/{name}")
+            found = etcd_ha_machine.read_json(f"{folder}/{name}")
+            # One that cannot be read speaks all the same against a bootstrap.
+            cluster = name.removesuffix(".json")
+            return found if _is_record(found) else {"cluster": cluster, "state": "bootstrapped"}
     return {}
+
+
+def _is_record(found):
+    texts = (found.get(name) for name in ("cluster", "state", "data_dir", "wal_dir"))
+    return bool(found) and all(isinstance(one, (str, type(None))) for one in texts)
 
 
 def _live_facts(member, timeout, here):

@@ -12,9 +12,11 @@ import copy
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_access
+import etcd_ha_arguments
 import etcd_ha_auth
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_plain
 import etcd_ha_topology
 import salt.pillar
 import salt.utils.files
@@ -82,6 +84,7 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
 
         salt etcd1.example.com etcd_ha_auth.set_user app '[app]' password=sdb://vault/etcd/app
     """
+    _sound(locals())
     _check_name(user, "user")
     secret, run = _secret(password_pillar, password), _run()
     with _told():
@@ -131,6 +134,7 @@ def remove_user(user, test=False):
 
         salt etcd1.example.com etcd_ha_auth.remove_user app
     """
+    _sound(locals())
     run = _run()
     with _told():
         if user not in etcd_ha_auth.users(run):
@@ -165,10 +169,13 @@ def set_role(role, permissions=(), test=False):
 
         salt etcd1.example.com etcd_ha_auth.set_role app '[{prefix: /app/, access: readwrite}]'
     """
+    _sound(locals())
     _check_name(role, "role")
     if role == etcd_ha_access.ROOT:
         raise SaltInvocationError("root is etcd's own role and may do everything; leave it alone")
-    faults = etcd_ha_access.permission_faults(list(permissions or ()), f"role {role}")
+    faults = etcd_ha_plain.faults(permissions, "permissions") or etcd_ha_access.permission_faults(
+        list(permissions or ()), f"role {role}"
+    )
     if faults:
         raise SaltInvocationError("; ".join(faults))
     run, wanted = _run(), etcd_ha_access.permissions(permissions or ())
@@ -200,6 +207,7 @@ def remove_role(role, test=False):
 
         salt etcd1.example.com etcd_ha_auth.remove_role app
     """
+    _sound(locals())
     run = _run()
     with _told():
         if role not in etcd_ha_auth.roles(run):
@@ -229,6 +237,7 @@ def enable(test=False):
 
         salt etcd1.example.com etcd_ha_auth.enable
     """
+    _sound(locals())
     run, name = _run(), _admin_name()
     with _told():
         found = etcd_ha_auth.live(run)
@@ -268,6 +277,7 @@ def disable(test=False):
 
         salt etcd1.example.com etcd_ha_auth.disable
     """
+    _sound(locals())
     run = _run()
     with _told():
         if not etcd_ha_auth.enabled(run):
@@ -344,6 +354,16 @@ def observed():
         return {"error": str(err)}
     wrong = {user: old for user, old in how.items() if old}
     return {**found.data(), "passwords": wrong, "named": [u for u, key in keys.items() if key]}
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _compiled_pillar():

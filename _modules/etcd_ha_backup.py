@@ -11,6 +11,7 @@ import os
 import sys
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_backup
 import etcd_ha_backup_files
 import etcd_ha_backup_job
@@ -77,6 +78,7 @@ def listing(s3=False):
         salt 'etcd*' etcd_ha_backup.listing
         salt etcd1.example.com etcd_ha_backup.listing s3=True
     """
+    _sound(locals())
     wanted = _settings()
     if not s3:
         return [_row(backup, wanted) for backup in etcd_ha_backup_job.listed(wanted)]
@@ -105,6 +107,7 @@ def verify(name):
 
         salt etcd1.example.com etcd_ha_backup.verify main-20261124T101500Z-r4711
     """
+    _sound(locals())
     wanted = _settings()
     return _row(_run(etcd_ha_backup_job.verify, wanted, _named(name)), wanted)
 
@@ -146,6 +149,7 @@ def fetch(name):
 
         salt etcd1.example.com etcd_ha_backup.fetch main-20261124T101500Z-r4711
     """
+    _sound(locals())
     wanted = _settings()
     store, path = _store(wanted), f"{wanted['directory']}/{_named(name)}.db"
     known = next((b for b in _run(store.listing) if b.name == name), None)
@@ -187,6 +191,7 @@ def send(name, address, port, certificate, token, timeout=3600):
 
         salt etcd1.example.com etcd_ha_backup.send NAME 192.168.200.10 4510 "$PEM" "$TOKEN"
     """
+    _sound(locals(), certificate="pem")
     wanted = _settings()
     place = address or __opts__.get("master_ip") or __opts__["master"]
     path = f"{wanted['directory']}/{_named(name)}.db"
@@ -213,6 +218,16 @@ def command():
     """
     job = os.path.join(__opts__["extension_modules"], "utils", "etcd_ha_backup_job.py")
     return f"{sys.executable} {job}"
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _settings():

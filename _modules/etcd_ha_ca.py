@@ -6,8 +6,10 @@ import os
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_machine
-from salt.exceptions import CommandExecutionError
+import etcd_ha_mark
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_ca"
 
@@ -39,6 +41,7 @@ def common_name(cluster, directories, wanted=None):
 
         salt ca.example.com etcd_ha_ca.common_name main '[/etc/pki/etcd_ha/main]'
     """
+    _sound(locals())
     if wanted:
         return wanted
     for path in (f"{directory}/ca.crt" for directory in directories):
@@ -67,6 +70,7 @@ def set_aside(directory):
 
         salt ca.example.com etcd_ha_ca.set_aside /etc/pki/etcd_ha/main
     """
+    _sound(locals())
     parts = [f"{directory}/{name}" for name in ("ca.key", "ca.crt")]
     missing = [path for path in parts if not os.path.exists(path)]
     if missing:
@@ -76,7 +80,7 @@ def set_aside(directory):
         )
     # First out of the memory of the last converge: a CA that is missing there was lost, not put
     # aside (etcd_ha_planner, _refuse_lost_authority).
-    mark = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    mark = etcd_ha_mark.read()
     mark["files"] = {p: h for p, h in mark.get("files", {}).items() if p not in parts}
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, mark)
     folder = f"{directory}/former-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -85,3 +89,13 @@ def set_aside(directory):
     for path in reversed(parts):
         os.rename(path, f"{folder}/{os.path.basename(path)}")
     return folder
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")

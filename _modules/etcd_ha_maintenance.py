@@ -11,6 +11,7 @@ import os
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_etcdctl
 import etcd_ha_hashes
@@ -49,6 +50,7 @@ def compact(timeout=300):
 
         salt etcd1.example.com etcd_ha_maintenance.compact
     """
+    _sound(locals())
     revision = _own()["revision"]
     command = ["compact", str(revision), "--physical", f"--command-timeout={timeout}s"]
     done = _call(command, timeout + 10)
@@ -84,6 +86,7 @@ def defragment(successor="", timeout=None):
 
         salt etcd1.example.com etcd_ha_maintenance.defragment
     """
+    _sound(locals(), timeout="seconds?")
     before = _own()
     reason = __salt__["etcd_ha.reason_to_stay"]() or _no_room(before["db_in_use"])
     if reason:
@@ -152,6 +155,7 @@ def reason_for(alarm):
 
         salt etcd1.example.com etcd_ha_maintenance.reason_for NOSPACE
     """
+    _sound(locals())
     _refuse_unknown(alarm)
     try:
         listed = etcd_ha_client.members(_member(), 10, etcd_ha_client.serving_endpoint())
@@ -183,6 +187,7 @@ def disarm(alarm):
 
         salt etcd1.example.com etcd_ha_maintenance.disarm NOSPACE
     """
+    _sound(locals())
     _refuse_unknown(alarm)
     raised = [one for one in alarms() if one["alarm"] == alarm]
     if not raised:
@@ -203,6 +208,16 @@ def disarm(alarm):
             "for it. Look at: journalctl -u etcd"
         )
     return raised
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _member():
@@ -241,8 +256,11 @@ def _refuse_unknown(alarm):
 
 def _no_room(in_use):
     """Why the disk here cannot take the copy that a defragmentation makes; empty where it can."""
-    folder = f"{_running()['ETCD_DATA_DIR']}/member/snap"
-    found = os.statvfs(folder)
+    folder = f"{_running().get('ETCD_DATA_DIR', '')}/member/snap"
+    try:
+        found = os.statvfs(folder)
+    except OSError as err:
+        return f"it cannot be seen how much room there is in {folder}: {err.strerror}"
     fault = etcd_ha_space.room_fault(in_use, found.f_bavail * found.f_frsize)
     return f"{folder}: {fault}. Make room there, and run again" if fault else ""
 

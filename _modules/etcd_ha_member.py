@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_data
 import etcd_ha_etcdctl
@@ -25,7 +26,7 @@ import etcd_ha_pem
 import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_snapshot
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_member"
 
@@ -81,6 +82,7 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
 
         salt etcd4.example.com etcd_ha_member.enter etcd4 https://192.168.200.64:2380 False
     """
+    _sound(locals())
     member, others = _member(), endpoints or etcd_ha_client.others(_member())
     if not others:
         raise CommandExecutionError("there is no other member whose cluster this one could enter")
@@ -123,6 +125,7 @@ def promote(endpoints="", timeout=300):
 
         salt etcd4.example.com etcd_ha_member.promote
     """
+    _sound(locals())
     member, deadline, told = _member(), time.monotonic() + timeout, "no answer"
     here = etcd_ha_client.serving_endpoint()
     while time.monotonic() < deadline:
@@ -166,6 +169,7 @@ def update(peer_url, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.update https://192.168.200.52:2380
     """
+    _sound(locals())
     member, here = _member(), etcd_ha_client.serving_endpoint()
     own = _status_of(member, here)
     entry = next((m for m in _listed(member, here) if m["id"] == own["member_id"]), None)
@@ -201,6 +205,10 @@ def remove(member_id, name="", timeout=30):
 
         salt etcd1.example.com etcd_ha_member.remove 8211f1d0f64f3269 etcd3
     """
+    # A name is for messages alone here, and others may have given it.
+    _sound(locals(), name="text?")
+    # Digits alone are a number to whoever reads a command line.
+    member_id = str(member_id)
     member = _member()
     entry = next((m for m in _listed(member, None) if m["id"] == member_id), None)
     if entry is None:
@@ -228,6 +236,9 @@ def reason_to_keep(member_id):
 
         salt etcd1.example.com etcd_ha_member.reason_to_keep 8211f1d0f64f3269
     """
+    _sound(locals())
+    # Digits alone are a number to whoever reads a command line.
+    member_id = str(member_id)
     member = _member()
     entry = next((m for m in _listed(member, None) if m["id"] == member_id), None)
     if entry is None:
@@ -264,6 +275,7 @@ def add(name, peer_url, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.add etcd4 https://192.168.200.64:2380
     """
+    _sound(locals())
     member, here = _member(), etcd_ha_client.serving_endpoint()
     command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
     _try(member, command, here, time.monotonic() + timeout)
@@ -292,6 +304,9 @@ def readdress(member_id, peer_url, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.readdress 8211f1d0f64f3269 https://192.168.200.64:2380
     """
+    _sound(locals())
+    # Digits alone are a number to whoever reads a command line.
+    member_id = str(member_id)
     command = ["member", "update", member_id, f"--peer-urls={peer_url}"]
     _try(_member(), command, etcd_ha_client.serving_endpoint(), time.monotonic() + timeout)
     return True
@@ -318,6 +333,9 @@ def admit(member_id, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.admit 8211f1d0f64f3269
     """
+    _sound(locals())
+    # Digits alone are a number to whoever reads a command line.
+    member_id = str(member_id)
     member, here = _member(), etcd_ha_client.serving_endpoint()
     deadline, told = time.monotonic() + timeout, "it has not started"
     while time.monotonic() < deadline:
@@ -363,6 +381,7 @@ def retire(cluster, purge=False, whole=False):
 
         salt etcd3.example.com etcd_ha_member.retire main
     """
+    _sound(locals())
     record_file = etcd_ha_host.record_file(cluster)
     record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
     if not record and not os.path.exists(etcd_ha_machine.MARK_FILE):
@@ -412,6 +431,7 @@ def served_by_one_ca(timeout=5):
 
         salt etcd1.example.com etcd_ha_member.served_by_one_ca
     """
+    _sound(locals())
     folder = f"{_member()['config_dir']}/pki"
     listed = _listed(_member(), etcd_ha_client.serving_endpoint())
     reached, failed = [], []
@@ -456,6 +476,7 @@ def set_aside(folders, why, purge=False):
 
         salt etcd3.example.com etcd_ha_member.set_aside '[/var/lib/etcd]' removed
     """
+    _sound(locals())
     aside = []
     for folder in dict.fromkeys(folders):
         if not os.path.isdir(folder) or not os.listdir(folder):
@@ -500,6 +521,7 @@ def snapshot(cluster, name, timeout=600):
 
         salt etcd1.example.com etcd_ha_member.snapshot main by-hand
     """
+    _sound(locals())
     os.makedirs(SNAPSHOTS, mode=0o700, exist_ok=True)
     path = f"{SNAPSHOTS}/{cluster}-{name}-{time.strftime('%Y%m%d-%H%M%S')}.db"
     part = f"{path}.part"
@@ -544,6 +566,7 @@ def allow_downgrade(version, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.allow_downgrade 3.5.33
     """
+    _sound(locals())
     line = etcd_ha_release.parse(version).line
     # Once told so, the cluster's version goes down before its members do, and no line that is no
     # longer below it is taken.
@@ -579,6 +602,7 @@ def leave_v2(timeout=600):
 
         salt etcd1.example.com etcd_ha_member.leave_v2
     """
+    _sound(locals())
     deadline, writes, told = time.monotonic() + timeout, 0, ""
     while time.monotonic() < deadline:
         told = _v2_content()
@@ -620,6 +644,7 @@ def ready_for(version, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.ready_for 3.6.14
     """
+    _sound(locals())
     wanted, deadline, found = etcd_ha_release.parse(version), time.monotonic() + timeout, "unknown"
     _wait_for_storage(version, etcd_ha_client.serving_endpoint(), timeout)
     while time.monotonic() < deadline:
@@ -656,6 +681,16 @@ def _is_above(row, wanted):
     """Whether a member's database is one that the line of a release cannot read."""
     stored = etcd_ha_release.parse(row["storage_version"] or row["version"])
     return stored.minor > wanted.minor
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _stop_balancer(cluster):
@@ -838,13 +873,14 @@ def _v2_content():
     """What ``etcdutl check v2store`` complains of; empty where it does not."""
     configured = etcd_ha_client.configured()
     command = [etcd_ha_client.program("etcdutl"), "check", "v2store"]
-    command.append(f"--data-dir={configured['ETCD_DATA_DIR']}")
+    command.append(f"--data-dir={configured.get('ETCD_DATA_DIR', '')}")
     if configured.get("ETCD_WAL_DIR"):
         command.append(f"--wal-dir={configured['ETCD_WAL_DIR']}")
     done = __salt__["cmd.run_all"](command, python_shell=False, timeout=120, ignore_retcode=True)
     if done["retcode"] == 0:
         return ""
-    return (done["stderr"] or done["stdout"]).strip().splitlines()[-1]
+    told = (done["stderr"] or done["stdout"]).strip().splitlines()
+    return told[-1][-300:] if told else "etcdutl check v2store fails, and says nothing"
 
 
 def _cluster_version():
@@ -853,6 +889,8 @@ def _cluster_version():
     files = [pki.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY")]
     try:
         _, body = etcd_ha_machine.get(f"{url}/version", *files)
-        return str(json.loads(body)["etcdcluster"])
-    except (OSError, ValueError, KeyError):
+        found = json.loads(body)["etcdcluster"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unknown"
+    # Before the leader has decided it, etcd says so in words (server/etcdserver/version).
+    return found if etcd_ha_release.is_version(found) else "unknown"

@@ -14,6 +14,7 @@ import time
 import urllib.parse
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_data
 import etcd_ha_database
@@ -28,7 +29,7 @@ import etcd_ha_restore
 import etcd_ha_snapshot
 import etcd_ha_survivor
 import etcd_ha_transfer
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_restore"
 
@@ -67,6 +68,9 @@ def look(places, folders=(), path=""):
 
         salt etcd1.example.com etcd_ha_restore.look '{"etcd1.example.com": ["/var/lib/etcd", ""]}'
     """
+    _sound(locals(), folders="paths", path="path?")
+    if __grains__["id"] not in places:
+        raise SaltInvocationError(f"places does not name {__grains__['id']}; give its directories")
     data_dir, wal_dir = places[__grains__["id"]]
     progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     if progress.get("phase", "done") == "done":
@@ -119,6 +123,7 @@ def prepare(cluster, source, path, sha256, token, keys=None):
 
         salt 'etcd*' etcd_ha_restore.prepare main etcd1.example.com /var/backups/x.db SHA TOKEN
     """
+    _sound(locals(), path="place")
     member = _member(cluster)
     progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     passed = etcd_ha_progress.has_passed(progress, token, "exchanging")
@@ -164,6 +169,7 @@ def exchange(cluster, token):
 
         salt 'etcd*' etcd_ha_restore.exchange main TOKEN
     """
+    _sound(locals())
     closed = _close_balancer(cluster, token)
     host = __salt__["etcd_ha.host"]()
     if not host["member"] or host["member"]["cluster"] != cluster:
@@ -210,6 +216,7 @@ def start(cluster, token):
 
         salt 'etcd*' etcd_ha_restore.start main TOKEN
     """
+    _sound(locals())
     member, progress = _member(cluster), etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     if not etcd_ha_progress.has_passed(progress, token, "exchanged"):
         raise CommandExecutionError(
@@ -254,6 +261,7 @@ def finish(cluster, token):
 
         salt '*' etcd_ha_restore.finish main TOKEN
     """
+    _sound(locals())
     host = __salt__["etcd_ha.host"]()
     if host["member"] and host["member"]["cluster"] == cluster:
         progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
@@ -283,6 +291,7 @@ def stop(cluster):
 
         salt etcd2.example.com etcd_ha_restore.stop main
     """
+    _sound(locals())
     member = _member(cluster)
     try:
         etcd_ha_data.stop(member["start_timeout"])
@@ -316,6 +325,7 @@ def force(cluster, revision=0):
 
         salt etcd1.example.com etcd_ha_restore.force main
     """
+    _sound(locals())
     member = _member(cluster)
     progress = etcd_ha_progress.read(etcd_ha_progress.RECOVER)
     try:
@@ -335,6 +345,16 @@ def force(cluster, revision=0):
     _remember(member)
     etcd_ha_progress.write(etcd_ha_progress.RECOVER, progress, "done")
     return {"aside": progress["aside"], "revision": found}
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anything is done.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 # The file, and what is made of it
@@ -464,7 +484,7 @@ def _stage(member, about, path):
 
 def _staged(data_dir):
     """What lies ready beside the data; empty where it is not whole."""
-    return etcd_ha_machine.read_json(_told(data_dir))
+    return etcd_ha_progress.read(_told(data_dir))
 
 
 def _told(data_dir):
@@ -502,7 +522,7 @@ def _copied(member):
         )
     if etcd_ha_data.free(data) < proof["size"] + etcd_ha_recover.ROOM:
         raise CommandExecutionError(f"{data} has no room for a copy of the data: make some there")
-    installed = etcd_ha_release.parse(__salt__["etcd_ha.version"]()["installed"])
+    installed = _installed()
     ahead = installed.minor < 5 and proof["kept"] > proof["commit"]
     progress = {"way": "database" if ahead else "force", "date": time.strftime("%Y%m%d-%H%M%S")}
     if ahead:
@@ -599,7 +619,7 @@ def _count(member, revision, timeout):
         try:
             here = etcd_ha_client.serving_endpoint()
             done = etcd_ha_client.etcdctl(member, [*command, "-w", "json"], 30, here)
-            return int(done.json().get("count", 0))
+            return etcd_ha_etcdctl.count(done.json())
         except etcd_ha_etcdctl.EtcdctlError as err:
             told = str(err)
         time.sleep(0.2)
@@ -610,12 +630,23 @@ def _count(member, revision, timeout):
 
 
 def _refuse_newer(version):
-    own = etcd_ha_release.parse(__salt__["etcd_ha.version"]()["installed"])
-    if version and etcd_ha_release.parse(version).minor > own.minor:
+    own = _installed()
+    known = etcd_ha_release.is_version(version)
+    if known and etcd_ha_release.parse(version).minor > own.minor:
         raise CommandExecutionError(
             f"the backup is of etcd {version}, and {own} cannot read it. Nothing was stopped; set "
             "version in the pillar to its line or a newer one"
         )
+
+
+def _installed():
+    found = __salt__["etcd_ha.version"]()["installed"]
+    if not etcd_ha_release.is_version(found):
+        raise CommandExecutionError(
+            "etcd here does not tell its version (etcd --version), so it is not known what it can "
+            "read. Nothing was stopped; run salt-run state.orchestrate etcd_ha.orch"
+        )
+    return etcd_ha_release.parse(found)
 
 
 def _refuse_full(folder, size):
@@ -644,7 +675,7 @@ def _can_bump():
 
 def _known(path):
     """A backup by its sidecar, without reading it; one without (before an upgrade) by its date."""
-    told = etcd_ha_machine.read_json(f"{path.removesuffix('.db')}.json")
+    told = etcd_ha_restore.sidecar(etcd_ha_machine.read_json(f"{path.removesuffix('.db')}.json"))
     here = os.stat(path)
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(here.st_mtime))
     found = {
@@ -731,10 +762,9 @@ def _close_balancer(cluster, token):
 
 
 def _open_balancer(cluster):
-    closed = etcd_ha_progress.read(etcd_ha_progress.CLOSED)
-    if not closed:
+    if not os.path.exists(etcd_ha_progress.CLOSED):
         return ""
-    service = closed["service"]
+    service = etcd_ha_progress.read(etcd_ha_progress.CLOSED).get("service") or _own_service()
     etcd_ha_data.systemctl("unmask", service)
     told = etcd_ha_data.systemctl("start", service)
     if told:
@@ -744,3 +774,15 @@ def _open_balancer(cluster):
         )
     etcd_ha_progress.remove(etcd_ha_progress.CLOSED)
     return service
+
+
+def _own_service():
+    """The balancer's service by the last converge, where what was written down is lost."""
+    mark = etcd_ha_client.mark().get("balancer", {})
+    if not mark:
+        raise CommandExecutionError(
+            f"{etcd_ha_progress.CLOSED} cannot be read, so it is not known which balancer was "
+            "closed here. Unmask and start it (systemctl unmask --now NAME), remove that file, and "
+            "run this again"
+        )
+    return __salt__["etcd_ha.os_data"]()[mark["kind"]]["service"]

@@ -13,6 +13,7 @@ import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_access
+import etcd_ha_arguments
 import etcd_ha_backup
 import etcd_ha_backup_files
 import etcd_ha_backup_report
@@ -27,6 +28,7 @@ import etcd_ha_report
 import etcd_ha_restore
 import etcd_ha_space
 import etcd_ha_steps
+import etcd_ha_told
 import etcd_ha_topology
 import etcd_ha_trust
 import salt.cache
@@ -83,7 +85,9 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
         salt-run etcd_ha.plan command=rotate_ca
         salt-run etcd_ha.plan cluster=main command=restore
     """
+    given = locals()
     try:
+        _sound(given, cluster="name?")
         plans = _plans(cluster, command, {"backup": backup, "lost": lost, "survivor": survivor})
     except (CommandExecutionError, SaltInvocationError) as err:
         return _failed(str(err))
@@ -125,8 +129,10 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
 
         salt-run etcd_ha.steps
     """
+    given = locals()
     began = time.monotonic()
     try:
+        _sound(given, cluster="name?")
         if command in CONFIRMED:
             cluster = _confirmed(cluster, confirm, command)
         plans = _plans(cluster, command, {"backup": backup, "lost": lost, "survivor": survivor})
@@ -167,6 +173,7 @@ def status(cluster=None):
 
         salt-run etcd_ha.status
     """
+    _sound(locals(), cluster="name?")
     clusters = _clusters(cluster)
     facts = _facts(clusters.values())
     observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
@@ -195,6 +202,7 @@ def certificates(cluster=None):
         salt-run etcd_ha.certificates
         salt-run etcd_ha.certificates cluster=main
     """
+    _sound(locals(), cluster="name?")
     clusters = _clusters(cluster)
     named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
     found = _certificates(_connected(named))
@@ -227,6 +235,7 @@ def hash_kv(cluster=None):
         salt-run etcd_ha.hash_kv
         salt-run etcd_ha.hash_kv cluster=main
     """
+    _sound(locals(), cluster="name?")
     clusters = _clusters(cluster).values()
     facts = _facts(clusters)
     reports = []
@@ -260,6 +269,7 @@ def endpoints(cluster=None, consumer=None):
         salt-run etcd_ha.endpoints
         salt-run etcd_ha.endpoints main consumer=kube-apiserver
     """
+    _sound(locals(), cluster="name?")
     clusters = _clusters(cluster)
     if consumer is None:
         return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
@@ -297,6 +307,7 @@ def backup(cluster, take=True):
         salt-run etcd_ha.backup main
         salt-run etcd_ha.backup main take=False
     """
+    _sound(locals())
     one = _clusters(cluster)[cluster]
     members = _connected([member.minion for member in one.members])
     began = time.monotonic()
@@ -335,7 +346,9 @@ def backup_steps(cluster=None):
 
         salt-run etcd_ha.backup_steps
     """
+    given = locals()
     try:
+        _sound(given, cluster="name?")
         _check_own_modules()
         clusters = _clusters(cluster)
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -362,6 +375,7 @@ def backups(cluster=None):
         salt-run etcd_ha.backups
         salt-run etcd_ha.backups cluster=main
     """
+    _sound(locals(), cluster="name?")
     now = datetime.datetime.now(datetime.timezone.utc)
     reports = [
         etcd_ha_backup_report.backups(one, _backups(one), now)
@@ -395,6 +409,7 @@ def remember(cluster, members=None, former=None):
 
         salt-run etcd_ha.remember main
     """
+    _sound(locals())
     record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
     cache = salt.cache.Cache(__opts__)
     cache.store(BANK, cluster, record)
@@ -420,11 +435,22 @@ def forget(cluster):
 
         salt-run etcd_ha.forget main
     """
+    _sound(locals())
     cache = salt.cache.Cache(__opts__)
     if not cache.contains(BANK, cluster):
         raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
     cache.flush(BANK, cluster)
     return True
+
+
+def _sound(given, **kinds):
+    """Refuse what no argument can be, before anybody is asked.
+
+    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
+    """
+    fault = etcd_ha_arguments.fault(given, **kinds)
+    if fault:
+        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _failed(text):
@@ -664,10 +690,9 @@ def _looks(cluster, minions, path=""):
     answers = _ask(minions, "etcd_ha_restore.look", kwarg=asked) if minions else {}
     found = {minion: answer.get("ret") for minion, answer in answers.items()}
     for minion in minions:
-        if not isinstance(found.get(minion), dict):
-            raise CommandExecutionError(
-                f"{minion} could not tell what its disk holds: {found.get(minion, 'no answer')}"
-            )
+        fault = etcd_ha_told.look_fault(found.get(minion, "no answer"))
+        if fault:
+            raise CommandExecutionError(f"{minion} could not tell what its disk holds: {fault}")
     return found
 
 
@@ -921,8 +946,9 @@ def _facts(clusters):
     facts = {}
     for minion, answer in answers.items():
         found = answer.get("ret")
-        if not isinstance(found, dict):
-            raise CommandExecutionError(f"{minion} could not tell its facts: {found}")
+        fault = etcd_ha_told.facts_fault(found)
+        if fault:
+            raise CommandExecutionError(f"{minion} could not tell its facts: {fault}")
         facts[minion] = found
     return facts
 

@@ -16,9 +16,11 @@ import tempfile
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_environment
 import etcd_ha_host
 import etcd_ha_machine
+import etcd_ha_mark
 import etcd_ha_pem
 import etcd_ha_progress
 import etcd_ha_release
@@ -26,6 +28,7 @@ from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha"
 
+PEER_URL = "ETCD_INITIAL_ADVERTISE_PEER_URLS"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
 
 
@@ -72,6 +75,9 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
             - dir: /opt/etcd/3.6.14
             - programs: [etcd, etcdctl, etcdutl]
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if all(os.access(f"{dir}/{program}", os.X_OK) for program in programs):
         ret["comment"] = f"etcd {version} is unpacked in {dir}"
@@ -135,6 +141,9 @@ def switched(name, dir, current, bin_dir, programs):
             - bin_dir: /usr/local/bin
             - programs: [etcd, etcdctl, etcdutl]
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{dir} is in use"}
     links = {current: dir}
     links.update({f"{bin_dir}/{program}": f"{current}/{program}" for program in programs})
@@ -231,6 +240,9 @@ def running(
             - program: /opt/etcd/current/etcd
             - record: /var/lib/etcd_ha/main.json
     """
+    refused = etcd_ha_arguments.refused(locals(), version="version?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     installed = __salt__["etcd_ha.version"]()["installed"] if version else None
     if installed and installed != version:
@@ -251,6 +263,10 @@ def running(
             f"with it: salt-run state.orchestrate etcd_ha.orch.{begun} "
             f"""pillar='{{"confirm": "{cluster}"}}'"""
         )
+        return ret
+    if action in ("join", "restart") and PEER_URL not in environment:
+        ret["result"] = False
+        ret["comment"] = f"environment lacks {PEER_URL}, which {action} needs. Nothing was changed"
         return ret
     found = etcd_ha_machine.unit(unit)
     process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
@@ -310,7 +326,7 @@ def running(
         if action in ("join", "restart"):
             __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
             # A host that lost its power before it was told has come back at its new address.
-            __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
+            __salt__["etcd_ha_member.update"](environment[PEER_URL])
         _remember(record, cluster, environment)
     except CommandExecutionError as err:
         ret["result"], ret["comment"] = False, str(err)
@@ -348,11 +364,18 @@ def applied(name, host, source=None, files=()):
             - host: {...}
             - files: [/etc/default/etcd]
     """
+    refused = etcd_ha_arguments.refused(locals(), source="text?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "written down"}
-    old = etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    old = etcd_ha_mark.read()
     source = source or old.get("source", "")
     hashes = {path: etcd_ha_machine.sha256_file(path) for path in sorted(set(files))}
-    new = etcd_ha_host.mark(host, etcd_ha_host.digest(host, source), hashes)
+    try:
+        new = etcd_ha_host.mark(host, etcd_ha_host.digest(host, source), hashes)
+    except (KeyError, TypeError, AttributeError) as err:
+        comment = f"host is not the mapping of etcd_ha.host ({err!r}). Nothing was written"
+        return {**ret, "result": False, "comment": comment}
     new["source"] = source
     new["expires"] = _expiries(etcd_ha_host.certificates(host), hashes, old)
     if new == old:
@@ -384,6 +407,9 @@ def key_kept(name, key, certificate):
             - key: /etc/pki/etcd_ha/main/ca.key
             - certificate: /etc/pki/etcd_ha/main/ca.crt
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the key is there"}
     if os.path.exists(key):
         return ret
@@ -425,6 +451,9 @@ def key_made(name, key, algo="ec", keysize=256):
           etcd_ha.key_made:
             - key: /etc/etcd/pki/next/server.key
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     old = "another" if os.path.exists(key) else "absent"
     ret = {"name": name, "result": True, "changes": {key: {"old": old, "new": f"{algo} {keysize}"}}}
     if __opts__["test"]:
@@ -475,6 +504,9 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, grou
             - user: etcd
             - group: etcd
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{certificate} is in use"}
     pair = ((new_certificate, certificate), (new_key, key))
     missing = [new for new, _ in pair if not os.path.exists(new)]
@@ -529,6 +561,9 @@ def renamed(name, old, new):
             - old: /etc/pki/etcd_ha/main
             - new: /etc/pki/etcd_ha/prod
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{old} is not there any more"}
     if not os.path.lexists(old):
         return ret
@@ -779,7 +814,7 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
         if release:
             __salt__["etcd_ha_member.ready_for"](release)
         _move_leadership_away(successor)
-        __salt__["etcd_ha_member.update"](environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
+        __salt__["etcd_ha_member.update"](environment[PEER_URL])
     if moves:
         _systemctl("stop", unit, timeout=start_timeout)
         _move(moves, record)
@@ -800,7 +835,7 @@ def _serves():
 
 def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout):
     """Enter a cluster that runs, and start as its learner; the changes that this made."""
-    name, url = environment["ETCD_NAME"], environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+    name, url = environment["ETCD_NAME"], environment[PEER_URL]
     changes = {}
     usable = has_data and not corrupt
     place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))

@@ -5,6 +5,8 @@ They are ``etcd_ha.user_present`` and so on: Salt puts the functions of files wi
 together.
 """
 
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
@@ -44,7 +46,10 @@ def user_present(name, user=None, roles=(), password_pillar=None, password=None)
             - roles: [app]
             - password_pillar: secrets:etcd:app
     """
-    asked = {"roles": list(roles), "password_pillar": password_pillar, "password": password}
+    refused = etcd_ha_arguments.refused(locals(), user="text?")
+    if refused:
+        return refused
+    asked = {"roles": list(roles or ()), "password_pillar": password_pillar, "password": password}
     return _state(name, "etcd_ha_auth.set_user", user or name, "is as it should be", **asked)
 
 
@@ -64,6 +69,9 @@ def user_absent(name, user=None):
           etcd_ha.user_absent:
             - user: guest
     """
+    refused = etcd_ha_arguments.refused(locals(), user="text?")
+    if refused:
+        return refused
     return _state(name, "etcd_ha_auth.remove_user", user or name, "is not there")
 
 
@@ -90,6 +98,9 @@ def role_present(name, role=None, permissions=()):
               - {prefix: /app/, access: readwrite}
               - {key: /shared/motd, access: read}
     """
+    refused = etcd_ha_arguments.refused(locals(), role="text?")
+    if refused:
+        return refused
     asked = {"permissions": permissions}
     return _state(name, "etcd_ha_auth.set_role", role or name, "is as it should be", **asked)
 
@@ -110,6 +121,9 @@ def role_absent(name, role=None):
           etcd_ha.role_absent:
             - role: guest
     """
+    refused = etcd_ha_arguments.refused(locals(), role="text?")
+    if refused:
+        return refused
     return _state(name, "etcd_ha_auth.remove_role", role or name, "is not there")
 
 

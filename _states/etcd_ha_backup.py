@@ -5,6 +5,7 @@ Backups of the etcd on this minion as states: the secrets of their store, and th
 import os
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_backup_host
 import etcd_ha_machine
 import etcd_ha_s3
@@ -55,6 +56,9 @@ def secrets_kept(name, path, cluster):
             - path: /etc/etcd/backup.secrets
             - cluster: main
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {
         "name": name,
         "result": True,
@@ -99,6 +103,9 @@ def timer_kept(name, path, cluster, schedule):
             - cluster: main
             - schedule: '*-*-* 02:30:00'
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     text = TIMER.format(cluster=cluster, schedule=schedule)
     old = etcd_ha_machine.read_text(path)
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{schedule} is in the timer"}

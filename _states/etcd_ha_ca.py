@@ -5,6 +5,7 @@ Which CA a host trusts, as states; a CA is exchanged step by step, by the orches
 import os
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_machine
 import etcd_ha_pem
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -52,6 +53,9 @@ def trusted(name, path, phase="", ca_server=None, policy=None, source=None, pill
             - ca_server: ca.example.com
             - policy: etcd_ha_main_server_etcd1.example.com
     """
+    refused = etcd_ha_arguments.refused(locals(), source="path?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{path} holds the CA"}
     old = _text(path)
     if __opts__["test"] and not old and ca_server:
@@ -85,7 +89,11 @@ def _wanted(ca_server, policy, source, pillar):
         # 3008 masks what pillar.get returns here; __pillar__ itself is plain.
         value = __pillar__
         for part in pillar.split(":"):
+            if not hasattr(value, "get") or part not in value:
+                raise SaltInvocationError(f"the pillar of {__grains__['id']} has no {pillar}")
             value = value[part]
+        if not isinstance(value, str):
+            raise SaltInvocationError(f"{pillar} in the pillar is no PEM text")
         text = value
     else:
         text = __salt__["x509.get_signing_policy"](policy, ca_server=ca_server)["signing_cert"]

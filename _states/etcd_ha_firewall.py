@@ -10,6 +10,7 @@ import shutil
 import tempfile
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_firewall
 from salt.exceptions import CommandExecutionError
 
@@ -39,6 +40,9 @@ def ufw(name, rules):
             - rules:
                 - {port: 2380, sources: [192.168.200.52], why: etcd peers}
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the rules are as wanted"}
     if not _ufw_active():
         return _inactive(
@@ -80,6 +84,9 @@ def firewalld(name, rules):
             - rules:
                 - {port: 2380, sources: [192.168.200.52], why: etcd peers}
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the rules are as wanted"}
     if not _firewalld_running():
         return _inactive(
@@ -116,6 +123,9 @@ def cleared(name, kinds=("nftables", "firewalld", "ufw")):
           etcd_ha_firewall.cleared:
             - kinds: [ufw]
     """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "there is none"}
     remove = {"nftables": _clear_nftables, "firewalld": _clear_firewalld, "ufw": _clear_ufw}
     try:

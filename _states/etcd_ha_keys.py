@@ -8,6 +8,7 @@ certificate. A value reaches etcdctl by its standard input alone.
 from collections.abc import Mapping
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_etcdctl
 import etcd_ha_keys
@@ -62,11 +63,14 @@ def key_present(
           etcd_ha.key_present:
             - value_pillar: app:token
     """
+    refused = etcd_ha_arguments.refused(locals(), key="any?", value="value")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     key, hidden = key or name, secret or value_pillar is not None
     try:
         wanted = _wanted(key, value, value_pillar)
-        old = etcd_ha_keys.pairs(_json(etcd_ha_keys.get(key), timeout)).get(key)
+        old = _pairs(etcd_ha_keys.get(key), timeout).get(key)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err)}
     if old == wanted.encode():
@@ -112,13 +116,16 @@ def key_absent(name, prefix=False, key=None, timeout=10):
             - key: /old-app/
             - prefix: True
     """
+    refused = etcd_ha_arguments.refused(locals(), key="any?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     key = key or name
     fault = etcd_ha_keys.key_fault(key)
     if fault:
         return {**ret, "result": False, "comment": f"{fault}. Nothing was deleted"}
     try:
-        found = list(etcd_ha_keys.pairs(_json(etcd_ha_keys.list_keys(key, prefix), timeout)))
+        found = list(_pairs(etcd_ha_keys.list_keys(key, prefix), timeout))
     except CommandExecutionError as err:
         return {**ret, "result": False, "comment": str(err)}
     what = f"keys below {key}" if prefix else key
@@ -150,7 +157,11 @@ def _wanted(key, value, value_pillar):
         raise SaltInvocationError(
             f"{key}: {where} is a {type(found).__name__}; give text (quote true, false and lists)"
         )
-    return str(found)
+    try:
+        return str(found)
+    except ValueError:
+        # Python writes out no whole number beyond some thousand digits.
+        raise SaltInvocationError(f"{key}: {where} is a huge number; quote it") from None
 
 
 def _from_pillar(path):
@@ -165,9 +176,9 @@ def _from_pillar(path):
     return found
 
 
-def _json(command, timeout):
+def _pairs(command, timeout):
     try:
-        return _call(command, timeout).json()
+        return etcd_ha_keys.pairs(_call(command, timeout).json())
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
 

@@ -9,6 +9,7 @@ of your own. Run them on one member that stays.
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_etcdctl
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -51,6 +52,9 @@ def member_present(name, peer_url, member=None, voter=True, timeout=30):
             - member: etcd4
             - peer_url: https://192.168.210.64:2380
     """
+    refused = etcd_ha_arguments.refused(locals(), member="name?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     wanted = member or name
     try:
@@ -92,6 +96,9 @@ def member_absent(name, member=None, timeout=30):
           etcd_ha.member_absent:
             - member: etcd4
     """
+    refused = etcd_ha_arguments.refused(locals(), member="text?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     wanted = member or name
     try:
@@ -112,7 +119,7 @@ def member_absent(name, member=None, timeout=30):
         if __opts__["test"]:
             return {**ret, "result": None, "comment": f"{wanted} would be taken out of the list"}
         __salt__["etcd_ha_member.remove"](entry["id"], entry["name"], timeout)
-    except CommandExecutionError as err:
+    except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "changes": {}, "comment": str(err)}
     return {**ret, "comment": f"{wanted} was taken out of the list"}
 
@@ -139,6 +146,9 @@ def healthy(name, everyone=False, timeout=60):
             - everyone: True
             - timeout: 120
     """
+    refused = etcd_ha_arguments.refused(locals(), timeout="seconds or 0")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "healthy"}
     deadline = time.monotonic() + (0 if __opts__["test"] else float(timeout))
     while True:
@@ -172,6 +182,9 @@ def alarm_absent(name, alarm=None):
           etcd_ha.alarm_absent:
             - alarm: NOSPACE
     """
+    refused = etcd_ha_arguments.refused(locals(), alarm="any?")
+    if refused:
+        return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     wanted = alarm or name
     try:

@@ -24,7 +24,9 @@ ACCESS: tuple[str, ...] = ("read", "write", "readwrite")
 LONGEST_PASSWORD = 72
 
 # A colon would end the name on etcdctl's command line (etcdctl/ctlv3/command/user_command.go).
-_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$")
+_NAME = re.compile(r"(?=.{1,128}$)[A-Za-z0-9_][A-Za-z0-9_.@+-]*")
+# Bytes of a key: it is an argument of etcdctl, and Linux takes 128 KiB for each.
+LONGEST_KEY = 32768
 _USER_KEYS = ("roles", "password")
 _ROLE_KEYS = ("permissions",)
 _PERMISSION_KEYS = ("prefix", "key", "range_end", "access")
@@ -230,7 +232,7 @@ def name_fault(name: object) -> str:
     """Why etcdctl could not take this name of a user or role, or an empty text."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return ""
-    return "use letters, digits and the characters '_', '.', '@', '+', '-'"
+    return "use letters, digits and the characters '_', '.', '@', '+', '-', at most 128 of them"
 
 
 def faults(settings: Mapping[str, Any], tls: bool, members: Iterable[str], key: str) -> list[str]:
@@ -328,6 +330,8 @@ def _permission_faults(one: object, key: str) -> list[str]:
         value = one.get(name, "x")
         if not isinstance(value, str) or (not value and name != "prefix") or "\0" in value:
             found.append(f"{key}:{name} is {value!r}; give text, quoted where it looks otherwise")
+        elif len(value.encode("utf-8", "surrogatepass")) > LONGEST_KEY:
+            found.append(f"{key}:{name} is longer than {LONGEST_KEY} bytes; give a shorter one")
     is_range = isinstance(one.get("key"), str) and isinstance(one.get("range_end"), str)
     if is_range and one["range_end"].encode() <= one["key"].encode():
         found.append(f"{key}:range_end is {one['range_end']!r}; it must come after the key")

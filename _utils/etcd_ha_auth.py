@@ -4,13 +4,13 @@ Passwords go to ``user add`` and ``user passwd`` by stdin. To try one, etcdctl g
 environment, which on Linux root alone can read of a process of root's (/proc/PID/environ, 0400).
 """
 
-import base64
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import etcd_ha_access
+import etcd_ha_etcdctl
 from etcd_ha_access import ANOTHER, NONE, ONE, ROOT, Live, Permissions, Range
 from etcd_ha_etcdctl import Answer, EtcdctlError
 
@@ -35,16 +35,20 @@ def _said(answer: Answer) -> str:
     return (errors or lines or [f"exit code {answer.code}"])[-1][-300:]
 
 
-def _do(run: Run, *arguments: str, stdin: str | None = None) -> Answer:
-    answer = run(list(arguments), stdin, {})
+def _do(run: Run, verb: str, *names: str, flags: str = "", stdin: str | None = None) -> Answer:
+    answer = run(_command(verb, flags, *names), stdin, {})
     if answer.code != 0:
-        raise AuthError(f"etcdctl {' '.join(arguments[:2])} failed: {_said(answer)}")
+        raise AuthError(f"etcdctl {verb} failed: {_said(answer)}")
     return answer
 
 
-def _json(run: Run, *arguments: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = _do(run, *arguments, "-w", "json").json()
-    return found
+def _command(verb: str, flags: str, *names: str) -> list[str]:
+    """Names behind ``--``: etcd lets one begin with a dash, and others may have made it."""
+    return [*verb.split(), *flags.split(), *(["--", *names] if names else [])]
+
+
+def _json(run: Run, verb: str, *names: str) -> Mapping[str, Any]:
+    return etcd_ha_etcdctl.table(_do(run, verb, *names, flags="-w json").json())
 
 
 # What is there
@@ -55,27 +59,28 @@ def enabled(run: Run) -> bool:
     try:
         # Since 3.5: an etcdctl of 3.4 answers with its usage and exit code 0, an etcd of 3.4 that
         # a newer etcdctl asks knows no such call.
-        return bool(_json(run, "auth", "status").get("enabled", False))
+        return etcd_ha_etcdctl.flag(_json(run, "auth status"), "enabled")
     except (AuthError, EtcdctlError):
         return try_password(run, "etcd_ha-nobody", secrets.token_hex(8)) != "off"
 
 
 def users(run: Run) -> dict[str, tuple[str, ...]]:
     """Each user's roles."""
-    names = sorted(_json(run, "user", "list").get("users") or ())
+    names = sorted(etcd_ha_etcdctl.texts(_json(run, "user list"), "users"))
 
     def roles(name: str) -> tuple[str, ...]:
-        return tuple(sorted(_json(run, "user", "get", name).get("roles") or ()))
+        return tuple(sorted(etcd_ha_etcdctl.texts(_json(run, "user get", name), "roles")))
 
     return dict(zip(names, _at_once(roles, names), strict=True))
 
 
 def roles(run: Run) -> dict[str, Permissions]:
     """Each role's permissions; those of root are not told by etcd."""
-    names = sorted(_json(run, "role", "list").get("roles") or ())
+    names = sorted(etcd_ha_etcdctl.texts(_json(run, "role list"), "roles"))
 
     def held(name: str) -> Permissions:
-        return _permissions(_json(run, "role", "get", name).get("perm") or ())
+        found = _json(run, "role get", name).get("perm")
+        return _permissions(etcd_ha_etcdctl.rows(found, "perm"))
 
     return dict(zip(names, _at_once(held, names), strict=True))
 
@@ -86,13 +91,13 @@ def _at_once(ask: Callable[[str], Any], names: list[str]) -> Iterable[Any]:
 
 
 def _permissions(rows: Iterable[Mapping[str, Any]]) -> dict[Range, str]:
-    decode = base64.b64decode
-    return {
-        Range(decode(row.get("key", "")), decode(row.get("range_end", ""))): _TYPES[
-            int(row.get("permType", 0))
-        ]
-        for row in rows
-    }
+    coded, found = etcd_ha_etcdctl.coded, {}
+    for row in rows:
+        kind = etcd_ha_etcdctl.number(row, "permType")
+        if kind not in _TYPES:
+            raise EtcdctlError(f"etcd tells a permission of a kind that is not known: {kind}")
+        found[Range(coded(row, "key"), coded(row, "range_end"))] = _TYPES[kind]
+    return found
 
 
 def live(run: Run) -> Live:
@@ -107,7 +112,7 @@ def try_password(run: Run, user: str, password: str) -> str:
     there is not this then says ``off``, of others ``right``.
     """
     answer = run(
-        ["user", "get", user, "-w", "json"],
+        _command("user get", "-w json", user),
         None,
         {"ETCDCTL_USER": user, "ETCDCTL_PASSWORD": password},
     )
@@ -142,14 +147,14 @@ def password_differs(run: Run, user: str, password: str | None) -> str:
 def add_user(run: Run, user: str, password: str | None) -> None:
     """Make a user, by certificate alone without a password."""
     if password is None:
-        _do(run, "user", "add", user, "--no-password")
+        _do(run, "user add", user, flags="--no-password")
     else:
-        _do(run, "user", "add", user, "--interactive=false", stdin=f"{password}\n")
+        _do(run, "user add", user, flags="--interactive=false", stdin=f"{password}\n")
 
 
 def set_password(run: Run, user: str, password: str) -> None:
     """Give a user that has a password another one."""
-    _do(run, "user", "passwd", user, "--interactive=false", stdin=f"{password}\n")
+    _do(run, "user passwd", user, flags="--interactive=false", stdin=f"{password}\n")
 
 
 def remake_user(run: Run, user: str, password: str | None, held: Iterable[str]) -> None:
@@ -158,56 +163,56 @@ def remake_user(run: Run, user: str, password: str | None, held: Iterable[str]) 
     etcd can give no password to a user without one, and take none away: ``user passwd`` says that
     it has, and has not (server/auth/store.go, UserChangePassword).
     """
-    _do(run, "user", "delete", user)
+    _do(run, "user delete", user)
     add_user(run, user, password)
     for role in held:
-        _do(run, "user", "grant-role", user, role)
+        _do(run, "user grant-role", user, role)
 
 
 def set_roles(run: Run, user: str, present: Iterable[str], wanted: Iterable[str]) -> None:
     """Grant what lacks, then revoke what is too much."""
     for role in sorted(set(wanted) - set(present)):
-        _do(run, "user", "grant-role", user, role)
+        _do(run, "user grant-role", user, role)
     for role in sorted(set(present) - set(wanted)):
-        _do(run, "user", "revoke-role", user, role)
+        _do(run, "user revoke-role", user, role)
 
 
 def remove_user(run: Run, user: str) -> None:
     """Take a user out."""
-    _do(run, "user", "delete", user)
+    _do(run, "user delete", user)
 
 
 def set_role(run: Run, role: str, present: Permissions | None, wanted: Permissions) -> None:
     """Make a role, grant what lacks or is otherwise, then revoke what is too much."""
     if present is None:
-        _do(run, "role", "add", role)
+        _do(run, "role add", role)
     for one, access in sorted(wanted.items()):
         if (present or {}).get(one) != access:
-            _do(run, "role", "grant-permission", *_with_range(role, access, one=one))
+            _with_range(run, "role grant-permission", one, role, access)
     for one in sorted(set(present or {}) - set(wanted)):
-        _do(run, "role", "revoke-permission", *_with_range(role, one=one))
+        _with_range(run, "role revoke-permission", one, role)
 
 
-def _with_range(*words: str, one: Range) -> list[str]:
-    """The flags, then the words and the keys behind ``--``: a key may begin with a dash."""
+def _with_range(run: Run, verb: str, one: Range, *words: str) -> None:
+    """A range's own flags, then the words and its keys, which may begin with a dash as well."""
     keys = one.arguments()
     at = keys.index("--")
-    return [*keys[:at], "--", *words, *keys[at + 1 :]]
+    _do(run, verb, *words, *keys[at + 1 :], flags=" ".join(keys[:at]))
 
 
 def remove_role(run: Run, role: str) -> None:
     """Take a role out; users that have it lose it."""
-    _do(run, "role", "delete", role)
+    _do(run, "role delete", role)
 
 
 def enable(run: Run) -> None:
     """Have etcd ask who its clients are; it refuses unless root has the role root."""
-    _do(run, "auth", "enable")
+    _do(run, "auth enable")
 
 
 def disable(run: Run) -> None:
     """Let everyone in whose certificate is of the cluster's CA."""
-    _do(run, "auth", "disable")
+    _do(run, "auth disable")
 
 
 def may_do_all(found: Live, user: str) -> bool:

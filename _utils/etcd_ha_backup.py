@@ -11,8 +11,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-_NAME = re.compile(r"(?P<cluster>.+)-(?P<when>\d{8}T\d{6}Z)-r(?P<revision>\d+)")
+_NAME = re.compile(
+    r"(?P<cluster>[A-Za-z0-9][A-Za-z0-9_.-]*)-(?P<when>[0-9]{8}T[0-9]{6}Z)-r(?P<revision>[0-9]{1,19})"
+)
 _STAMP, _TIME = "%Y%m%dT%H%M%SZ", "%Y-%m-%dT%H:%M:%SZ"
+# It begins with a word, and is no option of systemd-analyze.
+SCHEDULE = r"[A-Za-z0-9*][A-Za-z0-9*,:./~+ _-]{0,199}"
+# Backups, and days of them (a hundred years), that ``keep`` may ask for.
+_MOST_KEPT = 36500
 # Seconds by which the clocks of two members may differ.
 SKEW = 60
 # What the pillar may leave out below ``backup:s3``.
@@ -27,6 +33,17 @@ S3_OPTIONAL = (
     "encryption_password",
     "ca_certificate",
 )
+
+
+# Of which kind each part of a sidecar is.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "cluster", "when", "sha256"), (str,)),
+    **dict.fromkeys(("version", "member", "cluster_id"), (str,)),
+    **dict.fromkeys(("revision", "size"), (int,)),
+    "keys": (int, type(None)),
+    "verified": (bool,),
+    "members": (list, tuple),
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,9 @@ class Backup:
     def of(cls, told: Mapping[str, Any]) -> "Backup":
         """Read back what ``sidecar`` wrote; raises ValueError where it says something else."""
         known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
+        odd = [name for name, value in known.items() if not isinstance(value, _KINDS[name])]
+        if odd or not all(isinstance(one, str) for one in known.get("members", ())):
+            raise ValueError(f"this says nothing of a backup: {', '.join(odd) or 'members'}")
         try:
             found = cls(**{**known, "members": tuple(known.get("members", ()))})
             found.taken  # noqa: B018 - it raises where the time is none
@@ -162,19 +182,22 @@ def _own_faults(backup: Mapping[str, Any], key: str) -> list[str]:
     found = []
     schedule = backup["schedule"]
     if schedule is not None and not (
-        isinstance(schedule, str) and re.fullmatch(r"[A-Za-z0-9*,:./~+ _-]+", schedule)
+        isinstance(schedule, str) and re.fullmatch(SCHEDULE, schedule)
     ):
         found.append(
             f"{key}:schedule is {schedule!r}; give a time as systemd's OnCalendar has it, such as "
             "daily or '*-*-* 02:30:00'"
         )
     for name, value in backup["keep"].items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < (name == "last"):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not (name == "last") <= value <= _MOST_KEPT:
             least = "above 0" if name == "last" else "from 0 on"
-            found.append(f"{key}:keep:{name} is {value!r}; give a whole number {least}")
+            found.append(
+                f"{key}:keep:{name} is {value!r}; give a whole number {least}, {_MOST_KEPT} at most"
+            )
     address = backup["master"]["address"]
     if address is not None and not (
-        isinstance(address, str) and re.fullmatch(r"[\w.:-]+", address)
+        isinstance(address, str) and re.fullmatch(r"[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,252}", address)
     ):
         found.append(f"{key}:master:address is {address!r}; give a host's name or IP address")
     return found
@@ -191,7 +214,7 @@ def _s3_faults(s3: Mapping[str, Any], key: str) -> list[str]:
     ):
         found.append(f"{key}:bucket is {s3['bucket']!r}; give the name of a bucket that is there")
     if not isinstance(s3["prefix"], str) or not re.fullmatch(
-        r"\w[\w.-]*(/\w[\w.-]*)*", s3["prefix"]
+        r"\w[\w.-]*(/\w[\w.-]*)*", s3["prefix"], re.ASCII
     ):
         found.append(f"{key}:prefix is {s3['prefix']!r}; give a folder's name such as etcd_ha")
     found += _endpoint_faults(s3, key)

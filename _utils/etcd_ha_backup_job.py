@@ -25,6 +25,16 @@ import etcd_ha_snapshot
 import etcd_ha_trial
 from etcd_ha_backup import Backup
 
+# What the settings hold, and of which kind.
+_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
+    "cluster": str,
+    "directory": str,
+    "keep": dict,
+    "schedule": (str, type(None)),
+    "timeout": int,
+    "s3": dict,
+    "secrets": str,
+}
 # Seconds from one member's turn to the next one's, so that a follower comes before the leader.
 TURN = 3
 # Seconds after which another member goes on with what a lost one had begun.
@@ -38,8 +48,14 @@ class JobError(RuntimeError):
 def settings(path: str) -> dict[str, Any]:
     """What the states wrote for this member; raises JobError where they have not."""
     found = etcd_ha_machine.read_json(path)
-    if not found:
+    if not os.path.exists(path):
         raise JobError(f"{path} is not there; run salt-run state.orchestrate etcd_ha.orch")
+    odd = [name for name, kind in _SETTINGS.items() if not isinstance(found.get(name), kind)]
+    if odd:
+        raise JobError(
+            f"{path} is not as the states write it ({', '.join(odd)}); run salt-run "
+            "state.orchestrate etcd_ha.orch, which writes it anew"
+        )
     return found
 
 
@@ -271,10 +287,10 @@ def _last(wanted: Mapping[str, Any]) -> Backup | None:
     While the database is full, no member can tell.
     """
     told: Any = None
-    with contextlib.suppress(etcd_ha_etcdctl.EtcdctlError, ValueError):
+    with contextlib.suppress(etcd_ha_etcdctl.EtcdctlError):
         command = ["get", f"/etcd_ha/backup/{wanted['cluster']}", "--print-value-only"]
         here = etcd_ha_client.serving_endpoint()
-        told = json.loads(etcd_ha_client.etcdctl(_member(), command, 10, here).out)
+        told = etcd_ha_client.etcdctl(_member(), command, 10, here).json()
     known = Backup.named(str(told.get("name"))) if isinstance(told, dict) else None
     found = [replace(known, member=str(told.get("member")))] if known else []
     own = etcd_ha_backup.newest(listed(wanted))
@@ -300,13 +316,14 @@ def _state(member: Mapping[str, Any]) -> dict[str, Any]:
         command = ["get", "/etcd_ha", "--limit=1", "--keys-only", "-w", "json"]
         answer = etcd_ha_client.etcdctl(member, command, 10, here).json()
         row = etcd_ha_client.status(member, 10, here)[0]
+        reached = etcd_ha_etcdctl.revision(answer)
     except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
         raise JobError(
             f"this member cannot tell what the cluster has reached ({err}), so no backup of it "
             "would be known to be new. See salt '*' etcd_ha.health; without a quorum, "
             "etcd_ha_member.snapshot saves what a single member has"
         ) from err
-    return {**row, "members": listed, "revision": int(answer["header"]["revision"])}
+    return {**row, "members": listed, "revision": reached}
 
 
 def _turn(member: Mapping[str, Any]) -> int:

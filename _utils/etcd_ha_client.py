@@ -11,6 +11,7 @@ import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_hashes
 import etcd_ha_machine
+import etcd_ha_mark
 import etcd_ha_pem
 
 ENVIRONMENT_FILE = "/etc/default/etcd"
@@ -20,13 +21,14 @@ COMPARISONS = 6
 
 def mark() -> dict[str, Any]:
     """What the last converge left on this host."""
-    return etcd_ha_machine.read_json(etcd_ha_machine.MARK_FILE)
+    return etcd_ha_mark.read()
 
 
 def configured() -> dict[str, str]:
     """The ``ETCD_*`` variables on disk, empty where this host is no member."""
     try:
-        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
+        # A character that is none spoils its own variable, not whether this is a member.
+        with open(ENVIRONMENT_FILE, encoding="utf-8", errors="replace") as file:
             return etcd_ha_environment.parse_file(file.read())
     except OSError:
         return {}
@@ -57,11 +59,15 @@ def everyone(member: Mapping[str, Any]) -> str:
 
 def others(member: Mapping[str, Any]) -> str:
     """The client URLs of all members but this one."""
-    own = {
-        urlsplit(url).netloc for url in configured().get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
-    }
-    urls = [url for url in everyone(member).split(",") if urlsplit(url).netloc not in own]
-    return ",".join(urls)
+    own = {_place(url) for url in configured().get("ETCD_LISTEN_CLIENT_URLS", "").split(",")}
+    return ",".join(url for url in everyone(member).split(",") if _place(url) not in own)
+
+
+def _place(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return url
 
 
 def local_endpoint(variables: Mapping[str, str]) -> str:

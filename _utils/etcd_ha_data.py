@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import etcd_ha_machine
+import etcd_ha_program
 
 UNIT = "etcd.service"
+# Seconds in which etcd's own tool must have made a member's directories.
+LONGEST = 3600
 
 
 class DataError(RuntimeError):
@@ -57,22 +60,26 @@ def make(command: Sequence[str], folders: Sequence[str], user: str, group: str) 
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-    done = subprocess.run(
-        list(command),
-        env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
+    told = _refusal(command)
+    if told:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        told = (done.stderr or done.stdout).strip().splitlines()
-        raise DataError(f"etcd's tool refuses: {told[-1][-300:] if told else 'it says nothing'}")
+        raise DataError(f"etcd's tool refuses: {told}")
     for folder in folders:
         give(folder, user, group)
+
+
+def _refusal(command: Sequence[str]) -> str:
+    """Run etcd's own tool; what it says where it fails, or does not come to an end."""
+    path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    try:
+        done = etcd_ha_program.run(command, path, LONGEST)
+    except subprocess.TimeoutExpired:
+        return f"it did not end within {LONGEST} s"
+    except (OSError, ValueError, etcd_ha_program.TooMuch) as err:
+        return f"it could not be run: {err}"
+    told = (done.err or done.out).strip().splitlines() or ["it says nothing"]
+    return told[-1][-300:] if done.code else ""
 
 
 def copy(place: str, staged: str) -> None:

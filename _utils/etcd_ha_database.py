@@ -13,6 +13,10 @@ from dataclasses import dataclass
 _MAGIC = 0xED0CDAED
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
 _HEADER, _ELEMENT = 16, 16
+# What comes of a number in it that leads astray.
+_BROKEN = (OSError, ValueError, struct.error, IndexError, ArithmeticError)
+# Levels of its tree: 2^64 pages of two elements each would need no more.
+_DEEPEST = 64
 # Bytes of a revision whose key was not deleted by it.
 _LIVE = 17
 
@@ -41,7 +45,7 @@ def content(path: str) -> Content:
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as held:
             return _content(_Tree(held))
-    except (OSError, ValueError, struct.error, IndexError) as err:
+    except _BROKEN as err:
         raise DatabaseError(f"{path} is no database of etcd's: {err}") from err
 
 
@@ -57,7 +61,7 @@ def count_keys(path: str) -> int:
             for revision, name in _Tree(held).revisions():
                 found[name] = len(revision) == _LIVE
             return sum(found.values())
-    except (OSError, ValueError, struct.error, IndexError) as err:
+    except _BROKEN as err:
         raise DatabaseError(f"{path} is no database of etcd's: {err}") from err
 
 
@@ -133,7 +137,7 @@ class _Tree:
         at, root = self._bucket(bucket)
         if root:
             at = root * self.size
-        while True:
+        for _ in range(_DEEPEST):
             flags, count = struct.unpack_from("<HH", self.held, at + 8)
             if not count:
                 return b""
@@ -144,6 +148,7 @@ class _Tree:
             element = at + _HEADER + (count - 1) * _ELEMENT
             (page,) = struct.unpack_from("<Q", self.held, element + 8)
             at = page * self.size
+        raise ValueError("its pages lead in a circle")
 
     def _bucket(self, wanted: bytes) -> tuple[int, int]:
         """Where a bucket's page lies: its offset where it is inline, else its page's number."""
@@ -165,18 +170,24 @@ class _Tree:
             (size,) = struct.unpack_from("<I", self.held, element + 12)
             yield key, self.held[value_at : value_at + size]
 
-    def _leaf_places(self, at: int) -> Iterator[tuple[int, int]]:
-        flags, count = struct.unpack_from("<HH", self.held, at + 8)
-        if flags & _LEAF:
-            for index in range(count):
-                yield at, index
-        elif flags & _BRANCH:
-            for index in range(count):
-                element = at + _HEADER + index * _ELEMENT
-                (page,) = struct.unpack_from("<Q", self.held, element + 8)
-                yield from self._leaf_places(page * self.size)
-        else:
-            raise ValueError("a page is neither branch nor leaf")
+    def _leaf_places(self, root: int) -> Iterator[tuple[int, int]]:
+        """Every element of every leaf below a page, in order."""
+        waiting, left = [root], len(self.held) // self.size + 1
+        while waiting:
+            at, left = waiting.pop(), left - 1
+            if left < 0:
+                # A page is in a tree but once, so there are more than the file can hold.
+                raise ValueError("its pages lead in a circle")
+            flags, count = struct.unpack_from("<HH", self.held, at + 8)
+            if flags & _LEAF:
+                yield from ((at, index) for index in range(count))
+            elif flags & _BRANCH:
+                first = at + _HEADER + 8
+                places = (first + index * _ELEMENT for index in range(count))
+                pages = [struct.unpack_from("<Q", self.held, place)[0] for place in places]
+                waiting += [page * self.size for page in reversed(pages)]
+            else:
+                raise ValueError("a page is neither branch nor leaf")
 
     def _leaf(self, at: int, index: int) -> tuple[bytes, int]:
         """The key of an element, and where its value begins."""
@@ -194,6 +205,8 @@ def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if not byte & 0x80:
             return value, at
+        if shift > 63:
+            raise ValueError("a number has no end")
 
 
 def _fnv(data: bytes) -> int:

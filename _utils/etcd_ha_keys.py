@@ -1,8 +1,10 @@
 """Keys and values of etcd as etcdctl takes and tells them, and as they may be shown to people."""
 
-import base64
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+import etcd_ha_access
+import etcd_ha_etcdctl
+import etcd_ha_plain
 
 HIDDEN = "(not shown)"
 # More than so many keys are counted, not named.
@@ -33,13 +35,12 @@ def delete(key: str, prefix: bool) -> list[str]:
     return ["del", *(["--prefix"] if prefix else []), "--", key]
 
 
-def pairs(document: Mapping[str, Any]) -> dict[str, bytes]:
+def pairs(document: object) -> dict[str, bytes]:
     """The keys and values of an answer to ``get``; a key that is no text is shown escaped."""
+    rows = etcd_ha_etcdctl.rows(etcd_ha_etcdctl.table(document).get("kvs"), "kvs")
+    coded = etcd_ha_etcdctl.coded
     return {
-        base64.b64decode(one["key"]).decode("utf-8", "backslashreplace"): base64.b64decode(
-            one.get("value", "")
-        )
-        for one in document.get("kvs") or []
+        coded(one, "key").decode("utf-8", "backslashreplace"): coded(one, "value") for one in rows
     }
 
 
@@ -64,7 +65,13 @@ def named(keys: Sequence[str]) -> list[str]:
 def key_fault(key: object) -> str:
     """Why this is no key; empty where it is one."""
     if not isinstance(key, str) or not key:
-        return f"the key is {key!r}; give text that is not empty"
+        return f"the key is {etcd_ha_plain.shown(key)}; give text that is not empty"
     if "\0" in key:
-        return f"the key is {key!r}; etcdctl takes no NUL character"
+        return f"the key is {etcd_ha_plain.shown(key)}; etcdctl takes no NUL character"
+    if len(key.encode("utf-8", "surrogatepass")) > etcd_ha_access.LONGEST_KEY:
+        return f"the key is longer than {etcd_ha_access.LONGEST_KEY} bytes; give a shorter one"
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return f"the key is {etcd_ha_plain.shown(key)}; give text of whole characters"
     return ""

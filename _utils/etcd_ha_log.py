@@ -65,8 +65,11 @@ def reach(folder: str) -> Reach:
 
 def _records(path: str) -> Iterator[tuple[int, memoryview]]:
     """Each whole record of a file: its type and data; what follows a torn one does not count."""
-    with open(path, "rb") as file:
-        content = memoryview(file.read())
+    try:
+        with open(path, "rb") as file:
+            content = memoryview(file.read())
+    except OSError as err:
+        raise LogError(f"{path} cannot be read: {err}") from err
     at = 0
     while at + 8 <= len(content):
         (frame,) = struct.unpack_from("<Q", content, at)
@@ -119,6 +122,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
-        if not byte & 0x80:
+        # No number has more than 64 bits; in what is no log, one could be as long as the file.
+        if not byte & 0x80 or shift > 63:
             break
     return value, at

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MARK_FILE = "/var/lib/etcd_ha/host.json"
+# When a certificate ends, as Salt tells it (UTC).
+TIME = "%Y-%m-%d %H:%M:%S"
 SHOWN = (
     "ActiveState",
     "SubState",
@@ -42,7 +45,7 @@ def read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -98,6 +101,7 @@ def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout,
             check=False,
         )
@@ -109,16 +113,20 @@ def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:
 def parse_unit(text: str) -> dict[str, Any]:
     """Read the ``Name=value`` lines of ``systemctl show``."""
     found = dict(line.partition("=")[::2] for line in text.splitlines())
-    started = found.get("ExecMainStartTimestamp", "").lstrip("@")
+    started, pid = found.get("ExecMainStartTimestamp", "").lstrip("@"), found.get("MainPID", "")
     return {
         "active": found.get("ActiveState") == "active",
         "state": found.get("ActiveState", "unknown"),
         "enabled": found.get("UnitFileState") == "enabled",
-        "pid": int(found.get("MainPID") or 0),
+        "pid": _whole(pid),
         "stale": found.get("NeedDaemonReload") == "yes",
         "path": found.get("FragmentPath", ""),
-        "started": int(started) if started.isdigit() else 0,
+        "started": _whole(started),
     }
+
+
+def _whole(text: str) -> int:
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
 
 
 def process_environment(pid: int) -> dict[str, str]:
@@ -186,8 +194,12 @@ def days_left(expires: Mapping[str, str], now: datetime | None = None) -> int | 
     """Whole days until the first certificate ends, None without any; times are UTC."""
     if not expires:
         return None
-    first = datetime.strptime(min(expires.values()), "%Y-%m-%d %H:%M:%S")
+    first = datetime.strptime(min(expires.values()), TIME)
     return (first.replace(tzinfo=timezone.utc) - (now or datetime.now(timezone.utc))).days
+
+
+# Bytes of an answer over HTTP that are read at most.
+_ANSWER = 65536
 
 
 def post_often(
@@ -203,7 +215,9 @@ def post_often(
         for _ in range(times):
             connection.request("POST", parts.path, body)
             answer = connection.getresponse()
-            told = answer.read().decode("utf-8", "replace")
+            told = answer.read(_ANSWER + 1).decode("utf-8", "replace")
+            if len(told) > _ANSWER:
+                raise OSError(f"{url} answered with more than {_ANSWER} bytes")
             if answer.status != 200:
                 raise OSError(f"{url} answered {answer.status}: {told[:200]}")
     except http.client.HTTPException as err:
@@ -258,7 +272,7 @@ def get(
         path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
-        return answer.status, answer.read(65536).decode("utf-8", "replace")
+        return answer.status, answer.read(_ANSWER).decode("utf-8", "replace")
     except http.client.HTTPException as err:
         raise OSError(f"{url} did not speak HTTP: {err!r}") from err
     finally:

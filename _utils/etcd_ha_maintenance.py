@@ -7,10 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import etcd_ha_options
+
 MODES = ("periodic", "revision", "none")
 _MODE, _RETENTION = "ETCD_AUTO_COMPACTION_MODE", "ETCD_AUTO_COMPACTION_RETENTION"
 # Go's durations, without those below a second: etcd would do nothing but compact.
 _DURATION = re.compile(r"([0-9]+(\.[0-9]+)?[smh])+", re.ASCII)
+# Of the numbers that etcd reads in 64 bits.
+_BEYOND = 2**63
 
 
 def faults(maintenance: Mapping[str, Any], key: str) -> list[str]:
@@ -20,7 +24,7 @@ def faults(maintenance: Mapping[str, Any], key: str) -> list[str]:
     defragment = maintenance["defragment"]
     found += _percent_fault(defragment["fragmentation"], f"{key}:defragment:fragmentation")
     size = defragment["minimum_size"]
-    if not _is_whole(size) or size < 0:
+    if not _is_whole(size) or not 0 <= size < _BEYOND:
         found.append(f"{key}:defragment:minimum_size is {size!r}; give a number of bytes")
     mode, retention = compaction["mode"], compaction["retention"]
     if mode not in MODES:
@@ -30,7 +34,7 @@ def faults(maintenance: Mapping[str, Any], key: str) -> list[str]:
             f"{key}:compaction:retention is {retention!r}; with mode periodic give a time with its "
             "unit, such as 30m or 8h (mode: none switches the compaction off)"
         )
-    elif mode == "revision" and not (_is_whole(retention) and retention > 0):
+    elif mode == "revision" and not (_is_whole(retention) and 0 < retention < _BEYOND):
         found.append(
             f"{key}:compaction:retention is {retention!r}; with mode revision give the number of "
             "revisions to keep, such as 10000 (mode: none switches the compaction off)"
@@ -53,7 +57,7 @@ def _is_whole(value: object) -> bool:
 def _is_duration(value: object) -> bool:
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         return False
-    return any(digit in value for digit in "123456789")
+    return any(digit in value for digit in "123456789") and not etcd_ha_options.is_too_long(value)
 
 
 def _percent_fault(value: object, key: str) -> list[str]:

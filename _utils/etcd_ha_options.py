@@ -23,6 +23,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 Line = tuple[int, int]
 
@@ -190,9 +191,30 @@ _HEARTBEAT, _ELECTION, _LONGEST_ELECTION = 100, 1000, 50000  # ms; etcd's defaul
 _ADVISED_QUOTA = 8 * 1024**3
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
-_DURATION = re.compile(r"0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+", re.ASCII)
-_URL = re.compile(r"(https?|unixs?)://[^\s,/]+")
+# As many digits as 64 bits hold.
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+_UNITS: Mapping[str, Fraction] = {
+    "ns": Fraction(1),
+    "us": Fraction(10**3),
+    "µs": Fraction(10**3),
+    "ms": Fraction(10**6),
+    "s": Fraction(10**9),
+    "m": Fraction(60 * 10**9),
+    "h": Fraction(3600 * 10**9),
+}
+_DURATION = re.compile(rf"0|([0-9]+(\.[0-9]+)?({'|'.join(_UNITS)}))+", re.ASCII)
+_PART = re.compile(rf"([0-9]+(?:\.[0-9]+)?)({'|'.join(_UNITS)})", re.ASCII)
+_LONGEST_DURATION = 60  # characters
+_URL = re.compile(r"(https?|unixs?)://[^\s,/]+/?")
+# Texts of which etcd knows a few alone: with another one it does not start.
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "auto-compaction-mode": ("periodic", "revision"),
+    "backend-bbolt-freelist-type": ("array", "map"),
+    "experimental-backend-bbolt-freelist-type": ("array", "map"),
+    "log-format": ("json", "console"),
+    "log-level": ("debug", "info", "warn", "error", "panic", "fatal"),
+    "metrics": ("basic", "extensive"),
+}
 _GATE = re.compile(r"[A-Za-z0-9]+=(true|false)")
 
 
@@ -372,7 +394,8 @@ def _value_fault(flag: Flag, value: object) -> str | None:
         return "every item is text without a comma; quote it"
     if isinstance(value, float):
         return f"YAML made a fraction of it, and this flag takes {_wanted(flag)}; quote text"
-    return _kind_fault(flag, value, [part for item in items for part in text(item).split(",")])
+    fault = _kind_fault(flag, value, [part for item in items for part in text(item).split(",")])
+    return fault or _word_fault(flag.name, value)
 
 
 def _one_name_fault(version: str, flag: str, value: object) -> str | None:
@@ -411,9 +434,9 @@ def _kind_fault(flag: Flag, value: object, parts: list[str]) -> str | None:
         low, high = (0 if kind == "uint" else -(2**63)), _MOST.get(flag.name, 2**63 - 1)
         good = number is not None and low <= number <= high
     elif kind == "duration":
-        good = value == 0 or (isinstance(value, str) and _DURATION.fullmatch(value) is not None)
+        good = value == 0 or (isinstance(value, str) and _is_duration(value))
     elif kind == "urls":
-        good = all(_URL.match(part) or (part == "*" and flag.name == "cors") for part in parts)
+        good = all(_URL.fullmatch(part) or (part == "*" and flag.name == "cors") for part in parts)
     elif kind == "gates":
         good = all(_GATE.fullmatch(part) for part in parts)
     else:
@@ -424,6 +447,29 @@ def _kind_fault(flag: Flag, value: object, parts: list[str]) -> str | None:
         return None
     hint = "; quote it if it is meant as text" if kind in ("text", "list") else ""
     return f"this flag takes {_wanted(flag)}{hint}"
+
+
+def _word_fault(flag: str, value: object) -> str | None:
+    words = _WORDS.get(flag)
+    if words and value not in words:
+        return f"etcd would not start with it; use {' or '.join(words)}"
+    if flag == "auto-compaction-retention" and not (
+        _number(value) is not None or _is_duration(str(value))
+    ):
+        return "etcd would not start with it; give a whole number, or a time such as 30m"
+    return None
+
+
+def _is_duration(value: str) -> bool:
+    return _DURATION.fullmatch(value) is not None and not is_too_long(value)
+
+
+def is_too_long(duration: str) -> bool:
+    """Whether Go cannot hold a duration: 292 years in nanoseconds (time.ParseDuration)."""
+    if len(duration) > _LONGEST_DURATION:
+        return True
+    parts = _PART.findall(duration)
+    return sum(Fraction(number) * _UNITS[unit] for number, unit in parts) >= 2**63
 
 
 def _number(value: object) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -39,9 +39,9 @@ def signer(leaf: str, trusted: str) -> str:
     """Which of the trusted CAs signed this certificate, or its chain; empty where none did."""
     try:
         chain, authorities = _read(leaf), _read(trusted)
+        return next((_authority(ca) for one in chain for ca in authorities if _signed(one, ca)), "")
     except ValueError:
         return ""
-    return next((_authority(ca) for one in chain for ca in authorities if _signed(one, ca)), "")
 
 
 def signers(leaves: Iterable[str], trusted: str) -> frozenset[str]:
@@ -65,9 +65,10 @@ def misfit(leaf: str, key: str, trusted: str) -> str:
     try:
         certificate = _read(leaf)[0]
         private = serialization.load_pem_private_key(key.encode(), None)
-    except (ValueError, TypeError) as err:
+        own = certificate.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as err:
         return f"it or its key cannot be read ({err})"
-    if certificate.public_key() != private.public_key():
+    if own != private.public_key():
         return "its key is another one's"
     if not signer(leaf, trusted):
         return "the CA that is trusted here did not sign it"
@@ -99,13 +100,16 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 
 def _authority(certificate: x509.Certificate) -> str:
-    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except UnsupportedAlgorithm as err:
+        raise ValueError(f"a certificate has a key of a kind that is not known: {err}") from None
     return hashlib.sha256(certificate.subject.public_bytes() + key).hexdigest()
 
 
 def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

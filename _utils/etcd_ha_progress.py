@@ -19,27 +19,58 @@ CLOSED = f"{FOLDER}/closed.json"
 
 # Of a restore, in their order; one that is only staged has changed nothing yet.
 PHASES = ("staged", "exchanging", "exchanged", "started", "done")
+# What each file holds, where it holds it, by examples of its kind.
+FORMS: Mapping[str, Mapping[str, object]] = {
+    "restore.json": {
+        "token": "",
+        "sha256": "",
+        "source": "",
+        "revision": 0,
+        "keys": 0,
+        "aside": [],
+    },
+    "recover.json": {"way": "", "date": "", "aside": []},
+    "closed.json": {"service": "", "token": ""},
+}
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "restore.json": ("token",),
+    "recover.json": ("way", "date"),
+    "closed.json": ("service",),
+}
 
 
 def unfinished() -> str:
     """``restore`` or ``recover`` where one has begun to change this host; else empty."""
-    restore = etcd_ha_machine.read_json(RESTORE).get("phase", "done")
-    if restore not in ("staged", "done") or os.path.exists(CLOSED):
+    if _phase(RESTORE) not in ("staged", "done") or os.path.exists(CLOSED):
         return "restore"
-    recover = etcd_ha_machine.read_json(RECOVER).get("phase", "done")
-    return "recover" if recover != "done" else ""
+    return "recover" if _phase(RECOVER) != "done" else ""
+
+
+def _phase(path: str) -> str:
+    """The phase that was written down; a file that cannot be read is of something begun."""
+    if not os.path.exists(path):
+        return "done"
+    return str(read(path).get("phase", "unreadable"))
 
 
 def read(path: str) -> dict[str, Any]:
-    """What was written down, empty where nothing was."""
-    return etcd_ha_machine.read_json(path)
+    """What was written down, empty where nothing was, or nothing that can be read."""
+    found = etcd_ha_machine.read_json(path)
+    form = FORMS.get(os.path.basename(path), {})
+    sound = all(
+        isinstance(found.get(name, default), type(default)) for name, default in form.items()
+    )
+    known = found.get("phase") in (*PHASES, "copied", "closed")
+    whole = all(name in found for name in NEEDED.get(os.path.basename(path), ()))
+    return found if sound and known and whole else {}
 
 
 def has_passed(progress: Mapping[str, Any], token: str, phase: str) -> bool:
     """Whether the restore of this token has been through a phase."""
     if progress.get("token") != token:
         return False
-    return PHASES.index(str(progress.get("phase", "staged"))) >= PHASES.index(phase)
+    reached = progress.get("phase", "staged")
+    return reached in PHASES and PHASES.index(reached) >= PHASES.index(phase)
 
 
 def write(path: str, progress: Mapping[str, Any], phase: str) -> dict[str, Any]:

@@ -16,7 +16,11 @@ ARCHITECTURES: Mapping[str, str] = {
 # https://etcd.io/docs/v3.5/op-guide/versioning and the data inconsistency notice of 2022:
 # production needs 3.4.22+ or 3.5.6+.
 OLDEST_SAFE: Mapping[tuple[int, int], int] = {(3, 4): 22, (3, 5): 6}
-_VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)$")
+# The lines whose flags, files and upgrade paths the formula knows.
+LINES = ("3.4", "3.5", "3.6", "3.7")
+_NUMBER = r"(0|[1-9][0-9]{0,4})"
+_VERSION = re.compile(rf"v?{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
+_TOLD = re.compile(rf"etcd Version: ?v?({_NUMBER}\.{_NUMBER}\.{_NUMBER})")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -45,14 +49,30 @@ def parse(text: object) -> Version:
     return Version(int(match[1]), int(match[2]), int(match[3]))
 
 
+def is_version(text: object) -> bool:
+    """Whether this is a full version, of whichever line."""
+    return isinstance(text, str) and _VERSION.fullmatch(text) is not None
+
+
+def is_known(text: object) -> bool:
+    """Whether this is a version of a line that the formula knows."""
+    return is_version(text) and parse(text).line in LINES
+
+
+def told(output: str) -> str:
+    """The version in what ``etcd --version`` says, without a packager's suffix; empty if none."""
+    match = _TOLD.match(output)
+    return match[1] if match else ""
+
+
 def fault(text: object) -> str | None:
     """Why this version must not be run, or None where it may."""
     try:
         version = parse(text)
     except ValueError as err:
         return f"{err}; write it in quotes, with all three numbers"
-    if (version.major, version.minor) < (3, 4) or version.major != 3:
-        return f"{version} is not supported; use a release of 3.4 to 3.7"
+    if version.line not in LINES:
+        return f"{version} is not supported; use a release of {LINES[0]} to {LINES[-1]}"
     oldest = OLDEST_SAFE.get((version.major, version.minor), 0)
     if version.patch < oldest:
         return (

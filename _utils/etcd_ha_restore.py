@@ -75,6 +75,13 @@ class Backup:
         return self.path.startswith("salt://")
 
 
+def sidecar(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside a backup, without what is of another kind than it should be."""
+    kinds: dict[str, type] = dict.fromkeys(("sha256", "version", "etcd_version", "when"), str)
+    kinds |= {"revision": int, "keys": int, "size": int, "verified": bool}
+    return {name: told[name] for name, kind in kinds.items() if type(told.get(name)) is kind}
+
+
 @dataclass(frozen=True)
 class Look:
     """What one member's disk says: room in bytes, what is begun there, and its backups."""

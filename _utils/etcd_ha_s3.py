@@ -10,11 +10,12 @@ import json
 import os
 import re
 import subprocess
-import time
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import etcd_ha_backup
+import etcd_ha_program
 import etcd_ha_trial
 from etcd_ha_backup import Backup
 
@@ -54,7 +55,7 @@ class Store:
     def listing(self) -> list[Backup]:
         """Every backup there, newest last; one whose sidecar is missing is not verified."""
         told = self._run(["lsjson", "--files-only", self.remote], BRIEF, empty="[]")
-        files = {row["Name"]: int(row["Size"]) for row in json.loads(told)}
+        files = self._files(told)
         # One call for all sidecars: each is a request of its own in the store as it is.
         found = []
         for name in sorted(files):
@@ -64,6 +65,16 @@ class Store:
                 continue
             found.append(self._described(known) if f"{stem}.json" in files else known)
         return found
+
+    def _files(self, told: str) -> dict[str, int]:
+        """Names and sizes of a list of rclone's."""
+        try:
+            found = {row["Name"]: row["Size"] for row in json.loads(told)}
+            if all(isinstance(n, str) and isinstance(size, int) for n, size in found.items()):
+                return found
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        raise S3Error(f"{self.place} answers with something else than a list of files")
 
     def put(self, path: str, backup: Backup) -> None:
         """Bring a backup there, read it back whole, and only then write its sidecar.
@@ -88,14 +99,14 @@ class Store:
     def _described(self, known: Backup) -> Backup:
         try:
             told = json.loads(self._run(["cat", self._at(f"{known.name}.json")], BRIEF))
-            return Backup.of({**told, "size": known.size})
-        except ValueError:
+            found = Backup.of({**told, "size": known.size})
+        except (ValueError, TypeError, RecursionError):
             return known
+        return found if found.name == known.name else known
 
     def _read_back(self, backup: Backup) -> None:
         """The same rule as that of a file: all but the last 32 bytes, and those are their hash."""
         found, last, size = hashlib.sha256(), b"", 0
-        deadline = time.monotonic() + self.s3["timeout"]
         with subprocess.Popen(
             self._command(["cat", self._at(f"{backup.name}.db")]),
             env=self.variables,
@@ -104,12 +115,16 @@ class Store:
             stderr=subprocess.DEVNULL,
         ) as process:
             assert process.stdout is not None
+            # It is waited for it to say something, which it may never do again.
+            end = threading.Timer(self.s3["timeout"], process.kill)
+            end.start()
             for block in iter(lambda: process.stdout.read(1 << 20), b""):  # type: ignore[union-attr]
                 size, last = size + len(block), last + block
                 found.update(last[:-32])
                 last = last[-32:]
-                if time.monotonic() > deadline:
+                if size > backup.size:
                     process.kill()
+            end.cancel()
         if process.returncode or size != backup.size or last.hex() != backup.sha256:
             raise S3Error(
                 f"{self.place}/{backup.name}.db is not what was sent: {size} of {backup.size} "
@@ -122,17 +137,7 @@ class Store:
         self, words: list[str], timeout: float, stdin: str | None = None, empty: str | None = None
     ) -> str:
         try:
-            done = subprocess.run(
-                self._command(words),
-                env=self.variables,
-                input=stdin,
-                stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
+            done = etcd_ha_program.run(self._command(words), self.variables, timeout, stdin)
         except FileNotFoundError:
             raise S3Error(
                 f"{PROGRAM} is not installed here; run salt-run state.orchestrate etcd_ha.orch"
@@ -142,12 +147,14 @@ class Store:
                 f"{self.place} did not finish within {timeout:g} s. Is the store reachable and "
                 "fast enough? backup:s3:timeout is how long it may take"
             ) from None
+        except (OSError, ValueError, etcd_ha_program.TooMuch) as err:
+            raise S3Error(f"{self.place}: {PROGRAM} could not be used: {err}") from None
         # 3 is "directory not found": nothing was ever put there.
-        if empty is not None and done.returncode == 3:
+        if empty is not None and done.code == 3:
             return empty
-        if done.returncode:
-            raise S3Error(f"{self.place}: {_reason(done.stderr)}")
-        return done.stdout
+        if done.code:
+            raise S3Error(f"{self.place}: {_reason(done.err)}")
+        return done.out
 
     def _command(self, words: list[str]) -> list[str]:
         return [*etcd_ha_trial.in_the_background(), PROGRAM, *words]
@@ -230,8 +237,18 @@ def read_secrets(path: str) -> dict[str, str]:
     """The secrets in a file, none where it is not there."""
     if not os.path.exists(path):
         return {}
-    with open(path, encoding="utf-8") as file:
-        return dict(json.load(file))
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        if isinstance(found, dict) and all(isinstance(one, str) for one in found.values()):
+            return found
+    except (OSError, ValueError, RecursionError):
+        pass
+    # Nothing of it: it holds secrets.
+    raise S3Error(
+        f"{path} cannot be read as the states write it; run salt-run state.orchestrate "
+        "etcd_ha.orch, which writes it anew"
+    )
 
 
 def pruned(store: Store, keep: Mapping[str, int], now: Any) -> list[str]:

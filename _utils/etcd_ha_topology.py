@@ -14,16 +14,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import etcd_ha_access
+import etcd_ha_arguments
 import etcd_ha_backup
 import etcd_ha_maintenance
 import etcd_ha_options
+import etcd_ha_paths
+import etcd_ha_plain
 import etcd_ha_release
 
 Settings = dict[str, Any]
 
-_HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-_PATH = re.compile(r"^/[A-Za-z0-9_.@+/-]*$")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
+# A common name is no longer (RFC 5280, ub-common-name).
+_NAME = re.compile(r"(?=.{1,64}$)[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAMED = "use letters, digits, '.', '_' and '-', 64 characters at most"
+# A cluster's name stands in its CA's: "etcd NAME CA".
+_LONGEST_CLUSTER = 56
+# /etc/hosts must not call another host so, and a certificate of this name is etcd's root.
+_RESERVED = ("localhost", "root")
+# HOST_NAME_MAX of Linux.
+_LONGEST_HOSTNAME = 64
 _USER = re.compile(r"^[a-z_][a-z0-9_-]{0,31}$")
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -58,6 +69,21 @@ _POSITIVE = (
     "backup:timeout",
     "backup:s3:timeout",
 )
+# The most that may be, where what reads it takes no more, or nobody can mean it: days of a
+# certificate, seconds of HAProxy (its timers are milliseconds in 31 bits), seconds and hours.
+_MOST: Mapping[str, int] = {
+    "tls:days_valid": 36500,
+    "tls:days_remaining": 36500,
+    "tls:ca:days_valid": 36500,
+    "tls:ca:days_remaining": 36500,
+    "balancer:check_interval": 3600,
+    "balancer:check_timeout": 3600,
+    "balancer:idle_timeout": 2147483,
+    "start_timeout": 86400,
+    "backup:max_age": 87600,
+    "backup:timeout": 604800,
+    "backup:s3:timeout": 604800,
+}
 _BOOLEANS = (
     "tls:enabled",
     "tls:trust_store",
@@ -127,15 +153,19 @@ _CLUSTER_WIDE = (
     "access",
 )
 
+# So many faults fit on a screen or two.
+_TOLD = 100
+
 
 class PillarError(ValueError):
     """The pillar is wrong; ``faults`` holds one sentence a fault, each with its key."""
 
     def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = list(faults)
+        self.faults = [etcd_ha_plain.brief(fault) for fault in faults]
+        told = [f"  - {fault}" for fault in self.faults[:_TOLD]]
+        told += [f"  - and {len(self.faults) - _TOLD} more"] if len(self.faults) > _TOLD else []
         super().__init__(
-            "The pillar under etcd_ha is not right, so nothing was changed:\n"
-            + "\n".join(f"  - {fault}" for fault in self.faults)
+            "The pillar under etcd_ha is not right, so nothing was changed:\n" + "\n".join(told)
         )
 
 
@@ -258,17 +288,22 @@ def read(
                 "to the hosts and to the master's own id (<master id>_master)"
             ]
         )
-    clusters_pillar = pillar.get("clusters")
+    faults += etcd_ha_plain.faults(pillar, "etcd_ha")
+    if faults:
+        raise PillarError(faults)
+    told = etcd_ha_plain.quiet(pillar)
+    clusters_pillar = told.get("clusters")
     if not isinstance(clusters_pillar, Mapping) or not clusters_pillar:
         raise PillarError(
             [f"etcd_ha:clusters is {clusters_pillar!r}; it must name at least one cluster"]
         )
-    common = {key: value for key, value in pillar.items() if key != "clusters"}
-    faults += _shape(common, defaults, "etcd_ha", extra=())
+    common = {key: value for key, value in told.items() if key != "clusters"}
+    faults += _shape(common, defaults, "etcd_ha", extra=("clusters",))
     clusters: dict[str, Cluster] = {}
-    base = merge(defaults, os_settings, common if not faults else None)
+    doubtful = _doubtful(common, defaults, ())
+    base = merge(defaults, os_settings, _without(common, doubtful))
     for name, wanted in clusters_pillar.items():
-        cluster, wrong = _cluster(name, wanted, base, defaults)
+        cluster, wrong = _cluster(name, wanted, base, defaults, doubtful)
         faults += wrong
         if cluster is not None:
             clusters[cluster.name] = cluster
@@ -304,45 +339,90 @@ def warnings(cluster: Cluster) -> list[str]:
 
 
 def _cluster(
-    name: object, wanted: object, base: Settings, defaults: Mapping[str, Any]
+    name: object,
+    wanted: object,
+    base: Settings,
+    defaults: Mapping[str, Any],
+    doubtful: frozenset[str],
 ) -> tuple[Cluster | None, list[str]]:
+    """A cluster, or all its faults; ``doubtful`` are the sections that are wrong for all."""
     key = f"etcd_ha:clusters:{name}"
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return None, [f"{key}: {name!r} is not a name; use letters, digits, '.', '_' and '-'"]
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST_CLUSTER:
+        return None, [
+            f"{key}: {name!r} is not a name; use letters, digits, '.', '_' and '-', "
+            f"{_LONGEST_CLUSTER} characters at most"
+        ]
     if not isinstance(wanted, Mapping):
         return None, [f"{key} is {wanted!r}; it must be a mapping with members"]
     own = {k: v for k, v in wanted.items() if k not in _CLUSTER_ONLY}
     faults = _shape(own, defaults, key, extra=_CLUSTER_ONLY)
-    if faults:
-        return None, faults + _hosts_faults(wanted, key)
-    settings = merge(base, own)
-    faults += _values(settings, key)
+    doubtful |= _doubtful(own, defaults, _CLUSTER_ONLY)
+    settings = merge(base, _without(own, doubtful))
+    faults += _beside(_values(settings, key), key, doubtful)
     token = wanted.get("token", name)
     if not isinstance(token, str) or not _NAME.fullmatch(token):
-        faults.append(f"{key}:token is {token!r}; use letters, digits, '.', '_' and '-'")
-    former = wanted.get("renamed_from") or ""
+        faults.append(f"{key}:token is {token!r}; {_NAMED}")
+    former = wanted.get("renamed_from")
+    former = "" if former is None else former
     if not isinstance(former, str) or (former and not _NAME.fullmatch(former)):
         faults.append(f"{key}:renamed_from is {former!r}; give the name that the cluster had")
-    faults += _hosts_faults(wanted, key)
+    wrong = _hosts_faults(wanted, key)
+    faults += wrong
+    if wrong:
+        return None, faults + _access_faults(settings, (), key, doubtful)
+    members, wrong = _members(wanted["members"], settings, defaults, key, faults)
+    faults += wrong + _access_faults(settings, members, key, doubtful)
     if faults:
         return None, faults
-    members, wrong = _members(wanted["members"], settings, defaults, key)
-    faults += wrong
     balancers = tuple(
         Balancer(minion, _address(data))
         for minion, data in (wanted.get("load_balancers") or {}).items()
     )
     version = str(etcd_ha_release.parse(settings["version"]))
     cluster = Cluster(name, version, token, members, balancers, settings, former)
-    if not faults:
-        faults += _relations(cluster, key)
+    faults += _relations(cluster, key)
     return (None if faults else cluster), faults
 
 
+def _doubtful(
+    wanted: Mapping[Any, Any], known: Mapping[str, Any], extra: Iterable[str]
+) -> frozenset[str]:
+    """The sections with a key or a mapping that is wrong: what they say beside it is not known."""
+    return frozenset(name for name in wanted if _shape({name: wanted[name]}, known, "", extra))
+
+
+def _without(wanted: Mapping[str, Any], sections: Iterable[str]) -> Settings:
+    return {name: value for name, value in wanted.items() if name not in sections}
+
+
+def _beside(faults: Iterable[str], key: str, doubtful: Iterable[str]) -> list[str]:
+    """Those of the faults below ``key`` that are of other sections than these."""
+    places = tuple(f"{key}:{name}{end}" for name in doubtful for end in ": ")
+    return [fault for fault in faults if not fault.startswith(places)]
+
+
+def _access_faults(
+    settings: Settings, members: Iterable[Member], key: str, doubtful: Iterable[str]
+) -> list[str]:
+    found = etcd_ha_access.faults(
+        settings["access"],
+        settings["tls"]["enabled"] is not False,
+        [member.name for member in members],
+        f"{key}:access",
+    )
+    return _beside(found, key, doubtful)
+
+
 def _members(
-    wanted: Mapping[str, Any], settings: Settings, defaults: Mapping[str, Any], key: str
+    wanted: Mapping[str, Any],
+    settings: Settings,
+    defaults: Mapping[str, Any],
+    key: str,
+    known: Iterable[str],
 ) -> tuple[tuple[Member, ...], list[str]]:
+    """The members that are right, and the faults of the others beside the cluster's ``known``."""
     faults: list[str] = []
+    told = {fault.removeprefix(key) for fault in known}
     members = []
     short = [minion.split(".")[0] for minion in wanted]
     for minion, data in wanted.items():
@@ -359,11 +439,14 @@ def _members(
         )
         if not wrong:
             merged = merge(settings, own)
-            wrong += _values(merged, where) if own else []
+            found = _values(merged, where) if own else []
+            wrong += [fault for fault in found if fault.removeprefix(where) not in told]
             first = minion.split(".")[0]
             name = data.get("name", first if short.count(first) == 1 else minion)
             if not isinstance(name, str) or not _NAME.fullmatch(name):
-                wrong.append(f"{where}:name is {name!r}; use letters, digits, '.', '_' and '-'")
+                wrong.append(f"{where}:name is {name!r}; {_NAMED}")
+            elif name in _RESERVED:
+                wrong.append(f"{where}:name is {name!r}, which others are called; give another one")
             else:
                 members.append(Member(minion, name, _address(data), merged))
         faults += wrong
@@ -395,7 +478,8 @@ def _shape(
         elif isinstance(known[name], Mapping):
             if not isinstance(value, Mapping):
                 # Among users it may be a password.
-                shown = "is none" if here.split(":")[-2:-1] == ["access"] else f"is {value!r}"
+                secret = here.split(":")[-2:-1] == ["access"] or inner in ("tls:files", "backup:s3")
+                shown = "is none" if secret else f"is {value!r}"
                 faults.append(f"{here} {shown}; it must be a mapping")
             elif inner not in _FREE:
                 faults += _shape(value, known[name], here, extra, inner)
@@ -434,6 +518,8 @@ def _values(settings: Settings, key: str) -> list[str]:
         value = _at(settings, path)
         if not _is_int(value) or value < 1:
             faults.append(f"{key}:{path} is {value!r}; give a whole number above 0")
+        elif value > _MOST.get(path, value):
+            faults.append(f"{key}:{path} is {value}; give {_MOST[path]} at most")
     for path in _BOOLEANS:
         if not isinstance(_at(settings, path), bool):
             faults.append(f"{key}:{path} is {_at(settings, path)!r}; use true or false")
@@ -441,12 +527,16 @@ def _values(settings: Settings, key: str) -> list[str]:
         value = _at(settings, path)
         if value is None and path in _OPTIONAL:
             continue
-        if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in value.split("/"):
-            faults.append(f"{key}:{path} is {value!r}; give an absolute path without blanks")
+        wrong = etcd_ha_paths.fault(value)
+        if wrong:
+            faults.append(f"{key}:{path} is {value!r}; {wrong}")
     for path in _USERS:
         value = settings[path]
         if not isinstance(value, str) or not _USER.fullmatch(value):
             faults.append(f"{key}:{path} is {value!r}; give the name of a system user or group")
+        elif value == "root":
+            faults.append(f"{key}:{path} is 'root'; etcd needs none of its rights, give it its own")
+    faults += etcd_ha_paths.faults(settings, key)
     faults += _port_clashes(settings, key)
     faults += _install_faults(settings["install"], key)
     faults += _through_faults(settings["upgrade"]["through"], key)
@@ -477,7 +567,7 @@ def _port_clashes(settings: Settings, key: str) -> list[str]:
 def _install_faults(install: Settings, key: str) -> list[str]:
     faults = []
     url = install["url"]
-    if not isinstance(url, str) or not re.fullmatch(r"(https?|file|salt)://[^\s\"']+", url):
+    if not etcd_ha_arguments.is_link(url):
         faults.append(f"{key}:install:url is {url!r}; give an URL with upstream's layout below it")
     checksum = install["checksum"]
     hashes = list(checksum.values()) if isinstance(checksum, Mapping) else [checksum]
@@ -494,11 +584,14 @@ def _install_faults(install: Settings, key: str) -> list[str]:
             "give a sha256 (64 hex digits), or one per architecture"
         )
     packages = install["packages"]
-    if not isinstance(packages, list) or not all(
-        isinstance(p, str) and _NAME.fullmatch(p) for p in packages
-    ):
+    if not isinstance(packages, list) or not all(_is_package(one) for one in packages):
         faults.append(f"{key}:install:packages is {packages!r}; give a list of package names")
     return faults
+
+
+def _is_package(name: object) -> bool:
+    """A name alone: to a package manager what begins with a dash is an option."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _through_faults(through: object, key: str) -> list[str]:
@@ -517,9 +610,9 @@ def _through_faults(through: object, key: str) -> list[str]:
 
 
 def _tls_faults(tls: Settings, key: str) -> list[str]:
-    faults: list[str] = []
+    faults = _names_faults(tls["names"], f"{key}:tls:names")
     ca = tls["ca"]
-    if not tls["enabled"]:
+    if tls["enabled"] is False:
         return faults
     if tls["source"] == "salt" and not (
         isinstance(ca["minion"], str) and _HOST.fullmatch(ca["minion"])
@@ -536,14 +629,15 @@ def _tls_faults(tls: Settings, key: str) -> list[str]:
                 f"({valid}), else every run renews"
             )
     for name in ("common_name", "organization"):
-        if ca[name] is not None and not isinstance(ca[name], str):
-            faults.append(f"{key}:tls:ca:{name} is {ca[name]!r}; give text")
-    sizes = {"ec": (256, 384, 521), "rsa": (2048, 3072, 4096)}.get(tls["algo"], ())
+        if ca[name] is not None and not _is_line(ca[name]):
+            faults.append(
+                f"{key}:tls:ca:{name} is {ca[name]!r}; give text of one line, 64 characters at most"
+            )
+    sizes = {"ec": (256, 384, 521), "rsa": (2048, 3072, 4096)}.get(str(tls["algo"]), ())
     if sizes and tls["keysize"] not in sizes:
         allowed = " or ".join(map(str, sizes))
         faults.append(f"{key}:tls:keysize is {tls['keysize']!r}; {tls['algo']} takes {allowed}")
-    faults += _names_faults(tls["names"], f"{key}:tls:names")
-    if tls["source"] != "salt":
+    if tls["source"] in ("files", "pillar"):
         faults += _own_certificates(tls["files"], tls["source"], key)
     return faults
 
@@ -568,10 +662,19 @@ def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[s
             where = f"{key}:tls:files:{name}:{part}"
             if not isinstance(value, str) or not value:
                 faults.append(f"{where} is missing; tls:source: {source} needs it")
-            elif source == "files" and not _PATH.fullmatch(value):
-                faults.append(f"{where} is {value!r}; give the absolute path of a PEM file")
+            elif source == "files" and etcd_ha_paths.fault(value):
+                # Never the value: it may be the key itself.
+                faults.append(
+                    f"{where} is not the absolute path of a PEM file in its plain form; give one "
+                    "(tls:source: pillar takes the PEM text itself)"
+                )
             elif source == "pillar" and "-----BEGIN " not in value:
                 faults.append(f"{where} is no PEM text; put the PEM itself there")
+        faults += [
+            f"{key}:tls:files:{name}:{part} is not a setting of etcd_ha; use {' and '.join(parts)}"
+            for part in (given if isinstance(given, Mapping) else ())
+            if part not in parts
+        ]
     faults += [
         f"{key}:tls:files:{name} is not a certificate of etcd_ha; use {', '.join(_CERTIFICATES)}"
         for name in files
@@ -586,9 +689,7 @@ def _network_faults(settings: Settings, key: str) -> list[str]:
     if not isinstance(networks, list):
         networks, faults = [], [f"{key}:firewall:client_networks is no list; write [10.1.0.0/16]"]
     for network in networks:
-        try:
-            ipaddress.ip_network(network)
-        except (ValueError, TypeError):
+        if not _is_network(network):
             faults.append(
                 f"{key}:firewall:client_networks has {network!r}; "
                 "write a network such as 10.1.0.0/16"
@@ -597,6 +698,9 @@ def _network_faults(settings: Settings, key: str) -> list[str]:
         value = _at(settings, path)
         if value != "*" and not _is_address(value):
             faults.append(f"{key}:{path} is {value!r}; give an IP address")
+    package = settings["balancer"]["package"]
+    if package is not None and not _is_package(package):
+        faults.append(f"{key}:balancer:package is {package!r}; give the name of one package")
     stats = settings["balancer"]["stats"]
     if stats["enabled"] and not _is_loopback(stats["address"]):
         faults.append(
@@ -606,9 +710,24 @@ def _network_faults(settings: Settings, key: str) -> list[str]:
     return faults
 
 
+def _is_line(value: object) -> bool:
+    """Text that may stand in a certificate's name."""
+    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable()
+
+
 def _is_address(value: object) -> bool:
+    """An address without a zone (``%eth0``): a zone is of one host, and Python takes any text."""
     try:
-        ipaddress.ip_address(str(value) if isinstance(value, str) else "")
+        ipaddress.ip_address(value if isinstance(value, str) and "%" not in value else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(value: object) -> bool:
+    """Written as text: Python takes a number for the address of that number."""
+    try:
+        ipaddress.ip_network(value if isinstance(value, str) and "%" not in value else "")
     except ValueError:
         return False
     return True
@@ -633,6 +752,9 @@ def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
             where = f"{key}:{group}:{minion}"
             if not isinstance(minion, str) or not _HOST.fullmatch(minion):
                 faults.append(f"{where}: {minion!r} is not a minion id")
+                continue
+            if minion in _RESERVED:
+                faults.append(f"{where}: {minion!r} is what others are called; name the host anew")
                 continue
             if isinstance(data, Mapping) and "address" not in data:
                 near = difflib.get_close_matches("address", [str(k) for k in data], n=1)
@@ -666,9 +788,7 @@ def _address_faults(where: str, minion: str, address: object, seen: dict[str, st
 
 def _relations(cluster: Cluster, key: str) -> list[str]:
     """Faults that show only when all of a cluster is known."""
-    faults = etcd_ha_access.faults(
-        cluster.settings["access"], cluster.tls, [m.name for m in cluster.members], f"{key}:access"
-    )
+    faults = _hostname_faults(cluster, key) + _stats_faults(cluster, key)
     names: dict[str, str] = {}
     for member in cluster.members:
         other = names.setdefault(member.name, member.minion)
@@ -693,6 +813,31 @@ def _relations(cluster: Cluster, key: str) -> list[str]:
                 f"member it is {both.address!r}"
             )
     return faults
+
+
+def _hostname_faults(cluster: Cluster, key: str) -> list[str]:
+    if not cluster.settings["host"]["hostname"]:
+        return []
+    return [
+        f"{key}:host:hostname is true, but {minion} is longer than {_LONGEST_HOSTNAME} characters, "
+        "and no host can be called so; set it to false"
+        for minion in cluster.hosts
+        if len(minion) > _LONGEST_HOSTNAME
+    ]
+
+
+def _stats_faults(cluster: Cluster, key: str) -> list[str]:
+    """Where the statistics would share a port with what else listens on a balancer."""
+    stats, port = cluster.settings["balancer"]["stats"], cluster.settings["balancer"]["port"]
+    if not stats["enabled"]:
+        return []
+    both = [cluster.member(balancer.minion) for balancer in cluster.balancers]
+    taken = {port: "balancer:port"}
+    taken |= {p: f"ports:{n}" for m in both if m for n, p in m.settings["ports"].items()}
+    if stats["port"] not in taken:
+        return []
+    other = taken[stats["port"]]
+    return [f"{key}:balancer:stats:port is {stats['port']}, as is {other}; give it another one"]
 
 
 def _shared_hosts(clusters: Iterable[Cluster]) -> list[str]:

@@ -142,9 +142,10 @@ def _asked(scratch: str, pki: Mapping[str, str], left: float) -> tuple[Content |
         limit = min(30.0, left)
         done = etcd_ha_etcdctl.call(command, variables, program, limit, folder=scratch)
         answer = done.json()
+        found = Content(etcd_ha_etcdctl.revision(answer), etcd_ha_etcdctl.count(answer))
     except etcd_ha_etcdctl.EtcdctlError as err:
         return None, str(err)
-    return Content(int(answer["header"]["revision"]), int(answer.get("count", 0))), ""
+    return found, ""
 
 
 def _left(deadline: float) -> float:
@@ -156,6 +157,6 @@ def _last(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
     try:
         row = json.loads(lines[-1])
-        return " ".join(str(row[key]) for key in ("msg", "error") if key in row)
-    except (ValueError, TypeError):
+        return " ".join(str(row[key]) for key in ("msg", "error") if key in row)[-300:]
+    except (ValueError, TypeError, RecursionError):
         return lines[-1][-300:]

@@ -2,13 +2,13 @@
 {%- set member = host.member %}
 the group {{ member.group }} exists:
   group.present:
-    - name: {{ member.group }}
+    - name: {{ member.group | json }}
     - system: true
 
 the user {{ member.user }} exists and cannot log in:
   user.present:
-    - name: {{ member.user }}
-    - gid: {{ member.group }}
+    - name: {{ member.user | json }}
+    - gid: {{ member.group | json }}
     - system: true
     - createhome: false
     - shell: /usr/sbin/nologin
@@ -29,8 +29,8 @@ the user {{ member.user }} exists and cannot log in:
 the {{ what }} directory {{ path }} is etcd's alone:
   file.directory:
     - name: {{ path }}
-    - user: {{ member.user }}
-    - group: {{ member.group }}
+    - user: {{ member.user | json }}
+    - group: {{ member.group | json }}
     - mode: "0700"
     - require:
       - user: the user {{ member.user }} exists and cannot log in

@@ -26,7 +26,7 @@ include:
 the secrets of the store for backups are root's alone:
   etcd_ha_backup.secrets_kept:
     - path: {{ backup.secrets }}
-    - cluster: {{ backup.cluster }}
+    - cluster: {{ backup.cluster | json }}
     - require:
       - sls: etcd_ha.environment
 
@@ -59,7 +59,7 @@ the unit that takes a scheduled backup is hardened:
 the timer of backups has the pillar's schedule:
   etcd_ha_backup.timer_kept:
     - path: /etc/systemd/system/{{ backup.timer }}
-    - cluster: {{ backup.cluster }}
+    - cluster: {{ backup.cluster | json }}
     - schedule: {{ backup.schedule | json }}
     - require:
       - file: {{ backup.file }} tells how {{ backup.cluster }} is backed up

@@ -19,8 +19,8 @@
     - new_certificate: {{ pki.files[leaf.purpose].certificate }}
     - new_key: {{ pki.files[leaf.purpose].key }}
     - ca: {{ pki.ca_certificate }}
-    - user: {{ leaf.owner }}
-    - group: {{ leaf.group }}
+    - user: {{ leaf.owner | json }}
+    - group: {{ leaf.group | json }}
     - require:
       - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
 {% endfor %}

@@ -58,8 +58,8 @@
     - new_certificate: {{ next }}/{{ leaf.purpose }}.crt
     - new_key: {{ next }}/{{ leaf.purpose }}.key
     - ca: {{ pki.ca_certificate }}
-    - user: {{ leaf.owner }}
-    - group: {{ leaf.group }}
+    - user: {{ leaf.owner | json }}
+    - group: {{ leaf.group | json }}
     - require:
       - file: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is the pillar's"
       - file: "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is the pillar's"

@@ -22,7 +22,7 @@
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
     - phase: {{ host.trust | json }}
-    - ca_server: {{ pki.ca_server }}
+    - ca_server: {{ pki.ca_server | json }}
     - policy: {{ pki.ca_policy | json }}
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
@@ -49,8 +49,8 @@
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}":
   x509.certificate_managed:
     - name: {{ next }}/{{ leaf.purpose }}.crt
-    - ca_server: {{ leaf.ca_server }}
-    - signing_policy: {{ leaf.policy }}
+    - ca_server: {{ leaf.ca_server | json }}
+    - signing_policy: {{ leaf.policy | json }}
     - private_key: {{ next }}/{{ leaf.purpose }}.key
     - days_valid: {{ leaf.days_valid }}
     - days_remaining: {{ leaf.days_remaining }}
@@ -69,8 +69,8 @@
     - new_certificate: {{ next }}/{{ leaf.purpose }}.crt
     - new_key: {{ next }}/{{ leaf.purpose }}.key
     - ca: {{ pki.ca_certificate }}
-    - user: {{ leaf.owner }}
-    - group: {{ leaf.group }}
+    - user: {{ leaf.owner | json }}
+    - group: {{ leaf.group | json }}
     - require:
       - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
 {% endfor %}

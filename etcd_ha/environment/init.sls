@@ -12,7 +12,7 @@ include:
     - context:
         text: {{ member.environment_text | json }}
     - user: root
-    - group: {{ member.group }}
+    - group: {{ member.group | json }}
     - mode: "0640"
     - makedirs: true
     - require:

@@ -40,11 +40,11 @@ etcd {{ member.version }} is the release in use:
 "{{ member.cluster }}: {{ member.name }} runs and is healthy":
   etcd_ha.running:
     - unit: {{ member.unit }}
-    - cluster: {{ member.cluster }}
+    - cluster: {{ member.cluster | json }}
     - environment: {{ member.environment | json }}
     - program: {{ install.program }}
     - record: {{ member.record }}
-    - action: {{ host.action }}
+    - action: {{ host.action | json }}
     - release: {{ member.version | json }}
     - successor: {{ host.successor | json }}
     - endpoints: {{ host.endpoints | json }}

@@ -136,7 +136,8 @@ def host(minion_opts, pillar, tmp_path):
     main = pillar["etcd_ha"]["clusters"]["main"]
     main["config_dir"] = str(tmp_path / "etc")
     main["tls"]["ca"]["dir"] = str(tmp_path / "ca")
-    main["user"] = main["group"] = "root"
+    # A user that every system has: root is refused.
+    main["user"] = main["group"] = "daemon"
     pillar["x509_signing_policies"] = policies(pillar)
     found = Host(opts, pillar, tmp_path)
     assert found.apply(CA, "etcd_ha.authority").failed() == {}

@@ -555,7 +555,9 @@ class TestNginx:
         self, compile_states, pillar, monkeypatch, tmp_path, former, kind
     ):
         mark = tmp_path / "mark.json"
-        mark.write_text(json.dumps({"balancer": {"kind": former}}))
+        left = {"cluster": "main", "kind": former, "url": "https://192.168.200.56:2379"}
+        left |= {"ca": None, "certificate": None, "key": None}
+        mark.write_text(json.dumps({"balancer": left}))
         monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(mark))
         main(pillar)["balancer"] = {"kind": kind, "stats": {"enabled": True}}
         compiled = sound(compile_states(BALANCER, pillar))

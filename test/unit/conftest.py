@@ -7,6 +7,7 @@ import sys
 import hypothesis
 import pytest
 import yaml
+from good_pillar import PILLAR
 
 # A loaded machine is no fault of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -14,21 +15,6 @@ hypothesis.settings.load_profile("patient")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-
-PILLAR = {
-    "clusters": {
-        "main": {
-            "version": "3.6.14",
-            "members": {
-                "etcd1.example.com": {"address": "192.168.200.52"},
-                "etcd2.example.com": {"address": "192.168.200.62"},
-                "etcd3.example.com": {"address": "192.168.200.63"},
-            },
-            "load_balancers": {"lb.example.com": {"address": "192.168.200.56"}},
-            "tls": {"ca": {"minion": "ca.example.com"}},
-        }
-    }
-}
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 MODULE = pathlib.Path(__file__).parents[2] / "_modules" / "etcd_ha.py"
-ROW = {"leader_id": "0", "learner": False, "member_id": "a", "errors": []}
+ROW = {"leader_id": "0", "learner": False, "member_id": "a", "errors": [], "alarms": []}
 LEADING = {**ROW, "leader_id": "a"}
 
 

@@ -1,0 +1,182 @@
+"""What a minion may tell its master: the form of its facts, checked before anybody plans by them.
+
+A minion that was broken into can tell what it likes. What it tells of itself is taken for true, but
+not what is of another form: it would end a plan for all clusters in a traceback, or name a file of
+the master's.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import etcd_ha_plain
+
+Kind = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_text, value))
+
+
+def _table(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_text, value))
+
+
+def _of_texts(value: Any) -> bool:
+    return _table(value) and all(map(_text, value.values()))
+
+
+def _or_none(kind: Kind) -> Kind:
+    return lambda value: value is None or kind(value)
+
+
+def _all(names: str, kind: Kind) -> dict[str, Kind]:
+    return dict.fromkeys(names.split(), kind)
+
+
+def _form(form: Mapping[str, Kind], needed: str = "") -> Kind:
+    """A mapping whose values are of these kinds, as far as they are there, or ``needed``."""
+    return lambda value: (
+        _table(value)
+        and all(name in value for name in needed.split())
+        and all(form[name](part) for name, part in value.items() if name in form)
+    )
+
+
+def _rows(kind: Kind) -> Kind:
+    return lambda value: isinstance(value, (list, tuple)) and all(map(kind, value))
+
+
+def _is_os_file(value: Any) -> bool:
+    return _text(value) and re.fullmatch(r"etcd_ha/os/[A-Za-z0-9]+\.yaml", value) is not None
+
+
+_TRUST = _form(_all("certificates signers", _texts), "certificates signers")
+_MEMBER = _form(
+    {
+        **_all("id name", _text),
+        **_all("peer_urls client_urls", _texts),
+        **_all("learner started", _flag),
+    },
+    "id name peer_urls client_urls learner started",
+)
+_ETCD = _form(
+    {
+        **_all("state installed version endpoint error corrupt disputed", _text),
+        **_all("member_id cluster_id leader_id", _text),
+        **_all("active enabled has_data healthy leader learner", _flag),
+        **_all("revision raft_term raft_index applied_index db_size db_in_use db_quota", _number),
+        **_all("pending errors alarms", _texts),
+        "environment": _of_texts,
+        "record": _of_texts,
+        "trust": _or_none(_TRUST),
+        "members": _rows(_MEMBER),
+    }
+)
+_AUTHORITY = _form(
+    {**_all("certificates authorities", _texts), "days_left": _or_none(_number)},
+    "certificates authorities days_left",
+)
+
+
+def _is_permission(row: Any) -> bool:
+    """The two ends of a range in base64, and what may be done with its keys."""
+    if not _texts(row) or len(row) != 3:
+        return False
+    try:
+        return all(base64.b64decode(one, validate=True) is not None for one in row[:2])
+    except ValueError:
+        return False
+
+
+def _access(value: Any) -> bool:
+    if not _table(value):
+        return False
+    if "error" in value:
+        return _text(value["error"])
+    roles = value.get("roles")
+    return (
+        _flag(value.get("enabled"))
+        and _table(value.get("users"))
+        and all(map(_texts, value["users"].values()))
+        and _table(roles)
+        and all(
+            isinstance(rows, (list, tuple)) and all(map(_is_permission, rows))
+            for rows in (roles or {}).values()
+        )
+        and _of_texts(value.get("passwords", {}))
+        and _texts(value.get("named", ()))
+    )
+
+
+def _authorities(value: Any) -> bool:
+    return _table(value) and all(map(_AUTHORITY, value.values()))
+
+
+_FACTS: Mapping[str, Kind] = {
+    **_all("minion arch modules digest restoring policies ca", _text),
+    "os_file": _is_os_file,
+    "changed_files": _texts,
+    "busy": _texts,
+    "etcd": _ETCD,
+    "balancer": _or_none(_form({"healthy": _flag, "error": _text, "trust": _or_none(_TRUST)})),
+    "authorities": _authorities,
+    "days_left": _or_none(_number),
+    "access": _or_none(_access),
+}
+_BACKUP = _form(
+    {
+        **_all("path sha256 version when fault", _text),
+        **_all("size revision", _number),
+        "keys": _or_none(_number),
+        "verified": _flag,
+    },
+    "path",
+)
+_LOOK: Mapping[str, Kind] = {
+    "free": _number,
+    "wal_free": _or_none(_number),
+    "progress": _table,
+    "recovery": _table,
+    "backups": _rows(_BACKUP),
+    "evidence": _form(
+        {
+            **_all("kept commit last term revision size", _number),
+            **_all("fault member_id cluster_id", _text),
+            "has_data": _flag,
+        }
+    ),
+}
+
+
+def facts_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha.facts`` returns, or an empty text."""
+    return _fault(told, _FACTS, ("minion", "arch", "os_file", "etcd"))
+
+
+def look_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha_restore.look`` returns, or an empty text."""
+    return _fault(told, _LOOK, ("free", "backups"))
+
+
+def _fault(told: object, form: Mapping[str, Kind], needed: tuple[str, ...]) -> str:
+    if not isinstance(told, Mapping):
+        return etcd_ha_plain.brief(str(told)) if isinstance(told, str) else "it told something else"
+    odd = [name for name in needed if name not in told]
+    odd += [name for name, kind in form.items() if name in told and not kind(told[name])]
+    if not odd:
+        return ""
+    return f"{', '.join(odd)} is of another form than this formula tells it; look at that host"
