@@ -24,6 +24,7 @@ import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_topology
 import etcd_ha_trust
+import etcd_ha_virtual
 import salt.utils.files
 import salt.utils.http
 import salt.utils.yaml
@@ -60,7 +61,8 @@ def health(timeout=5):
         Seconds (int or float) to wait for an answer.
 
     Returns a dict with ``role``, ``cluster``, ``name`` and ``healthy`` (bool), and either ``took``
-    (text, as etcd measured it) or ``error``.
+    (text, as etcd measured it) or ``error``. A balancer that shares a virtual address tells it
+    (``virtual_address``, text), and whether it holds it now (``holds_address``, bool).
 
     CLI Example:
 
@@ -268,7 +270,8 @@ def endpoints():
     """
     Where clients reach the cluster of this minion.
 
-    Returns a list of URLs: on a balancer its own, on a member those of all members, elsewhere none.
+    Returns a list of URLs: on a balancer its own, behind the virtual one where there is one, on a
+    member those of all members, elsewhere none.
 
     CLI Example:
 
@@ -278,7 +281,7 @@ def endpoints():
     """
     mark = etcd_ha_client.mark()
     if "balancer" in mark:
-        return [mark["balancer"]["url"]]
+        return list(mark["balancer"].get("endpoints") or [mark["balancer"]["url"]])
     if "member" in mark:
         return [url for url in etcd_ha_client.everyone(mark["member"]).split(",") if url]
     return []
@@ -690,6 +693,25 @@ def _without_alarm(member, timeout):
 
 
 def _balancer_health(balancer, timeout):
+    result = _path_health(balancer, timeout)
+    address = balancer.get("virtual_address")
+    if not address:
+        return result
+    service = os_data()["keepalived"]["service"]
+    result["virtual_address"] = address
+    try:
+        result["holds_address"] = bool(
+            etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as err:
+        return {**result, "healthy": False, "error": f"the addresses cannot be read: {err}"}
+    if result["healthy"] and not etcd_ha_machine.unit(service)["active"]:
+        told = f"{service} does not run, so this balancer cannot take {address} over"
+        return {**result, "healthy": False, "error": f"{told}. Look at: journalctl -u {service}"}
+    return result
+
+
+def _path_health(balancer, timeout):
     result = {"role": "balancer", "cluster": balancer["cluster"], "name": balancer["url"]}
     began = time.monotonic()
     try:

@@ -634,7 +634,12 @@ def _stop_balancer(cluster):
     balancer = found.pop("balancer", {})
     if balancer.get("cluster") != cluster:
         return
-    service = __salt__["etcd_ha.os_data"]()[balancer["kind"]]["service"]
+    data = __salt__["etcd_ha.os_data"]()
+    service = data[balancer["kind"]]["service"]
+    if balancer.get("virtual_address"):
+        # It goes first: the address comes to another balancer while this one still serves.
+        keepalived = ["systemctl", "disable", "--now", data["keepalived"]["service"]]
+        __salt__["cmd.run_all"](keepalived, python_shell=False)
     if os.path.exists(etcd_ha_progress.CLOSED):
         etcd_ha_data.systemctl("unmask", service)
         etcd_ha_progress.remove(etcd_ha_progress.CLOSED)

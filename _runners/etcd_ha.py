@@ -475,7 +475,7 @@ def _row(cluster, step, source):
     }
     if step.kind == "verify":
         row["kind"], row["function"] = "function", "etcd_ha.verify"
-        urls = etcd_ha_report.client_urls(cluster)
+        urls = etcd_ha_report.verified_urls(cluster)
         row["arguments"] = {"endpoints": urls, "cluster": cluster.name}
     elif step.kind == "function":
         row["function"], row["arguments"] = step.function, dict(step.arguments)

@@ -47,6 +47,7 @@ def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
     """The server, peer and admin certificates of a member."""
     balancers = [f"IP:{balancer.address}" for balancer in cluster.balancers]
     balancers += [f"DNS:{balancer.minion}" for balancer in cluster.balancers]
+    balancers += [f"IP:{cluster.virtual_address}"] if cluster.virtual_address else []
     own = [f"IP:{member.address}", f"DNS:{member.minion}"]
     own += [f"DNS:{member.name}"] if member.name != member.minion else []
     local = ["IP:127.0.0.1", "IP:::1", "DNS:localhost"]

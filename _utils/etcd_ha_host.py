@@ -14,6 +14,7 @@ import etcd_ha_backup_host
 import etcd_ha_certificates
 import etcd_ha_environment
 import etcd_ha_release
+import etcd_ha_virtual
 from etcd_ha_certificates import Certificate
 from etcd_ha_topology import Balancer, Cluster, Member, bracketed
 
@@ -145,6 +146,8 @@ def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict
             "cluster": balancer["cluster"],
             "kind": balancer["kind"],
             "url": balancer["url"],
+            "endpoints": balancer["endpoints"],
+            "virtual_address": (balancer["virtual"] or {}).get("address", ""),
             "ca": pki["ca_certificate"] if pki else None,
             "certificate": f"{pki['dir']}/check.crt" if pki else None,
             "key": f"{pki['dir']}/check.key" if pki else None,
@@ -212,10 +215,10 @@ def _pki(
     if not cluster.tls:
         return None
     tls = cluster.settings["tls"]
-    owners = {
-        leaf.purpose: ("root", "root") if leaf.purpose in ("admin", "check") else (user, group)
-        for leaf in leaves
-    }
+    # The one who decides on the virtual address shows the balancer's certificate, and is not root.
+    checker = (etcd_ha_virtual.USER,) * 2 if cluster.virtual_address else ("root", "root")
+    roots = {"admin": ("root", "root"), "check": checker}
+    owners = {leaf.purpose: roots.get(leaf.purpose, (user, group)) for leaf in leaves}
     return {
         "dir": folder,
         "source": tls["source"],
@@ -327,12 +330,21 @@ def _balancer(
     stats = settings["stats"]
     leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
     pki = _pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "root", "root")
+    virtual = etcd_ha_virtual.describe(
+        settings["virtual_address"], cluster.balancer_addresses, balancer.minion
+    )
+    shared = bool(virtual) and settings["bind"] == cluster.virtual_address
+    # At an address that another host may hold, nobody can be sure to reach this balancer.
+    own = _loopback_url(cluster) if shared else cluster.balancer_url(balancer)
     return {
         "cluster": cluster.name,
         "kind": settings["kind"],
         "package": settings["package"],
-        "listen": _listen(settings["kind"], settings["bind"], balancer.address, settings["port"]),
-        "url": cluster.balancer_url(balancer),
+        "listens": _listens(settings, balancer.address, shared),
+        "nonlocal": _nonlocal(cluster.virtual_address) if shared else None,
+        "url": own,
+        "endpoints": [url for url in (cluster.virtual_url, "" if shared else own) if url],
+        "virtual": {**virtual, **_check(cluster, balancer, pki, shared)} if virtual else None,
         "tls": cluster.tls,
         "checks": _checks(cluster.version),
         "check_interval": settings["check_interval"],
@@ -351,6 +363,42 @@ def _balancer(
     }
 
 
+def _check(
+    cluster: Cluster, balancer: Balancer, pki: Mapping[str, Any] | None, shared: bool
+) -> dict[str, Any]:
+    """The check that decides whether a balancer may hold the virtual address, and its settings."""
+    settings = cluster.settings["balancer"]
+    # Balancers that listen at the virtual address alone cannot be asked by each other.
+    others = [] if shared else [cluster.balancer_url(b) for b in cluster.balancers if b != balancer]
+    asked = etcd_ha_virtual.check_settings(
+        _loopback_url(cluster), others, pki, settings["check_timeout"]
+    )
+    return {
+        "settings": check_settings_file(cluster.name),
+        "settings_text": json.dumps(asked, indent=1, sort_keys=True) + "\n",
+        "check_timeout": etcd_ha_virtual.longest_check(len(others), settings["check_timeout"]),
+    }
+
+
+def check_settings_file(cluster: str) -> str:
+    """Where the check of a balancer's path is told whom to ask."""
+    return f"{BALANCER_CONFIG_DIR}/{cluster}/virtual_address.json"
+
+
+def _loopback_url(cluster: Cluster) -> str:
+    port = cluster.settings["balancer"]["port"]
+    return f"{cluster.scheme}://{_loopback(cluster.virtual_address)}:{port}"
+
+
+def _loopback(address: str) -> str:
+    return "[::1]" if ":" in address else "127.0.0.1"
+
+
+def _nonlocal(address: str) -> str:
+    """The kernel's setting that lets a balancer listen at an address that it does not hold."""
+    return f"net.{'ipv6' if ':' in address else 'ipv4'}.ip_nonlocal_bind"
+
+
 def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dict[str, str]]:
     """Where a balancer finds a member: where the pillar has it, and where it is until then."""
     coming = f"{bracketed(member.address)}:{member.settings['ports']['client']}"
@@ -360,6 +408,13 @@ def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dic
         {"name": name, "minion": member.minion, "endpoint": endpoint}
         for name, endpoint in zip(names, [coming, *present], strict=True)
     ]
+
+
+def _listens(settings: Mapping[str, Any], address: str, shared: bool) -> list[str]:
+    """Every place where the balancer listens; at a shared address it is checked by loopback."""
+    kind, bind, port = settings["kind"], settings["bind"], settings["port"]
+    found = [_listen(kind, bind, address, port)]
+    return [*found, f"{_loopback(bind)}:{port}"] if shared else found
 
 
 def _listen(kind: str, bind: str, address: str, port: int) -> str:

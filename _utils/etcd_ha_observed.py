@@ -58,6 +58,10 @@ class Observed:
     # The command that was begun on this host and not ended: ``restore`` or ``recover``.
     restoring: str = ""
     balancer_healthy: bool = False
+    # Whether this balancer holds the virtual address now.
+    holds_address: bool = False
+    # The cluster of the balancer that the last converge left here.
+    balancer_of: str = ""
     policies: str = ""
     # The CA minion, or the source, of the certificates that the last converge left here.
     ca: str = ""
@@ -98,6 +102,8 @@ class Observed:
             members=tuple(etcd.get("members", ())),
             restoring=str(facts.get("restoring", "")),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
+            holds_address=bool((facts.get("balancer") or {}).get("holds_address")),
+            balancer_of=str((facts.get("balancer") or {}).get("cluster", "")),
             policies=str(facts.get("policies", "")),
             ca=str(facts.get("ca", "")),
             trust=Trust.of(etcd.get("trust")),
