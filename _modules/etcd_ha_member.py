@@ -392,6 +392,28 @@ def retire(cluster, purge=False, whole=False):
     return {"stopped": True, "aside": aside}
 
 
+def retire_balancer(cluster):
+    """
+    Stop the balancer on a host that is none any more, and what keeps a virtual address there.
+
+    cluster
+        The name of the cluster that it led to (text).
+
+    Returns a dict: ``stopped`` (bool), whether there was one of this cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt lb2.example.com etcd_ha_member.retire_balancer main
+    """
+    balancer = etcd_ha_client.mark().get("balancer", {})
+    if balancer.get("cluster") != cluster:
+        return {"stopped": False}
+    _stop_balancer(cluster)
+    return {"stopped": True}
+
+
 def served_by_one_ca(timeout=5):
     """
     See that every member serves clients and peers with a certificate of the CA that signed ours.

@@ -371,7 +371,7 @@ def backups(cluster=None):
     return told if all(report.sound for report in reports) else _failed(told)
 
 
-def remember(cluster, members=None, former=None):
+def remember(cluster, members=None, former=None, balancers=()):
     """
     Keep on the master that a cluster was bootstrapped, and who its members are.
 
@@ -387,6 +387,9 @@ def remember(cluster, members=None, former=None):
     former : None
         The name that the cluster had before (text), under which it is forgotten.
 
+    balancers : ()
+        The minions (list of text) that are its balancers; one that leaves is stopped.
+
     Returns True.
 
     CLI Example:
@@ -396,6 +399,7 @@ def remember(cluster, members=None, former=None):
         salt-run etcd_ha.remember main
     """
     record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
+    record["balancers"] = list(balancers)
     cache = salt.cache.Cache(__opts__)
     cache.store(BANK, cluster, record)
     if former and cache.contains(BANK, former):
@@ -445,6 +449,7 @@ def _rows(cluster, steps, source):
     record = _record(cluster)
     past = record.get("members", {})
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
+    balancers = [balancer.minion for balancer in cluster.balancers]
     rows = [_row(cluster, step, source) for step in steps]
     known = {
         "kind": "remember",
@@ -452,14 +457,17 @@ def _rows(cluster, steps, source):
         "cluster": cluster.name,
         "former": cluster.former,
         "members": own,
+        "balancers": balancers,
     }
     if rows and rows[-1]["kind"] == "forget":
         return rows
     if rows and past and set(own) - set(past):
         # Before a new member enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
-        rows.insert(0, {**known, "id": first, "members": {**past, **own}})
-    is_new = own != past or record.get("cluster", cluster.name) != cluster.name
+        before = {"id": first, "members": {**past, **own}}
+        rows.insert(0, {**known, **before, "balancers": record.get("balancers", [])})
+    changed = own != past or balancers != record.get("balancers")
+    is_new = changed or record.get("cluster", cluster.name) != cluster.name
     if is_new and not (rows and rows[-1]["kind"] == "again"):
         rows.append(known)
     return rows
@@ -514,7 +522,11 @@ def _plans(name, command="converge", asked=None):
     for one in clusters.values():
         record = _record(one)
         known = etcd_ha_observed.Wanted(
-            wanted["digests"], wanted["policies"], bool(record), record.get("members", {})
+            wanted["digests"],
+            wanted["policies"],
+            bool(record),
+            record.get("members", {}),
+            tuple(record.get("balancers", ())),
         )
         if command in etcd_ha_planner.COMMANDS:
             made = etcd_ha_planner.plan(one, observed, known, command, int(time.time()))
@@ -887,7 +899,8 @@ def _facts(clusters):
     clusters = list(clusters)
     named = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
     # Hosts that the pillar no longer names may still have to be stopped.
-    known = [minion for one in clusters for minion in _record(one).get("members", {})]
+    records = [_record(one) for one in clusters]
+    known = [m for one in records for m in (*one.get("members", {}), *one.get("balancers", ()))]
     wanted = list(dict.fromkeys(named + known))
     asked = {
         "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),

@@ -3,7 +3,7 @@
 The order of a convergence, and why:
 
 1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
-2. take dead members out that the pillar no longer names
+2. stop balancers, and take dead members out, that the pillar no longer names
 3. to another CA: all trust both, then all have certificates from the new one; a member that lost
    its data leaves the list for so long, since it can get no certificate that the others trust, and
    members that leave do so before the new certificates, which they would not trust
@@ -49,6 +49,7 @@ class Convergence(Course):
         etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         self._heal()
+        self._retire_balancers()
         first, last = self._access()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self.take_out(dead)
@@ -165,6 +166,38 @@ class Convergence(Course):
         for minion in stopped + sick:
             stage = etcd_ha_exchange.healing_stage(self, minion)
             self.take(minion, stage)
+
+    # 2. balancers that the pillar no longer names
+
+    def _retire_balancers(self) -> None:
+        """Stop balancers that have left, before the others forget them.
+
+        A virtual address must not stay with them: those that stay take it over while they still
+        hear that it is given up.
+        """
+        ours = (self.cluster.name, self.cluster.former)
+        leaving = [
+            minion
+            for minion in self.wanted.balancers
+            if self.cluster.balancer(minion) is None
+            and minion in self.observed
+            and self.observed[minion].balancer_of in ours
+        ]
+        address = self.cluster.virtual_address
+        fit = [m for m in self.proxies() if self.observed[m].balancer_of in ours]
+        if address and fit and any(self.observed[m].holds_address for m in leaving):
+            self.taken.append(etcd_ha_parts.fit(self.cluster, fit, address))
+        for minion in leaving:
+            self.taken.append(
+                Step(
+                    title=f"{self.cluster.name}: stop the balancer {names([minion])}",
+                    kind="function",
+                    targets=(minion,),
+                    function="etcd_ha_member.retire_balancer",
+                    arguments={"cluster": self.observed[minion].balancer_of},
+                    why="the pillar no longer names it",
+                )
+            )
 
     # 2. and 6. members that the pillar no longer names
 

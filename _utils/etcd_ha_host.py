@@ -24,6 +24,7 @@ ENVIRONMENT_FILE = "/etc/default/etcd"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
 RECORD_DIR = "/var/lib/etcd_ha"
 BALANCER_CONFIG_DIR = "/etc/etcd"
+VRRP = "VRRP of the balancers"
 
 
 def describe(
@@ -474,13 +475,18 @@ def _plain(network: str) -> str:
 def _firewall(
     cluster: Cluster, member: Member | None, balancer: Balancer | None
 ) -> dict[str, Any] | None:
-    """Who may reach which port: ``{kind, rules: [{port, sources, why}]}``, or None when off."""
+    """Who may reach what: ``{kind, rules: [{port, protocol, sources, why}]}``, or None when off.
+
+    ``port`` is 0 where the protocol, VRRP, has none.
+    """
     settings: Mapping[str, Any] = cluster.settings["firewall"]
     if not settings["enabled"]:
         return None
     networks = [_plain(network) for network in settings["client_networks"]]
     peers = [other.address for other in cluster.members]
     proxies = [other.address for other in cluster.balancers]
+    # Balancers that share an address ask each other whether they could hold it.
+    asking = proxies if cluster.virtual_address else []
     rules = []
     if member:
         ports = member.settings["ports"]
@@ -500,8 +506,11 @@ def _firewall(
         rules.append(
             {
                 "port": cluster.settings["balancer"]["port"],
-                "sources": list(dict.fromkeys(peers + networks)),
+                "sources": list(dict.fromkeys(peers + asking + networks)),
                 "why": "etcd clients of the balancer",
             }
         )
-    return {"kind": settings["kind"], "rules": rules}
+    if balancer and cluster.virtual_address:
+        sources = [address for address in proxies if address != balancer.address]
+        rules.append({"port": 0, "protocol": "vrrp", "sources": sources, "why": VRRP})
+    return {"kind": settings["kind"], "rules": [{"protocol": "tcp", **rule} for rule in rules]}

@@ -123,10 +123,12 @@ class Wanted:
     """What the master knows beside the cluster itself.
 
     ``managed`` are the members of the last converge, minion -> {name, peer_url}: only these may be
-    taken out of the cluster because the pillar no longer names them.
+    taken out of the cluster because the pillar no longer names them. ``balancers`` are the
+    balancers of the last converge.
     """
 
     digests: Mapping[str, str]
     policies: Mapping[str, str] = field(default_factory=dict)
     recorded: bool = False
     managed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    balancers: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ def rows(cluster, monkeypatch):
     spec.loader.exec_module(module)
 
     def made(past, steps, cluster=cluster, name="main"):
-        record = {"cluster": name, "members": past}
+        record = {"cluster": name, "members": past, "balancers": ["lb.example.com"]}
         monkeypatch.setattr(module, "_record", lambda cluster: record)
         return module._rows(cluster, steps, "source")
 
