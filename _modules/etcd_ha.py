@@ -14,6 +14,7 @@ import time
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_certificates
 import etcd_ha_client
+import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_hashes
 import etcd_ha_host
@@ -508,7 +509,9 @@ def host():
         salt 'etcd1*' etcd_ha.host
     """
     if "etcd_ha_host" not in __context__:
-        step = __pillar__.get("etcd_ha_step") or {"stage": _present_stage()}
+        step = dict(__pillar__.get("etcd_ha_step") or {"stage": _present_stage()})
+        present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
+        step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
         defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
         __context__["etcd_ha_host"] = etcd_ha_host.describe(
             __grains__["id"],

@@ -50,7 +50,7 @@ def describe(
     for cluster in clusters:
         the_member, the_balancer = cluster.member(minion), cluster.balancer(minion)
         if the_member:
-            member = _member(*_staged(cluster, the_member, stage), arch, stage.get("transport"))
+            member = _member(*_staged(cluster, the_member, stage), arch, stage)
         if the_balancer:
             version = stage.get("version") or cluster.version
             staged = dataclasses.replace(cluster, version=version)
@@ -254,9 +254,12 @@ def _own_files(
     return result
 
 
-def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) -> dict[str, Any]:
-    settings = member.settings
-    environment = etcd_ha_environment.variables(cluster, member, transport)
+def _member(
+    cluster: Cluster, member: Member, arch: str, stage: Mapping[str, str]
+) -> dict[str, Any]:
+    settings, transport = member.settings, stage.get("transport")
+    peer_name = stage.get("peer_name", "") if stage.get("trust") else None
+    environment = etcd_ha_environment.variables(cluster, member, transport, peer_name)
     user, group = settings["user"], settings["group"]
     return {
         "cluster": cluster.name,
