@@ -40,7 +40,7 @@ def main(pillar):
 
 
 def with_address(pillar, **balancer):
-    """Two balancers behind one address; the interface is named, as this machine has none of them."""
+    """Two balancers behind one address; this machine has no interface with theirs."""
     virtual = {"address": ADDRESS, "interface": "eth0"}
     main(pillar)["balancer"] = {"virtual_address": virtual, **balancer}
     main(pillar)["load_balancers"]["lb2.example.com"] = {"address": "192.168.200.57"}

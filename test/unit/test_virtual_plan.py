@@ -130,7 +130,7 @@ def test_fit_waits_until_it_is(monkeypatch):
 
 def test_fit_says_what_is_wrong(monkeypatch):
     face = module(monkeypatch, iter([{"healthy": False, "error": "no path"}]))
-    with pytest.raises(face.CommandExecutionError, match="no path. The one that holds it"):
+    with pytest.raises(face.CommandExecutionError, match=r"no path\. The one that holds it"):
         face.fit(timeout=-1)
 
 
