@@ -20,6 +20,7 @@ import etcd_ha_certificates
 import etcd_ha_delivery
 import etcd_ha_host
 import etcd_ha_observed
+import etcd_ha_peers
 import etcd_ha_planner
 import etcd_ha_recover
 import etcd_ha_release
@@ -37,12 +38,15 @@ import salt.pillar
 import salt.utils.hashutils
 import salt.utils.minions
 import salt.utils.yaml
+import salt.version
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
 
 BANK = "etcd_ha/clusters"
 FORMULA_MODULES = ("_modules", "_states", "_utils")
+# The release of Salt that knows worker_pools; an older one takes no notice of them.
+POOLS_SINCE = 3008
 SYNCED_BANK = "etcd_ha/synced"
 # Seconds in which what an interrupted run has left running on the hosts must have ended.
 BUSY_TIMEOUT = 300
@@ -536,7 +540,8 @@ def _plans(name, command="converge", asked=None):
             # Data that is there needs no mirror: hosts that lack a release say so as they join.
             made = _with_release(one, made, facts)
         made = _with_workers(one, made)
-        notes = (*etcd_ha_topology.warnings(one), *made.warnings)
+        peers = etcd_ha_peers.notes(__opts__.get("peer") or {}, one.hosts)
+        notes = (*etcd_ha_topology.warnings(one), *peers, *made.warnings)
         plans.append(dataclasses.replace(made, warnings=notes))
     return plans
 
@@ -845,14 +850,7 @@ def _check_peer(clusters):
         if one.ca_minion is None:
             continue
         for minion in [m.minion for m in one.members] + [b.minion for b in one.balancers]:
-            granted = [
-                function
-                for pattern, functions in peer.items()
-                if re.match(pattern, minion)
-                for function in functions
-                if isinstance(function, str)
-            ]
-            if not any(re.match(f, "x509.sign_remote_certificate") for f in granted):
+            if not etcd_ha_peers.may_ask(peer, minion):
                 raise CommandExecutionError(
                     f"the master does not let {minion} ask for certificates. Add to the master's "
                     "configuration and restart salt-master:\n"
@@ -887,7 +885,8 @@ def _workers_beside_peers():
     """How many workers all requests share; None where ``minion_pub`` has a pool of its own."""
     pools = __opts__.get("worker_pools") or {}
     shared = int(__opts__.get("worker_threads") or 5)
-    if not pools or not __opts__.get("worker_pools_enabled", True):
+    known = salt.version.__saltstack_version__.major >= POOLS_SINCE
+    if not known or not pools or not __opts__.get("worker_pools_enabled", True):
         return shared
     if any("minion_pub" in pool["commands"] for pool in pools.values()):
         return None

@@ -79,6 +79,10 @@ class Lab:
         self.keep = bool(os.environ.get("ETCD_HA_LAB_KEEP"))
         self.state = "down"
         self.hosts = len(MEMBERS)
+        # Another distribution release or Salt than the lab's own choice.
+        asked = (("--suite", "ETCD_HA_LAB_SUITE"), ("--salt", "ETCD_HA_LAB_SALT"))
+        pairs = ((option, os.environ.get(name)) for option, name in asked)
+        self.recipe = [word for pair in pairs if pair[1] for word in pair]
         self.shipped = {}
 
     # The lab itself
@@ -103,7 +107,7 @@ class Lab:
         return Done(words, done.returncode, done.stdout, done.stderr, took)
 
     def up(self):
-        done = self.run("up", "--hosts", len(MEMBERS), timeout=900).ok()
+        done = self.run("up", "--hosts", len(MEMBERS), *self.recipe, timeout=900).ok()
         self.state = "dirty" if "up already" in done.text else "blank"
         self.run("pillar").ok()
         self.sync_master()
