@@ -3,6 +3,7 @@ The virtual address of a cluster's balancers, as one of them sees it.
 """
 
 import os
+import subprocess
 import sys
 import time
 
@@ -40,7 +41,7 @@ def interface(address):
     """
     try:
         found = etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
-    except (OSError, ValueError, etcd_ha_virtual.subprocess.SubprocessError) as err:
+    except (OSError, ValueError, subprocess.SubprocessError) as err:
         raise CommandExecutionError(f"the addresses of this host cannot be read: {err}") from err
     if not found:
         raise CommandExecutionError(

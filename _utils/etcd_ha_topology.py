@@ -749,13 +749,13 @@ def _shared_addresses(clusters: Iterable[Cluster]) -> list[str]:
     """A virtual address is one cluster's, and no host's of another one."""
     clusters = list(clusters)
     faults = []
-    for one in clusters:
-        for other in clusters:
+    for one in (cluster for cluster in clusters if cluster.virtual_address):
+        for other in (cluster for cluster in clusters if cluster.name != one.name):
             taken = {m.address for m in other.members} | set(other.balancer_addresses.values())
-            if other.name != one.name and one.virtual_address in taken | {other.virtual_address}:
-                faults += [
+            if one.virtual_address in taken | {other.virtual_address}:
+                faults.append(
                     f"etcd_ha:clusters:{one.name}:balancer:virtual_address:address is "
                     f"{one.virtual_address!r}, which {other.name} has already; give each cluster "
                     "one of its own"
-                ] * bool(one.virtual_address)
+                )
     return faults

@@ -126,7 +126,7 @@ def check_settings(
     own: str, others: Sequence[str], pki: Mapping[str, Any] | None, timeout: int
 ) -> dict[str, Any]:
     """The check's settings file: URLs, paths of certificates, seconds; it holds no secret."""
-    files = {"ca": None, "certificate": None, "key": None}
+    files: dict[str, str | None] = {"ca": None, "certificate": None, "key": None}
     if pki:
         files = {
             "ca": pki["ca_certificate"],

@@ -1,7 +1,7 @@
 """The core of the formula on one etcd release each: what ``make matrix`` runs on every system.
 
-Bootstrap, nothing to do, a change under load, a lost member, a backup and its restore; and the way up
-from the line before.
+Bootstrap, nothing to do, a change under load, a lost member, a backup and its restore; and the way
+up from the line before.
 """
 
 import json

@@ -13,7 +13,8 @@ SPEC.loader.exec_module(matrix)
 
 REPORT = """<testsuites><testsuite>
 <testcase name="test_a_release[3.4.23]" time="10.5"/>
-<testcase name="test_a_release[3.5.33]" time="20.0"><failure message="assert 1&#10;more"/></testcase>
+<testcase name="test_a_release[3.5.33]" time="20.0">
+<failure message="assert 1&#10;more"/></testcase>
 <testcase name="test_the_way_up_to_a_release[3.5.33]" time="5.2"/>
 <testcase name="test_a_release[3.7.1]" time="0.1"><skipped message="cannot be had"/></testcase>
 <testcase name="test_of_something_else" time="9"/>

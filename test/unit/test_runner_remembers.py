@@ -39,6 +39,22 @@ def test_nothing_at_all_is_left_to_do(cluster, rows):
     assert rows(members(cluster), ()) == []
 
 
+def test_another_balancer_is_remembered(cluster, rows):
+    other = dataclasses.replace(cluster, balancers=())
+    (row,) = rows(members(cluster), (), other)
+    assert (row["kind"], row["balancers"]) == ("remember", [])
+    assert rows(members(cluster), ()) == []
+
+
+def test_a_balancer_that_leaves_is_known_until_it_is_stopped(cluster, rows):
+    """A run that ends in the midst must find it again."""
+    past = members(cluster)
+    past.pop("etcd3.example.com")
+    other = dataclasses.replace(cluster, balancers=())
+    first, _, last = rows(past, (VERIFY,), other)
+    assert (first["balancers"], last["balancers"]) == (["lb.example.com"], [])
+
+
 def test_a_new_member_is_known_before_it_enters(cluster, rows):
     past = members(cluster)
     past.pop("etcd3.example.com")
