@@ -465,11 +465,13 @@ def _rows(cluster, steps, source):
     }
     if rows and rows[-1]["kind"] == "forget":
         return rows
-    if rows and past and set(own) - set(past):
-        # Before a new member enters: after an interruption it is known as one of ours.
+    led = record.get("balancers", [])
+    if rows and past and (set(own) - set(past) or set(balancers) - set(led)):
+        # Before a new host enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
         before = {"id": first, "members": {**past, **own}}
-        rows.insert(0, {**known, **before, "balancers": record.get("balancers", [])})
+        before["balancers"] = list(dict.fromkeys([*led, *balancers]))
+        rows.insert(0, {**known, **before})
     changed = own != past or balancers != record.get("balancers")
     is_new = changed or record.get("cluster", cluster.name) != cluster.name
     if is_new and not (rows and rows[-1]["kind"] == "again"):

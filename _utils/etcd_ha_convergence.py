@@ -49,7 +49,9 @@ class Convergence(Course):
         etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         self._heal()
-        self._retire_balancers()
+        leaving_balancers = self._leaving_balancers()
+        if self._can_take_over(leaving_balancers):
+            self._retire_balancers(leaving_balancers)
         first, last = self._access()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self.take_out(dead)
@@ -75,6 +77,8 @@ class Convergence(Course):
             self._pass(transport=self.cluster.scheme)
         self._pass()
         self.balance(self.cluster.version, self.trust_at_the_end())
+        if not self._can_take_over(leaving_balancers):
+            self._retire_balancers(leaving_balancers)
         self._retire_leftovers()
         if not self.taken and not etcd_ha_drift.stale_authority(
             self.cluster, self.observed, self.wanted
@@ -169,24 +173,31 @@ class Convergence(Course):
 
     # 2. balancers that the pillar no longer names
 
-    def _retire_balancers(self) -> None:
-        """Stop balancers that have left, before the others forget them.
-
-        A virtual address must not stay with them: those that stay take it over while they still
-        hear that it is given up.
-        """
+    def _leaving_balancers(self) -> list[str]:
         ours = (self.cluster.name, self.cluster.former)
-        leaving = [
+        return [
             minion
             for minion in self.wanted.balancers
             if self.cluster.balancer(minion) is None
             and minion in self.observed
             and self.observed[minion].balancer_of in ours
         ]
+
+    def _can_take_over(self, leaving: Sequence[str]) -> bool:
+        """Whether leaving balancers can be stopped before those that stay are configured.
+
+        So they should be where they hold a virtual address: the others take it over while they
+        still hear that it is given up. Only where no other one serves, that has to wait.
+        """
+        held = self.cluster.virtual_address and any(self.observed[m].holds_address for m in leaving)
+        return not held or any(self.observed[m].balancer_healthy for m in self.proxies())
+
+    def _retire_balancers(self, leaving: Sequence[str]) -> None:
+        """Stop balancers that have left, once another one can take their virtual address over."""
         address = self.cluster.virtual_address
-        fit = [m for m in self.proxies() if self.observed[m].balancer_of in ours]
-        if address and fit and any(self.observed[m].holds_address for m in leaving):
-            self.taken.append(etcd_ha_parts.fit(self.cluster, fit, address))
+        if address and any(self.observed[m].holds_address for m in leaving):
+            able = [m for m in self.proxies() if self.observed[m].balancer_healthy]
+            self.taken.append(etcd_ha_parts.fit(self.cluster, able or self.proxies(), address))
         for minion in leaving:
             self.taken.append(
                 Step(

@@ -55,6 +55,13 @@ def test_a_balancer_that_leaves_is_known_until_it_is_stopped(cluster, rows):
     assert (first["balancers"], last["balancers"]) == (["lb.example.com"], [])
 
 
+def test_a_new_balancer_is_known_before_it_enters(cluster, rows):
+    lb2 = dataclasses.replace(cluster.balancers[0], minion="lb2.example.com")
+    more = dataclasses.replace(cluster, balancers=(*cluster.balancers, lb2))
+    first, _, last = rows(members(cluster), (VERIFY,), more)
+    assert first["balancers"] == last["balancers"] == ["lb.example.com", "lb2.example.com"]
+
+
 def test_a_new_member_is_known_before_it_enters(cluster, rows):
     past = members(cluster)
     past.pop("etcd3.example.com")

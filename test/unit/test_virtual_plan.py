@@ -86,6 +86,18 @@ def test_a_balancer_that_left_is_stopped_before_the_others_forget_it(shared):
     assert found[1:-1] == begun
 
 
+def test_one_that_alone_serves_stays_until_another_one_can(shared):
+    cluster, hosts = left(shared, balancer_of="main", holds_address=True)
+    for minion in (LB, LB2):
+        hosts = change(hosts, minion, balancer_healthy=False)
+    assert titles(cluster, hosts)[1:-1] == [
+        "configure the balancer lb",
+        "configure the balancer lb2",
+        f"see that lb, lb2 can take {ADDRESS} over",
+        "stop the balancer lb3",
+    ]
+
+
 def test_one_that_does_not_hold_the_address_is_stopped_at_once(shared):
     cluster, hosts = left(shared, balancer_of="main")
     assert "stop the balancer lb3" in titles(cluster, hosts)
