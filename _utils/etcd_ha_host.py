@@ -114,6 +114,13 @@ _PASSING = ("action", "successor", "endpoints", "trust", "restart_before", "form
 def digest(host: Mapping[str, Any], source: str) -> str:
     """One hash of all that a host should be; ``source`` is the hash of the formula's states."""
     wanted = {key: host[key] for key in host if key not in _PASSING}
+    if wanted["member"]:
+        # Missing while a CA is exchanged; whether it has to come is seen in the running process.
+        variables = dict(wanted["member"]["environment"])
+        variables.pop(etcd_ha_environment.PEER_NAME, None)
+        text = etcd_ha_environment.file_text(variables)
+        given = {"environment": variables, "environment_text": text}
+        wanted["member"] = {**wanted["member"], **given}
     text = json.dumps([wanted, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

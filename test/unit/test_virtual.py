@@ -269,6 +269,18 @@ def test_while_a_ca_is_exchanged_it_stays_as_it_is(cluster):
     assert etcd_ha_environment.PEER_NAME not in described["member"]["environment"]
 
 
+def test_a_host_whose_ca_is_being_exchanged_is_as_it_should_be(cluster):
+    """Otherwise an exchange that waits for the user would be planned again and again."""
+    minion = cluster.members[0].minion
+    final = etcd_ha_host.describe(minion, [cluster], "amd64")
+    stage = {"trust": "issued", "peer_name": ""}
+    waiting = etcd_ha_host.describe(minion, [cluster], "amd64", {"stage": stage})
+    assert waiting["member"]["environment_text"] != final["member"]["environment_text"]
+    assert etcd_ha_host.digest(waiting, "s") == etcd_ha_host.digest(final, "s")
+    other = dict(final, member={**final["member"], "environment": {"ETCD_NAME": "x"}})
+    assert etcd_ha_host.digest(other, "s") != etcd_ha_host.digest(final, "s")
+
+
 @pytest.mark.parametrize("option", ["peer-cert-allowed-cn", "peer-cert-allowed-hostname"])
 def test_the_user_s_own_choice_of_peers_counts(pillar, defaults, option):
     """Both at once would keep etcd from starting."""
