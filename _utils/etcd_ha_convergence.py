@@ -174,7 +174,7 @@ class Convergence(Course):
     # 2. balancers that the pillar no longer names
 
     def _leaving_balancers(self) -> list[str]:
-        ours = (self.cluster.name, self.cluster.former)
+        ours = {self.cluster.name, self.cluster.former} - {""}
         return [
             minion
             for minion in self.wanted.balancers
