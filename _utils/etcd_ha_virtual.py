@@ -97,8 +97,8 @@ def describe(
 ) -> dict[str, Any] | None:
     """What keepalived is on one balancer, for its configuration; None where there is no address.
 
-    ``balancers`` is minion -> address, in the pillar's order: the first one holds the address when
-    all start together.
+    ``balancers`` is minion -> address, in the pillar's order: of two that hold the address at once,
+    the first one keeps it.
 
     Returns ``{address, with_length, interface, router_id, priority, advert_interval, own, peers,
     check_interval, user, check}``; ``interface`` is None where it is to be found on the host.
