@@ -1,10 +1,10 @@
-# make demo | down | test (lint, unit, e2e) | bench | bench-changes | bench-backup | bench-restore | clean
+# make demo | down | test (lint, unit, e2e) | matrix | bench | bench-changes | bench-backup | bench-restore | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint e2e bench bench-changes bench-backup bench-restore clean venv
+.PHONY: help demo down test unit lint e2e matrix bench bench-changes bench-backup bench-restore clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -31,6 +31,9 @@ lint: venv
 
 e2e: venv
 	$(BIN)/python -m pytest test/e2e --durations=25
+
+matrix: venv
+	$(BIN)/python test/e2e/matrix.py
 
 bench: venv
 	$(BIN)/python test/bench/bench.py

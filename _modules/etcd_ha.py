@@ -15,6 +15,7 @@ import time
 import etcd_ha_arguments
 import etcd_ha_certificates
 import etcd_ha_client
+import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_hashes
 import etcd_ha_host
@@ -26,6 +27,7 @@ import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_topology
 import etcd_ha_trust
+import etcd_ha_virtual
 import salt.utils.files
 import salt.utils.http
 import salt.utils.yaml
@@ -62,7 +64,8 @@ def health(timeout=5):
         Seconds (int or float) to wait for an answer.
 
     Returns a dict with ``role``, ``cluster``, ``name`` and ``healthy`` (bool), and either ``took``
-    (text, as etcd measured it) or ``error``.
+    (text, as etcd measured it) or ``error``. A balancer that shares a virtual address tells it
+    (``virtual_address``, text), and whether it holds it now (``holds_address``, bool).
 
     CLI Example:
 
@@ -276,7 +279,8 @@ def endpoints():
     """
     Where clients reach the cluster of this minion.
 
-    Returns a list of URLs: on a balancer its own, on a member those of all members, elsewhere none.
+    Returns a list of URLs: on a balancer its own, behind the virtual one where there is one, on a
+    member those of all members, elsewhere none.
 
     CLI Example:
 
@@ -286,7 +290,7 @@ def endpoints():
     """
     mark = etcd_ha_client.mark()
     if "balancer" in mark:
-        return [mark["balancer"]["url"]]
+        return list(mark["balancer"].get("endpoints") or [mark["balancer"]["url"]])
     if "member" in mark:
         return [url for url in etcd_ha_client.everyone(mark["member"]).split(",") if url]
     return []
@@ -517,7 +521,9 @@ def host():
         salt 'etcd1*' etcd_ha.host
     """
     if "etcd_ha_host" not in __context__:
-        step = __pillar__.get("etcd_ha_step") or {"stage": _present_stage()}
+        step = dict(__pillar__.get("etcd_ha_step") or {"stage": _present_stage()})
+        present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
+        step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
         defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
         __context__["etcd_ha_host"] = etcd_ha_host.describe(
             __grains__["id"],
@@ -720,6 +726,25 @@ def _without_alarm(member, timeout):
 
 
 def _balancer_health(balancer, timeout):
+    result = _path_health(balancer, timeout)
+    address = balancer.get("virtual_address")
+    if not address:
+        return result
+    service = os_data()["keepalived"]["service"]
+    result["virtual_address"] = address
+    try:
+        result["holds_address"] = bool(
+            etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as err:
+        return {**result, "healthy": False, "error": f"the addresses cannot be read: {err}"}
+    if result["healthy"] and not etcd_ha_machine.unit(service)["active"]:
+        told = f"{service} does not run, so this balancer cannot take {address} over"
+        return {**result, "healthy": False, "error": f"{told}. Look at: journalctl -u {service}"}
+    return result
+
+
+def _path_health(balancer, timeout):
     result = {"role": "balancer", "cluster": balancer["cluster"], "name": balancer["url"]}
     began = time.monotonic()
     try:

@@ -411,6 +411,28 @@ def retire(cluster, purge=False, whole=False):
     return {"stopped": True, "aside": aside}
 
 
+def retire_balancer(cluster):
+    """
+    Stop the balancer on a host that is none any more, and what keeps a virtual address there.
+
+    cluster
+        The name of the cluster that it led to (text).
+
+    Returns a dict: ``stopped`` (bool), whether there was one of this cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt lb2.example.com etcd_ha_member.retire_balancer main
+    """
+    balancer = etcd_ha_client.mark().get("balancer", {})
+    if balancer.get("cluster") != cluster:
+        return {"stopped": False}
+    _stop_balancer(cluster)
+    return {"stopped": True}
+
+
 def served_by_one_ca(timeout=5):
     """
     See that every member serves clients and peers with a certificate of the CA that signed ours.
@@ -699,7 +721,12 @@ def _stop_balancer(cluster):
     balancer = found.pop("balancer", {})
     if balancer.get("cluster") != cluster:
         return
-    service = __salt__["etcd_ha.os_data"]()[balancer["kind"]]["service"]
+    data = __salt__["etcd_ha.os_data"]()
+    service = data[balancer["kind"]]["service"]
+    if balancer.get("virtual_address"):
+        # It goes first: the address comes to another balancer while this one still serves.
+        keepalived = ["systemctl", "disable", "--now", data["keepalived"]["service"]]
+        __salt__["cmd.run_all"](keepalived, python_shell=False)
     if os.path.exists(etcd_ha_progress.CLOSED):
         etcd_ha_data.systemctl("unmask", service)
         etcd_ha_progress.remove(etcd_ha_progress.CLOSED)

@@ -21,6 +21,7 @@ import etcd_ha_certificates
 import etcd_ha_delivery
 import etcd_ha_host
 import etcd_ha_observed
+import etcd_ha_peers
 import etcd_ha_planner
 import etcd_ha_recover
 import etcd_ha_release
@@ -39,12 +40,15 @@ import salt.pillar
 import salt.utils.hashutils
 import salt.utils.minions
 import salt.utils.yaml
+import salt.version
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
 
 BANK = "etcd_ha/clusters"
 FORMULA_MODULES = ("_modules", "_states", "_utils")
+# The release of Salt that knows worker_pools; an older one takes no notice of them.
+POOLS_SINCE = 3008
 SYNCED_BANK = "etcd_ha/synced"
 # Seconds in which what an interrupted run has left running on the hosts must have ended.
 BUSY_TIMEOUT = 300
@@ -385,7 +389,7 @@ def backups(cluster=None):
     return told if all(report.sound for report in reports) else _failed(told)
 
 
-def remember(cluster, members=None, former=None):
+def remember(cluster, members=None, former=None, balancers=()):
     """
     Keep on the master that a cluster was bootstrapped, and who its members are.
 
@@ -401,6 +405,9 @@ def remember(cluster, members=None, former=None):
     former : None
         The name that the cluster had before (text), under which it is forgotten.
 
+    balancers : ()
+        The minions (list of text) that are its balancers; one that leaves is stopped.
+
     Returns True.
 
     CLI Example:
@@ -411,6 +418,7 @@ def remember(cluster, members=None, former=None):
     """
     _sound(locals())
     record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
+    record["balancers"] = list(balancers)
     cache = salt.cache.Cache(__opts__)
     cache.store(BANK, cluster, record)
     if former and cache.contains(BANK, former):
@@ -471,6 +479,7 @@ def _rows(cluster, steps, source):
     record = _record(cluster)
     past = record.get("members", {})
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
+    balancers = [balancer.minion for balancer in cluster.balancers]
     rows = [_row(cluster, step, source) for step in steps]
     known = {
         "kind": "remember",
@@ -478,14 +487,19 @@ def _rows(cluster, steps, source):
         "cluster": cluster.name,
         "former": cluster.former,
         "members": own,
+        "balancers": balancers,
     }
     if rows and rows[-1]["kind"] == "forget":
         return rows
-    if rows and past and set(own) - set(past):
-        # Before a new member enters: after an interruption it is known as one of ours.
+    led = record.get("balancers", [])
+    if rows and past and (set(own) - set(past) or set(balancers) - set(led)):
+        # Before a new host enters: after an interruption it is known as one of ours.
         first = f"{cluster.name}: remember on the master who its members are going to be"
-        rows.insert(0, {**known, "id": first, "members": {**past, **own}})
-    is_new = own != past or record.get("cluster", cluster.name) != cluster.name
+        before = {"id": first, "members": {**past, **own}}
+        before["balancers"] = list(dict.fromkeys([*led, *balancers]))
+        rows.insert(0, {**known, **before})
+    changed = own != past or balancers != record.get("balancers")
+    is_new = changed or record.get("cluster", cluster.name) != cluster.name
     if is_new and not (rows and rows[-1]["kind"] == "again"):
         rows.append(known)
     return rows
@@ -501,7 +515,7 @@ def _row(cluster, step, source):
     }
     if step.kind == "verify":
         row["kind"], row["function"] = "function", "etcd_ha.verify"
-        urls = etcd_ha_report.client_urls(cluster)
+        urls = etcd_ha_report.verified_urls(cluster)
         row["arguments"] = {"endpoints": urls, "cluster": cluster.name}
     elif step.kind == "function":
         row["function"], row["arguments"] = step.function, dict(step.arguments)
@@ -540,7 +554,11 @@ def _plans(name, command="converge", asked=None):
     for one in clusters.values():
         record = _record(one)
         known = etcd_ha_observed.Wanted(
-            wanted["digests"], wanted["policies"], bool(record), record.get("members", {})
+            wanted["digests"],
+            wanted["policies"],
+            bool(record),
+            record.get("members", {}),
+            tuple(record.get("balancers", ())),
         )
         if command in etcd_ha_planner.COMMANDS:
             made = etcd_ha_planner.plan(one, observed, known, command, int(time.time()))
@@ -550,7 +568,8 @@ def _plans(name, command="converge", asked=None):
             # Data that is there needs no mirror: hosts that lack a release say so as they join.
             made = _with_release(one, made, facts)
         made = _with_workers(one, made)
-        notes = (*etcd_ha_topology.warnings(one), *made.warnings)
+        peers = etcd_ha_peers.notes(__opts__.get("peer") or {}, one.hosts)
+        notes = (*etcd_ha_topology.warnings(one), *peers, *made.warnings)
         plans.append(dataclasses.replace(made, warnings=notes))
     return plans
 
@@ -862,14 +881,7 @@ def _check_peer(clusters):
         if one.ca_minion is None:
             continue
         for minion in [m.minion for m in one.members] + [b.minion for b in one.balancers]:
-            granted = [
-                function
-                for pattern, functions in peer.items()
-                if re.match(pattern, minion)
-                for function in functions
-                if isinstance(function, str)
-            ]
-            if not any(re.match(f, "x509.sign_remote_certificate") for f in granted):
+            if not etcd_ha_peers.may_ask(peer, minion):
                 raise CommandExecutionError(
                     f"the master does not let {minion} ask for certificates. Add to the master's "
                     "configuration and restart salt-master:\n"
@@ -904,7 +916,8 @@ def _workers_beside_peers():
     """How many workers all requests share; None where ``minion_pub`` has a pool of its own."""
     pools = __opts__.get("worker_pools") or {}
     shared = int(__opts__.get("worker_threads") or 5)
-    if not pools or not __opts__.get("worker_pools_enabled", True):
+    known = salt.version.__saltstack_version__.major >= POOLS_SINCE
+    if not known or not pools or not __opts__.get("worker_pools_enabled", True):
         return shared
     if any("minion_pub" in pool["commands"] for pool in pools.values()):
         return None
@@ -916,7 +929,8 @@ def _facts(clusters):
     clusters = list(clusters)
     named = list(dict.fromkeys(minion for one in clusters for minion in one.hosts))
     # Hosts that the pillar no longer names may still have to be stopped.
-    known = [minion for one in clusters for minion in _record(one).get("members", {})]
+    records = [_record(one) for one in clusters]
+    known = [m for one in records for m in (*one.get("members", {}), *one.get("balancers", ()))]
     wanted = list(dict.fromkeys(named + known))
     asked = {
         "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),

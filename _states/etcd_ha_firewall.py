@@ -31,7 +31,8 @@ def ufw(name, rules):
         A sentence for people.
 
     rules
-        A list of ``{port (int), sources (list of addresses and networks), why (text)}``.
+        A list of ``{port (int), sources (list of addresses and networks), why (text)}``. With
+        ``protocol: vrrp`` and ``port: 0`` the protocol of a virtual address is meant.
 
     .. code-block:: yaml
 

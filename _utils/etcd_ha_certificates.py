@@ -11,6 +11,9 @@ from etcd_ha_topology import Balancer, Cluster, Member
 # with it (https://github.com/etcd-io/etcd/issues/9785).
 BOTH_USES = "serverAuth, clientAuth"
 CLIENT_USE = "clientAuth"
+# Each peer certificate has this name beside its host's, and no other one has it: it opens the peer
+# port (etcd_ha_environment). It resolves nowhere, and stays when a cluster is renamed.
+PEER_NAME = "peer.etcd-ha.internal"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
     """The server, peer and admin certificates of a member."""
     balancers = [f"IP:{balancer.address}" for balancer in cluster.balancers]
     balancers += [f"DNS:{balancer.minion}" for balancer in cluster.balancers]
+    balancers += [f"IP:{cluster.virtual_address}"] if cluster.virtual_address else []
     own = [f"IP:{member.address}", f"DNS:{member.minion}"]
     own += [f"DNS:{member.name}"] if member.name != member.minion else []
     local = ["IP:127.0.0.1", "IP:::1", "DNS:localhost"]
@@ -60,7 +64,14 @@ def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
             BOTH_USES,
             own + local + balancers + others,
         ),
-        _certificate(cluster, "peer", member.minion, member.name, BOTH_USES, own),
+        _certificate(
+            cluster,
+            "peer",
+            member.minion,
+            member.name,
+            BOTH_USES,
+            [*own, f"DNS:{PEER_NAME}"],
+        ),
         _certificate(cluster, "admin", member.minion, "root", CLIENT_USE, []),
     )
 

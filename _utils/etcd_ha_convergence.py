@@ -3,7 +3,7 @@
 The order of a convergence, and why:
 
 1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
-2. take dead members out that the pillar no longer names
+2. stop balancers, and take dead members out, that the pillar no longer names
 3. to another CA: all trust both, then all have certificates from the new one; a member that lost
    its data leaves the list for so long, since it can get no certificate that the others trust, and
    members that leave do so before the new certificates, which they would not trust
@@ -49,6 +49,9 @@ class Convergence(Course):
         etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         self._heal()
+        leaving_balancers = self._leaving_balancers()
+        if self._can_take_over(leaving_balancers):
+            self._retire_balancers(leaving_balancers)
         first, last = self._access()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
         self.take_out(dead)
@@ -74,6 +77,8 @@ class Convergence(Course):
             self._pass(transport=self.cluster.scheme)
         self._pass()
         self.balance(self.cluster.version, self.trust_at_the_end())
+        if not self._can_take_over(leaving_balancers):
+            self._retire_balancers(leaving_balancers)
         self._retire_leftovers()
         if not self.taken and not etcd_ha_drift.stale_authority(
             self.cluster, self.observed, self.wanted
@@ -165,6 +170,45 @@ class Convergence(Course):
         for minion in stopped + sick:
             stage = etcd_ha_exchange.healing_stage(self, minion)
             self.take(minion, stage)
+
+    # 2. balancers that the pillar no longer names
+
+    def _leaving_balancers(self) -> list[str]:
+        ours = {self.cluster.name, self.cluster.former} - {""}
+        return [
+            minion
+            for minion in self.wanted.balancers
+            if self.cluster.balancer(minion) is None
+            and minion in self.observed
+            and self.observed[minion].balancer_of in ours
+        ]
+
+    def _can_take_over(self, leaving: Sequence[str]) -> bool:
+        """Whether leaving balancers can be stopped before those that stay are configured.
+
+        So they should be where they hold a virtual address: the others take it over while they
+        still hear that it is given up. Only where no other one serves, that has to wait.
+        """
+        held = self.cluster.virtual_address and any(self.observed[m].holds_address for m in leaving)
+        return not held or any(self.observed[m].balancer_healthy for m in self.proxies())
+
+    def _retire_balancers(self, leaving: Sequence[str]) -> None:
+        """Stop balancers that have left, once another one can take their virtual address over."""
+        address = self.cluster.virtual_address
+        if address and any(self.observed[m].holds_address for m in leaving):
+            able = [m for m in self.proxies() if self.observed[m].balancer_healthy]
+            self.taken.append(etcd_ha_parts.fit(self.cluster, able or self.proxies(), address))
+        for minion in leaving:
+            self.taken.append(
+                Step(
+                    title=f"{self.cluster.name}: stop the balancer {names([minion])}",
+                    kind="function",
+                    targets=(minion,),
+                    function="etcd_ha_member.retire_balancer",
+                    arguments={"cluster": self.observed[minion].balancer_of},
+                    why="the pillar no longer names it",
+                )
+            )
 
     # 2. and 6. members that the pillar no longer names
 

@@ -353,6 +353,24 @@ class Course:
         self.configure_balancers(self.stale_proxies(trust), version, trust)
 
     def configure_balancers(self, proxies: Sequence[str], version: str, trust: str) -> None:
+        """Configure balancers, all at once unless they share an address.
+
+        Then one after the other, who holds the address last, and only once the others could take
+        it over: so it moves once at most.
+        """
+        if not self.cluster.virtual_address or len(proxies) < 2:
+            self._configure_together(proxies, version, trust)
+            return
+        holders = [m for m in proxies if self.observed[m].holds_address]
+        others = [m for m in proxies if m not in holders]
+        for minion in others:
+            self._configure_together([minion], version, trust)
+        if holders and others:
+            self.taken.append(etcd_ha_parts.fit(self.cluster, others, self.cluster.virtual_address))
+        for minion in holders:
+            self._configure_together([minion], version, trust)
+
+    def _configure_together(self, proxies: Sequence[str], version: str, trust: str) -> None:
         if not proxies:
             return
         stage = Stage(version, self.cluster.scheme, trust)

@@ -50,7 +50,9 @@ def changes(
     """The variables that make a restart of a running member necessary."""
     if not host.active:
         return {}
-    wanted = etcd_ha_environment.variables(_at(cluster, stage), member, stage.transport)
+    exchanged = stage.trust != etcd_ha_trust.ALONE
+    peer_name = host.running.get(etcd_ha_environment.PEER_NAME, "") if exchanged else None
+    wanted = etcd_ha_environment.variables(_at(cluster, stage), member, stage.transport, peer_name)
     return etcd_ha_environment.needs_restart(dict(host.running), wanted)
 
 

@@ -1,5 +1,6 @@
 """What stands in a member's environment file, and in that of root's etcdctl."""
 
+import etcd_ha_certificates
 import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_release
@@ -14,6 +15,7 @@ BOOTSTRAP_ONLY = frozenset(
 # gave it to: the next start is without it anyhow.
 STARTED_WITH = frozenset({"ETCD_FORCE_NEW_CLUSTER"})
 GATES = "ETCD_FEATURE_GATES"
+PEER_NAME = "ETCD_PEER_CERT_ALLOWED_HOSTNAME"
 
 
 def pki_dir(member: Member) -> str:
@@ -26,13 +28,18 @@ def initial_cluster(cluster: Cluster) -> str:
     return ",".join(f"{member.name}={cluster.peer_url(member)}" for member in cluster.members)
 
 
-def variables(cluster: Cluster, member: Member, transport: str | None = None) -> dict[str, str]:
+def variables(
+    cluster: Cluster, member: Member, transport: str | None = None, peer_name: str | None = None
+) -> dict[str, str]:
     """Every ``ETCD_*`` variable of a member, for ``initial-cluster-state: existing``.
 
     ``transport`` is the pillar's (None), ``http``, ``https``, or ``both`` between them: the member
     then listens to its peers and names itself to clients in plain, holds the certificates to reach
     those that want TLS, and serves clients both ways on one port. So plain and TLS members are
     never side by side, but each beside such ones.
+
+    ``peer_name`` is the name that peers' certificates must have while the CA is exchanged: what the
+    member has it at now, since not all have certificates of the new CA yet; None for the pillar's.
 
     ``new`` never stands in the file: a wiped majority that starts with ``new`` forms an empty
     cluster under the old cluster id. A bootstrap hands ``new`` to its first start only.
@@ -59,6 +66,7 @@ def variables(cluster: Cluster, member: Member, transport: str | None = None) ->
         result["ETCD_WAL_DIR"] = f"{member.settings['wal_dir']}/wal"
     if transport == "both" or scheme == "https":
         result.update(_tls(cluster, member))
+        result.update(_peers_alone(cluster, member, peer_name))
     result.update(_of_version(cluster.version))
     options = member.settings["options"]
     result.update(etcd_ha_maintenance.variables(member.settings["maintenance"], options))
@@ -111,6 +119,22 @@ def _tls(cluster: Cluster, member: Member) -> dict[str, str]:
     if version >= etcd_ha_release.Version(3, 5, 9):
         result["ETCD_TLS_MIN_VERSION"] = cluster.settings["tls"]["minimum_version"]
     return result
+
+
+def _peers_alone(cluster: Cluster, member: Member, now: str | None) -> dict[str, str]:
+    """Whose certificates open the peer port: those of the cluster's peers, and no others of its CA.
+
+    etcd asks of a certificate there only that the CA signed it, for a client: any client's would do
+    to speak in the name of a member. Certificates of the user's own have no such name.
+    https://etcd.io/docs/v3.6/op-guide/security/ (peer-cert-allowed-hostname)
+    """
+    theirs = {"peer-cert-allowed-cn", "peer-cert-allowed-hostname"} & set(
+        member.settings["options"]
+    )
+    if theirs or cluster.settings["tls"]["source"] != "salt":
+        return {}
+    name = etcd_ha_certificates.PEER_NAME if now is None else now
+    return {PEER_NAME: name} if name else {}
 
 
 def _of_version(text: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Firewall rules in the words of ufw and firewalld: what is wanted, what is there, what differs.
 
-Pure: text in, commands out. Rules are the ones of ``etcd_ha_host``: ``{port, sources, why}``.
+Pure: text in, commands out. Rules are the ones of ``etcd_ha_host``: ``{port, protocol, sources,
+why}``; without ``protocol`` it is TCP, and VRRP has no port.
 """
 
 import binascii
@@ -20,6 +21,9 @@ UFW_DEFAULTS = "/etc/default/ufw"
 UFW_RULES = {4: "/etc/ufw/user.rules", 6: "/etc/ufw/user6.rules"}
 FIREWALLD_POLICY = f"/etc/firewalld/policies/{POLICY}.xml"
 
+# By its number, as a host may lack /etc/protocols. ufw takes names alone, and this one from 0.36.2.
+VRRP, VRRP_NUMBER = "vrrp", 112
+
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 
 
@@ -33,19 +37,21 @@ class UfwRule:
     comment: str = ""
     # Whatever else a rule may say (another protocol, direction, target ...); ours say nothing.
     other: tuple[str, ...] = ()
+    protocol: str = "tcp"
 
     @property
     def ours(self) -> bool:
         return self.comment.startswith(MARK)
 
     @property
-    def place(self) -> tuple[str, str, tuple[str, ...]]:
+    def place(self) -> tuple[str, str, str, tuple[str, ...]]:
         """ufw has one rule at most of these; another action replaces it."""
-        return self.port, self.source, self.other
+        return self.protocol, self.port, self.source, self.other
 
     @property
     def words(self) -> list[str]:
-        return [self.action, "proto", "tcp", "from", self.source, "to", "any", "port", self.port]
+        port = [] if self.port == "any" else ["port", self.port]
+        return [self.action, "proto", self.protocol, "from", self.source, "to", "any", *port]
 
     def __str__(self) -> str:
         return " ".join(self.words)
@@ -77,7 +83,8 @@ def ufw_parse(text: str) -> list[UfwRule]:
         if len(words) < 7:
             continue
         action, protocol, port, target, source_port, source, *rest = words
-        plain = (protocol, source_port, *rest) == ("tcp", "any", "in") and target in _ANYWHERE
+        known = protocol == "tcp" or (protocol, port) == (VRRP, "any")
+        plain = known and (source_port, *rest) == ("any", "in") and target in _ANYWHERE
         rules.append(
             UfwRule(
                 action,
@@ -85,6 +92,7 @@ def ufw_parse(text: str) -> list[UfwRule]:
                 "any" if source in _ANYWHERE else source,
                 comment,
                 () if plain else (protocol, target, source_port, *rest),
+                protocol if plain else "tcp",
             )
         )
     return rules
@@ -94,11 +102,12 @@ def ufw_wanted(rules: Iterable[Mapping[str, Any]], family: int) -> list[UfwRule]
     """Our rules of one family, in order: for each port who may, then that nobody else may."""
     wanted = []
     for rule in rules:
-        port, why = str(rule["port"]), MARK + rule["why"]
+        port, why = str(rule["port"] or "any"), MARK + rule["why"]
+        protocol = rule.get("protocol", "tcp")
         for source in rule["sources"]:
             if (":" in source) == (family == 6):
-                wanted.append(UfwRule("allow", port, source, why))
-        wanted.append(UfwRule("deny", port, "any", f"{why}, nobody else"))
+                wanted.append(UfwRule("allow", port, source, why, protocol=protocol))
+        wanted.append(UfwRule("deny", port, "any", f"{why}, nobody else", protocol=protocol))
     return wanted
 
 
@@ -127,7 +136,7 @@ def ufw_commands(
     ours = {family: [rule for rule in present if rule.ours] for family, present in found.items()}
     for family, present in ours.items():
         delete += [rule for rule in present if rule not in wanted[family]]
-    for port in dict.fromkeys(str(rule["port"]) for rule in rules):
+    for port in dict.fromkeys(str(rule["port"] or "any") for rule in rules):
         afresh = any(not _closed(port, wanted[family], ours[family]) for family in found)
         for family in found:
             of_port = [rule for rule in wanted[family] if rule.port == port]
@@ -157,6 +166,8 @@ def rich_rules(rules: Iterable[Mapping[str, Any]]) -> list[str]:
     result = []
     for rule in rules:
         port = f'port port="{rule["port"]}" protocol="tcp"'
+        if not rule["port"]:
+            port = f'protocol value="{VRRP_NUMBER}"'
         for source in rule["sources"]:
             family = "ipv6" if ":" in source else "ipv4"
             address = f'family="{family}" source address="{source}"'
@@ -178,6 +189,8 @@ def policy_xml(rules: Iterable[Mapping[str, Any]]) -> str:
     ]
     for rule in rules:
         port = f'<port port="{rule["port"]}" protocol="tcp"/>'
+        if not rule["port"]:
+            port = f'<protocol value="{VRRP_NUMBER}"/>'
         for source in rule["sources"]:
             family = "ipv6" if ":" in source else "ipv4"
             lines.append(

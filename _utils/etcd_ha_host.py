@@ -14,6 +14,7 @@ import etcd_ha_backup_host
 import etcd_ha_certificates
 import etcd_ha_environment
 import etcd_ha_release
+import etcd_ha_virtual
 from etcd_ha_certificates import Certificate
 from etcd_ha_topology import Balancer, Cluster, Member, bracketed
 
@@ -23,6 +24,7 @@ ENVIRONMENT_FILE = "/etc/default/etcd"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
 RECORD_DIR = "/var/lib/etcd_ha"
 BALANCER_CONFIG_DIR = "/etc/etcd"
+VRRP = "VRRP of the balancers"
 
 
 def describe(
@@ -48,7 +50,7 @@ def describe(
     for cluster in clusters:
         the_member, the_balancer = cluster.member(minion), cluster.balancer(minion)
         if the_member:
-            member = _member(*_staged(cluster, the_member, stage), arch, stage.get("transport"))
+            member = _member(*_staged(cluster, the_member, stage), arch, stage)
         if the_balancer:
             version = stage.get("version") or cluster.version
             staged = dataclasses.replace(cluster, version=version)
@@ -112,6 +114,13 @@ _PASSING = ("action", "successor", "endpoints", "trust", "restart_before", "form
 def digest(host: Mapping[str, Any], source: str) -> str:
     """One hash of all that a host should be; ``source`` is the hash of the formula's states."""
     wanted = {key: host[key] for key in host if key not in _PASSING}
+    if wanted["member"]:
+        # Missing while a CA is exchanged; whether it has to come is seen in the running process.
+        variables = dict(wanted["member"]["environment"])
+        variables.pop(etcd_ha_environment.PEER_NAME, None)
+        text = etcd_ha_environment.file_text(variables)
+        given = {"environment": variables, "environment_text": text}
+        wanted["member"] = {**wanted["member"], **given}
     text = json.dumps([wanted, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -145,6 +154,8 @@ def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict
             "cluster": balancer["cluster"],
             "kind": balancer["kind"],
             "url": balancer["url"],
+            "endpoints": balancer["endpoints"],
+            "virtual_address": (balancer["virtual"] or {}).get("address", ""),
             "ca": pki["ca_certificate"] if pki else None,
             "certificate": f"{pki['dir']}/check.crt" if pki else None,
             "key": f"{pki['dir']}/check.key" if pki else None,
@@ -212,10 +223,10 @@ def _pki(
     if not cluster.tls:
         return None
     tls = cluster.settings["tls"]
-    owners = {
-        leaf.purpose: ("root", "root") if leaf.purpose in ("admin", "check") else (user, group)
-        for leaf in leaves
-    }
+    # The one who decides on the virtual address shows the balancer's certificate, and is not root.
+    checker = (etcd_ha_virtual.USER,) * 2 if cluster.virtual_address else ("root", "root")
+    roots = {"admin": ("root", "root"), "check": checker}
+    owners = {leaf.purpose: roots.get(leaf.purpose, (user, group)) for leaf in leaves}
     return {
         "dir": folder,
         "source": tls["source"],
@@ -250,9 +261,12 @@ def _own_files(
     return result
 
 
-def _member(cluster: Cluster, member: Member, arch: str, transport: str | None) -> dict[str, Any]:
-    settings = member.settings
-    environment = etcd_ha_environment.variables(cluster, member, transport)
+def _member(
+    cluster: Cluster, member: Member, arch: str, stage: Mapping[str, str]
+) -> dict[str, Any]:
+    settings, transport = member.settings, stage.get("transport")
+    peer_name = stage.get("peer_name", "") if stage.get("trust") else None
+    environment = etcd_ha_environment.variables(cluster, member, transport, peer_name)
     user, group = settings["user"], settings["group"]
     return {
         "cluster": cluster.name,
@@ -327,12 +341,21 @@ def _balancer(
     stats = settings["stats"]
     leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
     pki = _pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "root", "root")
+    virtual = etcd_ha_virtual.describe(
+        settings["virtual_address"], cluster.balancer_addresses, balancer.minion
+    )
+    shared = bool(virtual) and settings["bind"] == cluster.virtual_address
+    # At an address that another host may hold, nobody can be sure to reach this balancer.
+    own = _loopback_url(cluster) if shared else cluster.balancer_url(balancer)
     return {
         "cluster": cluster.name,
         "kind": settings["kind"],
         "package": settings["package"],
-        "listen": _listen(settings["kind"], settings["bind"], balancer.address, settings["port"]),
-        "url": cluster.balancer_url(balancer),
+        "listens": _listens(settings, balancer.address, shared),
+        "nonlocal": _nonlocal(cluster.virtual_address) if shared else None,
+        "url": own,
+        "endpoints": [url for url in (cluster.virtual_url, "" if shared else own) if url],
+        "virtual": {**virtual, **_check(cluster, balancer, pki, shared)} if virtual else None,
         "tls": cluster.tls,
         "checks": _checks(cluster.version),
         "check_interval": settings["check_interval"],
@@ -351,6 +374,42 @@ def _balancer(
     }
 
 
+def _check(
+    cluster: Cluster, balancer: Balancer, pki: Mapping[str, Any] | None, shared: bool
+) -> dict[str, Any]:
+    """The check that decides whether a balancer may hold the virtual address, and its settings."""
+    settings = cluster.settings["balancer"]
+    # Balancers that listen at the virtual address alone cannot be asked by each other.
+    others = [] if shared else [cluster.balancer_url(b) for b in cluster.balancers if b != balancer]
+    asked = etcd_ha_virtual.check_settings(
+        _loopback_url(cluster), others, pki, settings["check_timeout"]
+    )
+    return {
+        "settings": check_settings_file(cluster.name),
+        "settings_text": json.dumps(asked, indent=1, sort_keys=True) + "\n",
+        "check_timeout": etcd_ha_virtual.longest_check(len(others), settings["check_timeout"]),
+    }
+
+
+def check_settings_file(cluster: str) -> str:
+    """Where the check of a balancer's path is told whom to ask."""
+    return f"{BALANCER_CONFIG_DIR}/{cluster}/virtual_address.json"
+
+
+def _loopback_url(cluster: Cluster) -> str:
+    port = cluster.settings["balancer"]["port"]
+    return f"{cluster.scheme}://{_loopback(cluster.virtual_address)}:{port}"
+
+
+def _loopback(address: str) -> str:
+    return "[::1]" if ":" in address else "127.0.0.1"
+
+
+def _nonlocal(address: str) -> str:
+    """The kernel's setting that lets a balancer listen at an address that it does not hold."""
+    return f"net.{'ipv6' if ':' in address else 'ipv4'}.ip_nonlocal_bind"
+
+
 def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dict[str, str]]:
     """Where a balancer finds a member: where the pillar has it, and where it is until then."""
     coming = f"{bracketed(member.address)}:{member.settings['ports']['client']}"
@@ -360,6 +419,13 @@ def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dic
         {"name": name, "minion": member.minion, "endpoint": endpoint}
         for name, endpoint in zip(names, [coming, *present], strict=True)
     ]
+
+
+def _listens(settings: Mapping[str, Any], address: str, shared: bool) -> list[str]:
+    """Every place where the balancer listens; at a shared address it is checked by loopback."""
+    kind, bind, port = settings["kind"], settings["bind"], settings["port"]
+    found = [_listen(kind, bind, address, port)]
+    return [*found, f"{_loopback(bind)}:{port}"] if shared else found
 
 
 def _listen(kind: str, bind: str, address: str, port: int) -> str:
@@ -419,13 +485,18 @@ def _plain(network: str) -> str:
 def _firewall(
     cluster: Cluster, member: Member | None, balancer: Balancer | None
 ) -> dict[str, Any] | None:
-    """Who may reach which port: ``{kind, rules: [{port, sources, why}]}``, or None when off."""
+    """Who may reach what: ``{kind, rules: [{port, protocol, sources, why}]}``, or None when off.
+
+    ``port`` is 0 where the protocol, VRRP, has none.
+    """
     settings: Mapping[str, Any] = cluster.settings["firewall"]
     if not settings["enabled"]:
         return None
     networks = [_plain(network) for network in settings["client_networks"]]
     peers = [other.address for other in cluster.members]
     proxies = [other.address for other in cluster.balancers]
+    # Balancers that share an address ask each other whether they could hold it.
+    asking = proxies if cluster.virtual_address else []
     rules = []
     if member:
         ports = member.settings["ports"]
@@ -445,8 +516,11 @@ def _firewall(
         rules.append(
             {
                 "port": cluster.settings["balancer"]["port"],
-                "sources": list(dict.fromkeys(peers + networks)),
+                "sources": list(dict.fromkeys(peers + asking + networks)),
                 "why": "etcd clients of the balancer",
             }
         )
-    return {"kind": settings["kind"], "rules": rules}
+    if balancer and cluster.virtual_address:
+        sources = [address for address in proxies if address != balancer.address]
+        rules.append({"port": 0, "protocol": "vrrp", "sources": sources, "why": VRRP})
+    return {"kind": settings["kind"], "rules": [{"protocol": "tcp", **rule} for rule in rules]}

@@ -58,6 +58,10 @@ class Observed:
     # The command that was begun on this host and not ended: ``restore`` or ``recover``.
     restoring: str = ""
     balancer_healthy: bool = False
+    # Whether this balancer holds the virtual address now.
+    holds_address: bool = False
+    # The cluster of the balancer that the last converge left here.
+    balancer_of: str = ""
     policies: str = ""
     # The CA minion, or the source, of the certificates that the last converge left here.
     ca: str = ""
@@ -98,6 +102,8 @@ class Observed:
             members=tuple(etcd.get("members", ())),
             restoring=str(facts.get("restoring", "")),
             balancer_healthy=bool((facts.get("balancer") or {}).get("healthy")),
+            holds_address=bool((facts.get("balancer") or {}).get("holds_address")),
+            balancer_of=str((facts.get("balancer") or {}).get("cluster", "")),
             policies=str(facts.get("policies", "")),
             ca=str(facts.get("ca", "")),
             trust=Trust.of(etcd.get("trust")),
@@ -117,10 +123,12 @@ class Wanted:
     """What the master knows beside the cluster itself.
 
     ``managed`` are the members of the last converge, minion -> {name, peer_url}: only these may be
-    taken out of the cluster because the pillar no longer names them.
+    taken out of the cluster because the pillar no longer names them. ``balancers`` are the
+    balancers of the last converge.
     """
 
     digests: Mapping[str, str]
     policies: Mapping[str, str] = field(default_factory=dict)
     recorded: bool = False
     managed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    balancers: tuple[str, ...] = ()

@@ -30,6 +30,16 @@ def verify(cluster: Cluster) -> Step:
     )
 
 
+def fit(cluster: Cluster, minions: Sequence[str], address: str) -> Step:
+    return Step(
+        title=f"{cluster.name}: see that {names(minions)} can take {address} over",
+        kind="function",
+        targets=tuple(minions),
+        function="etcd_ha_virtual.fit",
+        why="the balancer that holds it comes last, so that the address moves once at most",
+    )
+
+
 def access(cluster: Cluster, minion: str, why: str) -> Step:
     return Step(
         title=f"{cluster.name}: users, roles and authentication as the pillar has them",

@@ -6,16 +6,31 @@ from datetime import datetime
 from typing import Any
 
 import etcd_ha_machine
+import etcd_ha_virtual
 from etcd_ha_topology import Cluster
 
 CONSUMERS = ("kube-apiserver", "patroni")
 
 
 def client_urls(cluster: Cluster) -> list[str]:
-    """Where clients should connect: the balancers, or the members where there is none."""
+    """Where clients should connect: the balancers' one address, or each, or else the members."""
+    if cluster.virtual_url:
+        return [cluster.virtual_url]
     if cluster.balancers:
         return [cluster.balancer_url(balancer) for balancer in cluster.balancers]
     return [cluster.client_url(member) for member in cluster.members]
+
+
+def verified_urls(cluster: Cluster) -> list[str]:
+    """Through which endpoints a run is verified: beside the virtual address, each balancer's own.
+
+    Whoever takes the address over must serve, too. Where balancers listen at the virtual address
+    alone, there is no other one to ask.
+    """
+    alone = cluster.settings["balancer"]["bind"] == cluster.virtual_address
+    if not cluster.virtual_url or alone:
+        return client_urls(cluster)
+    return [cluster.virtual_url, *map(cluster.balancer_url, cluster.balancers)]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -68,7 +83,20 @@ def status(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> str:
         health = _health(balancer.minion in facts, seen)
         rows.append((balancer.minion, balancer.address, "balancer", health, *"-----"))
     heads = ("NAME", "ADDRESS", "ROLE", "HEALTH", "VERSION", "REVISION", "LAG", "DB", "IN USE")
-    return f"{cluster.name}\n{table(heads, rows)}"
+    return "\n".join([cluster.name, table(heads, rows), *holder(cluster, facts)])
+
+
+def holder(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line on who holds the virtual address; none where the cluster has no such address."""
+    if not cluster.virtual_address:
+        return []
+    found = {
+        balancer.minion: (facts.get(balancer.minion) or {}).get("balancer")
+        for balancer in cluster.balancers
+    }
+    holders = [minion for minion, told in found.items() if told and told.get("holds_address")]
+    silent = [minion for minion in found if minion not in facts]
+    return [etcd_ha_virtual.told(cluster.virtual_address, holders, silent)]
 
 
 def _role(etcd: Mapping[str, Any]) -> str:

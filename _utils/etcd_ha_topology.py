@@ -21,6 +21,7 @@ import etcd_ha_options
 import etcd_ha_paths
 import etcd_ha_plain
 import etcd_ha_release
+import etcd_ha_virtual
 
 Settings = dict[str, Any]
 
@@ -127,6 +128,7 @@ _OPTIONAL = frozenset(
         "tls:ca:common_name",
         "tls:ca:organization",
         "balancer:package",
+        *(f"balancer:virtual_address:{name}" for name in ("address", "prefix_length", "interface")),
         "access:enabled",
         "backup:schedule",
         "backup:master:address",
@@ -229,6 +231,23 @@ class Cluster:
         return self.ca_minion or str(self.settings["tls"]["source"])
 
     @property
+    def virtual_address(self) -> str:
+        """The one address of all balancers, empty where there is none."""
+        return str(self.settings["balancer"]["virtual_address"]["address"] or "")
+
+    @property
+    def virtual_url(self) -> str:
+        """Where clients reach the cluster at the virtual address, empty where there is none."""
+        port = self.settings["balancer"]["port"]
+        address = self.virtual_address
+        return f"{self.scheme}://{bracketed(address)}:{port}" if address else ""
+
+    @property
+    def balancer_addresses(self) -> dict[str, str]:
+        """Balancer minion -> its own address, in the pillar's order."""
+        return {balancer.minion: balancer.address for balancer in self.balancers}
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Every minion that has a part in this cluster, members first, each once."""
         names = [member.minion for member in self.members]
@@ -308,6 +327,7 @@ def read(
         if cluster is not None:
             clusters[cluster.name] = cluster
     faults += _shared_hosts(clusters.values())
+    faults += _shared_addresses(clusters.values())
     faults += [
         f"etcd_ha:clusters:{one.name}:renamed_from is {one.former!r}, which the pillar has as a "
         "cluster of its own; a cluster is moved to its new name, not copied"
@@ -331,6 +351,10 @@ def warnings(cluster: Cluster) -> list[str]:
         )
     if not cluster.tls:
         found.append(f"{key}:tls:enabled is false: anyone who reaches a port reads and writes all")
+    if cluster.virtual_address and len(cluster.balancers) == 1:
+        found.append(
+            f"{key}:balancer:virtual_address has one balancer: nobody takes the address over"
+        )
     for member in cluster.members:
         found += etcd_ha_options.warnings(
             cluster.version, member.settings["options"], f"{key}:options"
@@ -542,6 +566,11 @@ def _values(settings: Settings, key: str) -> list[str]:
     faults += _through_faults(settings["upgrade"]["through"], key)
     faults += _tls_faults(settings["tls"], key)
     faults += _network_faults(settings, key)
+    faults += etcd_ha_virtual.faults(
+        settings["balancer"]["virtual_address"],
+        settings["balancer"]["bind"],
+        f"{key}:balancer:virtual_address",
+    )
     faults += etcd_ha_maintenance.faults(settings["maintenance"], f"{key}:maintenance")
     faults += etcd_ha_backup.faults(settings["backup"], f"{key}:backup")
     if not wrong_version:
@@ -796,6 +825,13 @@ def _relations(cluster: Cluster, key: str) -> list[str]:
             faults.append(
                 f"{key}:members:{member.minion}:name is {member.name!r}, which is {other}'s"
             )
+    if cluster.virtual_address:
+        faults += etcd_ha_virtual.misplaced(
+            cluster.virtual_address,
+            cluster.balancer_addresses,
+            {m.minion: m.address for m in cluster.members},
+            f"{key}:balancer:virtual_address",
+        )
     port = cluster.settings["balancer"]["port"]
     for balancer in cluster.balancers:
         both = cluster.member(balancer.minion)
@@ -850,5 +886,21 @@ def _shared_hosts(clusters: Iterable[Cluster]) -> list[str]:
                 faults.append(
                     f"etcd_ha:clusters:{cluster.name}: {minion} belongs to {other} already; "
                     "a minion serves one cluster"
+                )
+    return faults
+
+
+def _shared_addresses(clusters: Iterable[Cluster]) -> list[str]:
+    """A virtual address is one cluster's, and no host's of another one."""
+    clusters = list(clusters)
+    faults = []
+    for one in (cluster for cluster in clusters if cluster.virtual_address):
+        for other in (cluster for cluster in clusters if cluster.name != one.name):
+            taken = {m.address for m in other.members} | set(other.balancer_addresses.values())
+            if one.virtual_address in taken | {other.virtual_address}:
+                faults.append(
+                    f"etcd_ha:clusters:{one.name}:balancer:virtual_address:address is "
+                    f"{one.virtual_address!r}, which {other.name} has already; give each cluster "
+                    "one of its own"
                 )
     return faults

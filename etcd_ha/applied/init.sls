@@ -12,6 +12,11 @@
 {%- endif %}
 {%- if host.balancer %}
 {%- do files.append(os[host.balancer.kind].config) %}
+{%- set virtual = host.balancer.virtual %}
+{%- if virtual %}
+{%- do files.extend([os.keepalived.config, virtual.check, virtual.settings]) %}
+{%- do files.append("/etc/systemd/system/" ~ os.keepalived.service ~ ".service.d/etcd_ha.conf") %}
+{%- endif %}
 {%- endif %}
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 {%- do files.append(part.pki.ca_certificate) %}

@@ -16,6 +16,9 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
     - check_cmd: haproxy -c -f
     - require:
       - sls: etcd_ha.balancer.package
+{%- if balancer.nonlocal %}
+      - sls: etcd_ha.balancer.nonlocal
+{%- endif %}
 {%- if balancer.pki %}
       - sls: etcd_ha.certificates
 {%- endif %}

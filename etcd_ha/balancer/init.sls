@@ -14,6 +14,15 @@ include:
   - etcd_ha.balancer.package
   - etcd_ha.balancer.{{ host.balancer.kind }}
 {%- set balancer = host.balancer %}
+{%- if balancer.nonlocal %}
+  - etcd_ha.balancer.nonlocal
+{%- endif %}
+{%- if balancer.virtual %}
+  - etcd_ha.balancer.checker
+  - etcd_ha.balancer.keepalived
+{%- elif salt["etcd_ha_virtual.former"]() %}
+  - etcd_ha.balancer.no_keepalived
+{%- endif %}
 {%- if balancer.pki and balancer.cluster in host.former %}
 {%- set former = salt["file.dirname"](balancer.pki.dir) ~ "/" ~ host.former[balancer.cluster] %}
 

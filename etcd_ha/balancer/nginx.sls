@@ -15,6 +15,9 @@ nginx leads clients to the members of {{ balancer.cluster }}:
     - check_cmd: nginx -t -q -c
     - require:
       - sls: etcd_ha.balancer.package
+{%- if balancer.nonlocal %}
+      - sls: etcd_ha.balancer.nonlocal
+{%- endif %}
 {%- if balancer.pki %}
       - sls: etcd_ha.certificates
 {%- endif %}

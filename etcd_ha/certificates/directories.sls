@@ -10,5 +10,8 @@
 {%- if host.member and part is sameas host.member %}
     - require:
       - sls: etcd_ha.account
+{%- elif part.virtual %}
+    - require:
+      - sls: etcd_ha.balancer.checker
 {%- endif %}
 {% endfor %}

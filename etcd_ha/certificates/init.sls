@@ -4,6 +4,9 @@ include:
 {%- if host.member %}
   - etcd_ha.account
 {%- endif %}
+{%- if host.balancer and host.balancer.virtual %}
+  - etcd_ha.balancer.checker
+{%- endif %}
   - etcd_ha.certificates.directories
 {%- for part in (host.member, host.balancer) if part and part.pki %}
   - etcd_ha.certificates.{{ part.pki.source }}

@@ -42,17 +42,32 @@ def each_release(releases, usual="3.6.14"):
 
 
 class Load:
-    """Clients on the balancer's host that write and read through it while a test goes on."""
+    """Clients that write and read through a balancer while a test goes on.
 
-    def __init__(self, lab, prefix, schemes=("https",), seconds=280, pki=PKI, user=None):
-        self.lab, self.prefix = lab, prefix
+    They run on its own host and show its certificate, unless ``client`` names another host, with
+    ``leaf`` for a certificate below ``pki`` there; ``address`` is where they connect.
+    """
+
+    def __init__(
+        self,
+        lab,
+        prefix,
+        schemes=("https",),
+        seconds=280,
+        pki=PKI,
+        user=None,
+        client="lb",
+        leaf="check",
+        address=None,
+    ):
+        self.lab, self.prefix, self.client = lab, prefix, client
         self.stop = f"/tmp/stop{prefix.replace('/', '-')}"
         wanted = {
-            "host": lab.address("lb"),
+            "host": address or lab.address("lb"),
             "port": 2379,
             "ca": f"{pki}/ca.crt",
-            "certificate": f"{pki}/check.crt",
-            "key": f"{pki}/check.key",
+            "certificate": f"{pki}/{leaf}.crt",
+            "key": f"{pki}/{leaf}.key",
             "prefix": prefix,
             "schemes": schemes,
             "seconds": seconds,
@@ -67,15 +82,15 @@ class Load:
         self.thread = threading.Thread(target=self._run, args=(json.dumps(wanted),))
 
     def _run(self, wanted):
-        self.result = self.lab.probe("lb", "load", wanted, timeout=self.seconds + 120)
+        self.result = self.lab.probe(self.client, "load", wanted, timeout=self.seconds + 120)
 
     def __enter__(self):
-        self.lab.exec("lb", "rm", "-f", self.stop).ok()
+        self.lab.exec(self.client, "rm", "-f", self.stop).ok()
         self.thread.start()
         return self
 
     def __exit__(self, *_):
-        self.lab.exec("lb", "touch", self.stop)
+        self.lab.exec(self.client, "touch", self.stop)
         self.thread.join()
 
     def check(self, hosts, longest=LONGEST_GAP):

@@ -79,6 +79,10 @@ class Lab:
         self.keep = bool(os.environ.get("ETCD_HA_LAB_KEEP"))
         self.state = "down"
         self.hosts = len(MEMBERS)
+        # Another distribution release or Salt than the lab's own choice.
+        asked = (("--suite", "ETCD_HA_LAB_SUITE"), ("--salt", "ETCD_HA_LAB_SALT"))
+        pairs = ((option, os.environ.get(name)) for option, name in asked)
+        self.recipe = [word for pair in pairs if pair[1] for word in pair]
         self.shipped = {}
 
     # The lab itself
@@ -103,7 +107,7 @@ class Lab:
         return Done(words, done.returncode, done.stdout, done.stderr, took)
 
     def up(self):
-        done = self.run("up", "--hosts", len(MEMBERS), timeout=900).ok()
+        done = self.run("up", "--hosts", len(MEMBERS), *self.recipe, timeout=900).ok()
         self.state = "dirty" if "up already" in done.text else "blank"
         self.run("pillar").ok()
         self.sync_master()
@@ -114,6 +118,11 @@ class Lab:
         if self.hosts < hosts:
             self.run("up", "--hosts", hosts, timeout=900).ok()
             self.hosts = hosts
+
+    def grow_balancers(self, balancers=2):
+        """Have this many balancers: lb, lb2, ...; the new ones are blank."""
+        words = ("up", "--hosts", self.hosts, "--balancers", balancers)
+        self.run(*words, timeout=900).ok()
 
     def reset(self):
         done = self.run("reset", timeout=300)
@@ -184,6 +193,10 @@ class Lab:
     def address(self, host):
         cluster = self.shipped["clusters"]["main"]
         everyone = {**cluster["members"], **cluster["load_balancers"]}
+        if f"{host}.{DOMAIN}" not in everyone:
+            # A host that the shipped pillar does not have, such as lb2 or ca.
+            listed = [line.split() for line in self.run("addresses").ok().out.splitlines()]
+            return next(address for address, _, name in listed if name == host)
         return everyone[f"{host}.{DOMAIN}"]["address"]
 
     def fingerprint(self, hosts=HOSTS):

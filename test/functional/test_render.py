@@ -6,6 +6,7 @@ import json
 
 import etcd_ha_machine
 import etcd_ha_progress
+import etcd_ha_virtual
 import pytest
 import salt.loader
 import yaml
@@ -30,9 +31,19 @@ KEY = "-----BEGIN PRIVATE KEY-----\nnot a key, but as secret as one\n-----END PR
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
+ADDRESS = "192.168.200.50"
+
+
 def main(pillar):
     """The settings of the only cluster of the shipped pillar."""
     return pillar["etcd_ha"]["clusters"]["main"]
+
+
+def with_address(pillar, **balancer):
+    """Two balancers behind one address; this machine has no interface with theirs."""
+    virtual = {"address": ADDRESS, "interface": "eth0"}
+    main(pillar)["balancer"] = {"virtual_address": virtual, **balancer}
+    main(pillar)["load_balancers"]["lb2.example.com"] = {"address": "192.168.200.57"}
 
 
 def sound(compiled):
@@ -52,6 +63,14 @@ class TestEveryOperatingSystem:
     def test_nginx_with_statistics(self, compile_states, pillar, os):
         main(pillar)["balancer"] = {"kind": "nginx", "stats": {"enabled": True}}
         sound(compile_states(BALANCER, pillar, "etcd_ha", os=os))
+
+    @pytest.mark.parametrize("bind", ["*", ADDRESS])
+    @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
+    def test_a_virtual_address(self, compile_states, pillar, kind, bind, os):
+        with_address(pillar, kind=kind, bind=bind)
+        compiled = sound(compile_states(BALANCER, pillar, "etcd_ha", os=os))
+        assert compiled.one("service.running", name="keepalived")["reload"] is True
+        assert bool(compiled.of("sysctl.present")) is (bind == ADDRESS)
 
     @pytest.mark.parametrize("kind", ["nftables", "ufw", "auto", "firewalld"])
     @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
@@ -251,6 +270,7 @@ class TestMark:
         main(pillar)["tls"]["trust_store"] = True
         main(pillar)["host"] = {"hostname": True}
         main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
+        with_address(pillar)
         return sound(compile_states(minion, pillar))
 
     def test_is_written_after_every_other_state(self, compiled):
@@ -411,6 +431,82 @@ class TestCertificates:
         compiled = sound(compile_states(MEMBER, pillar))
         update = compiled.one("cmd.run", name="update-ca-certificates")
         assert {"id": "main: /etc/etcd/pki/ca.crt is the CA's certificate"} in update["onchanges"]
+
+
+class TestVirtualAddress:
+    @pytest.fixture
+    def compiled(self, compile_states, pillar):
+        with_address(pillar)
+        return sound(compile_states(BALANCER, pillar))
+
+    def test_keepalived_starts_after_all_that_it_needs(self, compiled):
+        running = compiled.one("service.running", name="keepalived")
+        behind = compiled.behind(running)
+        assert "HAProxy runs with its present configuration" in behind
+        assert f"the user {etcd_ha_virtual.USER} exists and cannot log in" in behind
+        assert f"main: the check certificate is signed by {CA}" in behind
+        assert "the check of this balancer's path is there" in behind
+
+    def test_its_configuration(self, compiled):
+        lines = compiled.file("/etc/keepalived/keepalived.conf").splitlines()
+        words = [line.split() for line in lines]
+        for wanted in (
+            ["state", "BACKUP"],
+            ["nopreempt"],
+            ["interface", "eth0"],
+            ["unicast_src_ip", "192.168.200.56"],
+            ["192.168.200.57"],
+            [f"{ADDRESS}/32", "dev", "eth0"],
+            ["vrrp_version", "3"],
+            ["vrrp_check_unicast_src"],
+            ["enable_script_security"],
+            ["script_user", etcd_ha_virtual.USER],
+        ):
+            assert wanted in words, wanted
+        # A weight would let a balancer that leads nowhere keep the address, with nopreempt.
+        assert not [line for line in words if line[:1] == ["weight"] or "auth_pass" in line]
+        assert "\n".join(lines).count("{") == "\n".join(lines).count("}")
+
+    def test_the_check_can_be_changed_by_root_alone(self, compiled):
+        check = compiled.one("file.managed", name=etcd_ha_virtual.CHECK)
+        assert (check["user"], check["mode"]) == ("root", "0755")
+        assert compiled.file(etcd_ha_virtual.CHECK).startswith("#!/")
+        key = compiled.one("etcd_ha.pair_in_use", key="/etc/etcd/main/check.key")
+        assert (key["user"], key["group"]) == (etcd_ha_virtual.USER,) * 2
+
+    def test_a_wrong_configuration_never_takes_the_old_one_s_place(self, compiled):
+        config = compiled.one("file.managed", name="/etc/keepalived/keepalived.conf")
+        assert config["check_cmd"].startswith("keepalived --config-test")
+
+    def test_one_balancer_has_no_peers_to_name(self, compile_states, pillar):
+        with_address(pillar)
+        del main(pillar)["load_balancers"]["lb2.example.com"]
+        text = sound(compile_states(BALANCER, pillar)).file("/etc/keepalived/keepalived.conf")
+        assert "unicast_peer" not in text
+
+    def test_an_interface_that_is_not_there_stops_before_any_change(self, compile_states, pillar):
+        with_address(pillar)
+        del main(pillar)["balancer"]["virtual_address"]["interface"]
+        compiled = compile_states(BALANCER, pillar)
+        assert compiled.chunks == []
+        assert any("virtual_address:interface" in error for error in compiled.errors)
+
+    def test_switched_off_it_is_taken_away(self, compile_states, pillar, tmp_path, monkeypatch):
+        mark = tmp_path / "host.json"
+        monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(mark))
+        held = {"cluster": "main", "kind": "haproxy", "virtual_address": ADDRESS, "ca": None}
+        mark.write_text(json.dumps({"balancer": held}))
+        compiled = sound(compile_states(BALANCER, pillar))
+        dead = compiled.one("service.dead", name="keepalived")
+        assert dead["enable"] is False
+        gone = {chunk["name"] for chunk in compiled.of("file.absent")}
+        assert {"/etc/keepalived/keepalived.conf", etcd_ha_virtual.CHECK} <= gone
+        assert compiled.one("user.absent")["name"] == etcd_ha_virtual.USER
+        (leaf,) = compiled.of("etcd_ha.pair_in_use")
+        assert leaf["user"] == "root", "the key is root's alone again"
+        mark.write_text(json.dumps({"balancer": {**held, "virtual_address": ""}}))
+        again = sound(compile_states(BALANCER, pillar))
+        assert not again.of("service.dead") + again.of("user.absent")
 
 
 class TestAuthority:

@@ -20,6 +20,7 @@ FACES = {
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_modules/etcd_ha_maintenance.py": ("Function of the upkeep", "CLI Example:"),
     "_modules/etcd_ha_auth.py": ("Function of users and roles", "CLI Example:"),
+    "_modules/etcd_ha_virtual.py": ("Function of the virtual address", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
     "_states/etcd_ha_access.py": ("State of users and roles", ".. code-block:: yaml"),

@@ -141,3 +141,31 @@ def test_the_policy_holds_the_same_rules():
     assert policy.attrib == {"priority": "-100", "target": "CONTINUE"}
     assert len(policy.findall("rule")) == len(firewall.rich_rules(RULES))
     assert [z.get("name") for z in policy.iter() if z.tag.endswith("-zone")] == ["ANY", "HOST"]
+
+
+VRRP = {"port": 0, "protocol": "vrrp", "sources": ["10.0.0.8"], "why": "VRRP of the balancers"}
+
+
+def test_vrrp_has_no_port():
+    assert firewall.rich_rules([VRRP]) == [
+        'rule priority="-100" family="ipv4" source address="10.0.0.8" protocol value="112" accept',
+        'rule priority="100" protocol value="112" drop',
+    ]
+    policy = ElementTree.fromstring(firewall.policy_xml([VRRP]))
+    assert [one.get("value") for one in policy.iter("protocol")] == ["112", "112"]
+    words = firewall.ufw_commands([VRRP], {4: [], 6: []})
+    assert ["prepend", "allow", "proto", "vrrp", "from", "10.0.0.8", "to", "any"] in [
+        one[:8] for one in words
+    ]
+    assert not [one for one in words if "port" in one]
+
+
+def test_vrrp_in_ufw_s_own_file_is_known_again():
+    comment = b"etcd_ha: VRRP of the balancers".hex()
+    text = f"### tuple ### allow vrrp any 0.0.0.0/0 any 10.0.0.8 in comment={comment}\n"
+    (rule,) = firewall.ufw_parse(text)
+    assert rule == firewall.ufw_wanted([VRRP], 4)[0]
+    deny = firewall.ufw_wanted([VRRP], 4)[1]
+    assert firewall.ufw_commands([VRRP], {4: [rule, deny]}) == []
+    theirs = UfwRule("allow", "any", "10.0.0.8", protocol="vrrp")
+    assert firewall.ufw_conflicts([VRRP], {4: [theirs]}) == [theirs]

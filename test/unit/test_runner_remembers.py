@@ -19,7 +19,7 @@ def rows(cluster, monkeypatch):
     spec.loader.exec_module(module)
 
     def made(past, steps, cluster=cluster, name="main"):
-        record = {"cluster": name, "members": past}
+        record = {"cluster": name, "members": past, "balancers": ["lb.example.com"]}
         monkeypatch.setattr(module, "_record", lambda cluster: record)
         return module._rows(cluster, steps, "source")
 
@@ -37,6 +37,29 @@ def test_nothing_is_left_to_do_but_to_remember(cluster, rows):
 
 def test_nothing_at_all_is_left_to_do(cluster, rows):
     assert rows(members(cluster), ()) == []
+
+
+def test_another_balancer_is_remembered(cluster, rows):
+    other = dataclasses.replace(cluster, balancers=())
+    (row,) = rows(members(cluster), (), other)
+    assert (row["kind"], row["balancers"]) == ("remember", [])
+    assert rows(members(cluster), ()) == []
+
+
+def test_a_balancer_that_leaves_is_known_until_it_is_stopped(cluster, rows):
+    """A run that ends in the midst must find it again."""
+    past = members(cluster)
+    past.pop("etcd3.example.com")
+    other = dataclasses.replace(cluster, balancers=())
+    first, _, last = rows(past, (VERIFY,), other)
+    assert (first["balancers"], last["balancers"]) == (["lb.example.com"], [])
+
+
+def test_a_new_balancer_is_known_before_it_enters(cluster, rows):
+    lb2 = dataclasses.replace(cluster.balancers[0], minion="lb2.example.com")
+    more = dataclasses.replace(cluster, balancers=(*cluster.balancers, lb2))
+    first, _, last = rows(members(cluster), (VERIFY,), more)
+    assert first["balancers"] == last["balancers"] == ["lb.example.com", "lb2.example.com"]
 
 
 def test_a_new_member_is_known_before_it_enters(cluster, rows):

@@ -31,6 +31,7 @@ def runner(monkeypatch):
 
     module.broken = False
     monkeypatch.setattr(module, "_ask", ask)
+    monkeypatch.setattr(module, "__opts__", {}, raising=False)
     return module
 
 

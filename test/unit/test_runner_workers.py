@@ -54,3 +54,17 @@ def test_too_few_workers_are_refused_with_the_cure(cluster, options):
 )
 def test_enough_workers_are_not_complained_of(cluster, options):
     assert asked(cluster, options).refusal == ""
+
+
+def test_an_older_salt_takes_no_notice_of_pools(cluster, monkeypatch):
+    pools = {
+        "peers": {"worker_count": 2, "commands": ["minion_pub"]},
+        "default": {"worker_count": 5, "commands": ["*"]},
+    }
+    assert asked(cluster, {"worker_pools": pools}).steps
+    module = load({"worker_threads": 4, "worker_pools": pools})
+    older = module.salt.version.SaltStackVersion(3007, 15)
+    monkeypatch.setattr(module.salt.version, "__saltstack_version__", older)
+    step = Step("main: bootstrap", "state", tuple(f"h{n}" for n in range(4)), ("etcd_ha",))
+    plan = module._with_workers(cluster, Plan("main", "", (step,)))
+    assert plan.steps == () and "worker_threads: 8" in plan.refusal

@@ -133,6 +133,7 @@ def in_sync(cluster):
             balancer_healthy=True,
             policies=policies(cluster, minion),
             balancer_trust=OURS if cluster.tls else None,
+            balancer_of=cluster.name if cluster.balancer(minion) else "",
             authorities=dict.fromkeys(etcd_ha_trust.authority_files(cluster), CA),
         )
     return hosts
@@ -151,6 +152,7 @@ def planned(before, after, change, command="converge"):
         managed={
             m.minion: {"name": m.name, "peer_url": before.peer_url(m)} for m in before.members
         },
+        balancers=tuple(balancer.minion for balancer in before.balancers),
     )
     made = etcd_ha_planner.plan(after, hosts, wanted, command)
     notes = (*etcd_ha_topology.warnings(after), *made.warnings)

@@ -138,7 +138,7 @@ def status(a: argparse.Namespace) -> int:
 def prepare(a: argparse.Namespace) -> None:
     from . import artifacts, lab
 
-    lab.prepare(a.suite, a.salt)
+    lab.prepare(a.suite, a.salt or DEFAULT_SALT)
     if a.all:
         artifacts.get_all()
 
@@ -256,7 +256,7 @@ def parser() -> argparse.ArgumentParser:
 
     def recipe(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--suite", help="release of the distribution (default: this machine's)")
-        sub.add_argument("--salt", default=DEFAULT_SALT, help="Salt version (default: %(default)s)")
+        sub.add_argument("--salt", help=f"Salt version (default: {DEFAULT_SALT}, or the lab's own)")
 
     sub = command("up", up, "bring the lab up, or add the hosts that are missing")
     sub.add_argument("--hosts", type=int, default=3, help="etcd hosts (default: %(default)s)")

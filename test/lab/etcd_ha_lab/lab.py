@@ -105,7 +105,7 @@ def up(
     members: int = 3,
     balancers: int = 1,
     suite: str | None = None,
-    salt_version: str = DEFAULT_SALT,
+    salt_version: str | None = None,
     disk: str = DEFAULT_DISK,
 ) -> Record:
     """Bring a lab up, or add what is missing to one that is up."""
@@ -118,9 +118,9 @@ def up(
             record = None
         if record is None:
             tear_down(places)
-            tree, etcd = prepare(suite, salt_version)
+            tree, etcd = prepare(suite, salt_version or DEFAULT_SALT)
             record = Record(tree.suite, tree.salt, tree.key, disk, etcd)
-        elif (suite or record.suite, salt_version) != (record.suite, record.salt):
+        elif (suite or record.suite, salt_version or record.salt) != (record.suite, record.salt):
             raise LabError(
                 f"the lab is up with {record.suite} and Salt {record.salt}: `lab down` first"
             )
@@ -174,7 +174,7 @@ def _start(places: Places, record: Record, names: Sequence[str]) -> None:
     for name in sorted(names, key=lambda name: name != "master"):
         host = Host(name)
         hosts.create(places, host, record.base.tree, record.disk)
-        salt.configure(places, host, record.minions)
+        salt.configure(places, host, record.minions, record.salt)
         hosts.boot(places, host)
     hosts.wait_on(places, names)
 

@@ -15,7 +15,7 @@ from .ui import LabError
 
 PUBLISH_PORT = 4505
 
-MASTER_CONFIG = f"""\
+MASTER_CONFIG = """\
 # The lab's master. Nothing here that the formula's README does not ask of every master, but for
 # what stands under "the lab".
 file_roots:
@@ -29,13 +29,21 @@ pillar_roots:
 
 # Members may ask the CA minion for a certificate, and for nothing else.
 peer:
-  '(etcd[0-9]+|lb[0-9]*)\\.example\\.com':
+  '(etcd[0-9]+|lb[0-9]*)\\.example\\.com$':
     - x509.sign_remote_certificate
 features:
   x509_v2: true
 
-# A minion's question to another holds a worker while it needs a second one: its own two workers
-# keep hosts that ask the CA at the same moment from waiting for each other.
+# A minion's question to another holds a worker while it needs a second one: enough workers keep
+# hosts that ask the CA at the same moment from waiting for each other.
+{workers}
+# The lab: /etc/hosts and keys are ready before the first boot, and no name server exists.
+interface: {address}
+ipv6: false
+"""
+
+# From Salt 3008 on such questions have workers of their own.
+WORKER_POOLS = """\
 worker_pools:
   peers:
     worker_count: 2
@@ -43,11 +51,8 @@ worker_pools:
   default:
     worker_count: 5
     commands: ['*']
-
-# The lab: /etc/hosts and keys are ready before the first boot, and no name server exists.
-interface: {MASTER_ADDRESS}
-ipv6: false
 """
+WORKER_THREADS = "worker_threads: 12\n"
 
 MINION_CONFIG = """\
 # The lab's minion.
@@ -81,11 +86,19 @@ def _make_key(folder: Path, name: str) -> None:
     machine.run("openssl", "pkey", "-in", private, "-pubout", "-out", folder / f"{name}.pub")
 
 
-def configure(places: Places, host: Host, minions: Sequence[str]) -> None:
+def master_config(version: str) -> str:
+    """The master's settings for a Salt version."""
+    pools = int(version.partition(".")[0]) >= 3008
+    return MASTER_CONFIG.format(
+        workers=WORKER_POOLS if pools else WORKER_THREADS, address=MASTER_ADDRESS
+    )
+
+
+def configure(places: Places, host: Host, minions: Sequence[str], version: str) -> None:
     """Write a host's Salt configuration and keys; the master knows its minions before they come."""
     root = places.root(host.name)
     if host.is_master:
-        hosts.write(root, "etc/salt/master.d/lab.conf", MASTER_CONFIG)
+        hosts.write(root, "etc/salt/master.d/lab.conf", master_config(version))
         _write_pair(places, root, "etc/salt/pki/master/master", host.name)
         for name in minions:
             accept(places, name)

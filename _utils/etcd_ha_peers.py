@@ -1,0 +1,38 @@
+"""Whom the master lets call what on other minions: its ``peer`` setting, read as Salt reads it.
+
+Keys are regular expressions on the id of the minion that asks, matched at its beginning alone
+(salt.daemons.masterapi, ``RemoteFuncs.minion_pub``); values are expressions on functions.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+NEEDED = "x509.sign_remote_certificate"
+
+
+def granted(peer: Mapping[str, object], minion: str) -> list[str]:
+    """The functions, as expressions, that a minion may call on others."""
+    found: list[str] = []
+    for pattern, functions in peer.items():
+        if re.match(pattern, minion) and isinstance(functions, list):
+            found += [one for one in functions if isinstance(one, str)]
+    return found
+
+
+def may_ask(peer: Mapping[str, object], minion: str) -> bool:
+    """Whether a minion may ask a CA for its certificate."""
+    return any(re.match(function, NEEDED) for function in granted(peer, minion))
+
+
+def notes(peer: Mapping[str, object], minions: Iterable[str]) -> list[str]:
+    """What more than that these minions may call on others: a host that is taken over may, too."""
+    found: dict[str, list[str]] = {}
+    for minion in minions:
+        for function in granted(peer, minion):
+            if function.rstrip("$").replace("\\", "") != NEEDED:
+                found.setdefault(function, []).append(minion)
+    return [
+        f"the master's peer setting lets {', '.join(who)} call {function} on other minions, and "
+        f"so whoever takes such a host over; {NEEDED} is all that the formula needs"
+        for function, who in found.items()
+    ]
