@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
 from pathlib import Path
 
 from .config import Places
 from .machine import run
 from .ui import LabError
+
+# EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH of Linux' fs/ext4/ext4.h: the file system takes
+# no more writes, and writes nothing of what it still has in memory.
+SHUTDOWN = 0x8004587D
+WITHOUT_FLUSH = 2
+# e2fsck: nothing wrong, mended, mended and to be mounted anew.
+MENDED = (0, 1, 2)
 
 
 def create_disk(image: Path, size: str) -> None:
@@ -28,6 +37,26 @@ def attach(image: Path, disk: Path) -> None:
     if not os.path.ismount(disk):
         disk.mkdir(parents=True, exist_ok=True)
         run("mount", "-o", "loop,noatime", image, disk)
+
+
+def stop_writing(disk: Path) -> None:
+    """Cut a disk's file system off from its image, so that nothing more is written to that."""
+    number = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(number, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
+    except OSError as err:
+        raise LabError(f"the kernel does not stop the file system at {disk}: {err}") from err
+    finally:
+        os.close(number)
+
+
+def mend(image: Path) -> None:
+    """Have a file system that was cut off checked and mended, as a boot would."""
+    done = subprocess.run(
+        ["e2fsck", "-f", "-y", image], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode not in MENDED:
+        raise LabError(f"{image} cannot be mended:\n    {(done.stdout + done.stderr)[-800:]}")
 
 
 def overlay(base: Path, disk: Path, root: Path) -> None:
