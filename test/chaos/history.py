@@ -25,9 +25,9 @@ class Operation:
 
     ``outcome`` is ``ok``, ``failed`` (it certainly did nothing) or ``unknown`` (it may take effect
     at any time from ``began`` on). ``value`` is what a put or cas writes, ``expected`` what a cas
-    wants to find (None: no key). ``found`` is what a get, or a cas that did not succeed, was told;
-    ``modified`` its revision. ``succeeded`` is the answer of a cas, and of a delete whether there
-    was a key. ``revision`` is the store's, as the answer has it.
+    wants to find (None: no key). ``found`` is what a get, a cas that did not succeed, or a delete
+    that did was told of the key before; ``modified`` its revision. ``succeeded`` is the answer of a
+    cas, and of a delete whether there was a key. ``revision`` is the store's, as the answer has it.
     """
 
     client: str
@@ -49,8 +49,10 @@ class Operation:
         return self.outcome == OK and self.kind in WRITES and self.succeeded
 
     @property
-    def may_have_written(self) -> bool:
-        return self.wrote or (self.outcome == UNKNOWN and self.kind in WRITES)
+    def read(self) -> bool:
+        """Whether its answer tells what the key held before."""
+        told = self.succeeded if self.kind == "delete" else not self.succeeded
+        return self.outcome == OK and (self.kind == "get" or (self.kind != "put" and told))
 
     def __str__(self) -> str:
         end = "..." if self.ended is None else f"{self.ended:.3f}"
@@ -60,7 +62,7 @@ class Operation:
         elif self.kind == "put":
             told += f" {self.value}"
         answer = self.outcome
-        if self.outcome == OK and (self.kind == "get" or not self.succeeded):
+        if self.read or not self.succeeded:
             answer = f"found {self.found}"
         return f"[{self.began:.3f}..{end}] {self.client}: {told} = {answer} (r{self.revision})"
 

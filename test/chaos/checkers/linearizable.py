@@ -77,7 +77,7 @@ def _seen(operations: Sequence[Operation]) -> dict[str | None, float]:
     unknown = [one for one in operations if one.outcome == UNKNOWN and one.kind == "cas"]
     for one in operations:
         if one.outcome == OK and one.ended is not None:
-            if one.kind == "get" or (one.kind == "cas" and not one.succeeded):
+            if one.read:
                 note(one.found, one.ended)
             elif one.kind == "cas":
                 note(one.expected, one.ended)
@@ -103,8 +103,8 @@ def apply(state: str | None, one: Operation) -> object:
     if one.kind == "put":
         return one.value
     if one.kind == "delete":
-        fits = not known or one.succeeded == (state is not None)
-        return None if fits else _IMPOSSIBLE
+        fits = state is not None and state == one.found if one.succeeded else state is None
+        return None if fits or not known else _IMPOSSIBLE
     if not known:
         return one.value if state == one.expected else state
     if one.succeeded:

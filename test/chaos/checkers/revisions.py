@@ -52,8 +52,7 @@ def _told_wrong(everyone: list[Operation], answered: list[Operation]) -> list[Vi
     found = []
     writers = {(w.key, w.value): w for w in everyone if w.kind in ("put", "cas")}
     for one in answered:
-        reads = one.kind == "get" or (one.kind == "cas" and not one.succeeded)
-        if not reads or one.found is None:
+        if not one.read or one.found is None:
             continue
         writer = writers.get((one.key, one.found))
         if writer is None:
