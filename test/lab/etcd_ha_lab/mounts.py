@@ -41,6 +41,9 @@ def attach(image: Path, disk: Path) -> None:
 
 def stop_writing(disk: Path) -> None:
     """Cut a disk's file system off from its image, so that nothing more is written to that."""
+    if not os.path.ismount(disk):
+        # Here the machine's own file system would be cut off.
+        raise LabError(f"{disk} is no disk that is attached")
     number = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(number, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
