@@ -199,7 +199,7 @@ def request(kind, key, value=None, expected=None):
     if kind == "put":
         return "/v3/kv/put", {"key": name, "value": coded(value)}
     if kind == "delete":
-        return "/v3/kv/deleterange", {"key": name}
+        return "/v3/kv/deleterange", {"key": name, "prev_kv": True}
     compare = {"key": name, "result": "EQUAL"}
     if expected is None:
         compare |= {"target": "VERSION", "version": "0"}
@@ -218,6 +218,7 @@ def answered(kind, answer):
     rows = answer.get("kvs", [])
     if kind == "delete":
         told["succeeded"] = int(answer.get("deleted", 0)) > 0
+        rows = field(answer, "prev_kvs") or []
     elif kind == "cas":
         told["succeeded"] = bool(answer.get("succeeded"))
         if not told["succeeded"]:

@@ -5,11 +5,14 @@ whether it changed a member. Nothing else of what minions return leaves the mast
 """
 
 import json
+import os
 import sys
 import time
 
 import salt.config
 import salt.utils.event
+
+STOP = "/run/etcd_ha-listener.stop"
 
 
 def tell(**what):
@@ -48,7 +51,7 @@ def main():
     with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus:
         bus.connect_pub(timeout=20)
         tell(what="listening")
-        while True:
+        while not os.path.exists(STOP):
             event = bus.get_event(wait=1, full=True)
             if event is None:
                 continue

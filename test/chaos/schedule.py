@@ -45,8 +45,8 @@ WEIGHTS = {
 RELEASES = ("3.5.33", "3.6.14", "3.7.1")
 THREE, FIVE = 3, 5
 # Seconds.
-LONGEST_FAULT = 15.0
-LATEST_FAULT = 20.0
+LONGEST_FAULT = 10.0
+LATEST_FAULT = 12.0
 
 
 @dataclass(frozen=True)
