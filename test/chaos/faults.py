@@ -82,7 +82,7 @@ class Injector:
         leader = self.observer.leader(self.members)
         if fault.destroys and self.observer.healthy(self.members) != set(self.members):
             return None
-        followers = [host for host in free if host != leader]
+        followers = [host for host in free if host != leader] or free
         if fault.who == "leader":
             return leader if leader in free else None
         return followers[min(int(fault.spot * len(followers)), len(followers) - 1)]

@@ -34,15 +34,21 @@ def step(given):
     return (pillar or {}).get("etcd_ha_step") or {} if isinstance(pillar, dict) else {}
 
 
-def changed(function, answer):
+def changed(data):
     """Whether a member was started, restarted, taken in or out; None where it is not told."""
-    if not function.startswith("state."):
-        return True if answer is not False else None
+    answer = data.get("return")
+    if not str(data["fun"]).startswith("state."):
+        return None if data.get("retcode") or answer is False else True
     if not isinstance(answer, dict):
         return None
     for name, state in answer.items():
         if name.startswith("etcd_ha_|-") and name.endswith("_|-running"):
-            return bool(set(state.get("changes") or {}) - {"enabled"})
+            if not set(state.get("changes") or {}) - {"enabled"}:
+                return False
+            if state.get("result") is not False:
+                return True
+            # What a failed state calls its changes is what it was about to do.
+            return False if "was not restarted" in state.get("comment", "") else None
     return False
 
 
@@ -69,9 +75,8 @@ def main():
                     member=str(given.get("name", "")),
                 )
             elif tag[3] == "ret":
-                told = changed(str(data["fun"]), data.get("return"))
                 host = short(data["id"])
-                tell(what="return", jid=data["jid"], host=host, changed=told)
+                tell(what="return", jid=data["jid"], host=host, changed=changed(data))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ class Operations:
         sls = f"etcd_ha.orch.{command}" if command else "etcd_ha.orch"
         asked = [f"pillar={json.dumps(words)}"] if words else []
         started = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={UNIT}")
-        salt = ("--setenv=HOME=/root", "salt-run", "state.orchestrate", sls, *asked, "--out=json")
+        surroundings = ("--setenv=HOME=/root", "--setenv=LANG=C.UTF-8")
+        salt = (*surroundings, "salt-run", "state.orchestrate", sls, *asked, "--out=json")
         try:
             done = self.lab.exec("master", *started, *salt, timeout=PATIENCE)
         except subprocess.TimeoutExpired:

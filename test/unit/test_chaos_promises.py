@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import types
 
 import pytest
 
@@ -48,6 +49,33 @@ def test_one_good_moment_before_the_step_is_enough():
     assert rules(samples, [Deed(10, 11, "restart", "etcd1")]) == []
 
 
+def test_a_good_moment_before_its_effect_is_enough_and_one_after_it_is_none():
+    """The gate looks when the step comes to it, which is some time after its job has begun."""
+    before = seen("etcd1", "etcd2", at=range(12))
+    gate = seen(*ALL, at=(12,))
+    deed = Deed(10, 15, "restart", "etcd1")
+    after = seen("etcd2", "etcd3", at=(13, 14))
+    assert rules([*before, *gate, *after], [deed]) == []
+    assert rules([*before, *after], [deed]) == ["a step costs the quorum"]
+    lonely = seen("etcd1", at=range(13))
+    out = seen("etcd1", at=(13, 14), voters=ALL - {"etcd2"})
+    removal = Deed(10, 15, "remove", "etcd2")
+    assert rules([*lonely, *out], [removal]) == ["a step costs the quorum"]
+
+
+def test_a_step_of_unknown_effect_is_judged_where_no_fault_was_near():
+    samples = seen("etcd1", "etcd2")
+    deed = Deed(10, None, "restart", "etcd1", changed=None)
+    assert rules(samples, [deed]) == ["a step costs the quorum"]
+    found = check(samples, [deed], [Trouble(1, 30, "etcd3")])
+    assert (found.violations, found.unjudged) == ([], 1)
+
+
+def test_returns_that_waited_for_the_master_are_no_overlap():
+    two = [Deed(5, 9, "restart", "etcd1", job="1"), Deed(7, 10, "restart", "etcd2", job="2")]
+    assert rules(seen(*ALL), two, [Trouble(5.5, 6.5, "master")]) == []
+
+
 def test_a_step_is_not_judged_where_a_fault_came_just_before_it():
     samples = seen("etcd1", "etcd2")
     deed, fault = Deed(10, 11, "restart", "etcd1"), Trouble(8, 15, "etcd3")
@@ -91,6 +119,46 @@ def test_another_cluster_id_is_found_unless_a_restore_was_asked_for():
 
 
 # From lines to what is judged
+
+
+def returned(function, answer, code=0):
+    listener = load_listener()
+    return listener.changed({"fun": function, "return": answer, "retcode": code})
+
+
+def load_listener():
+    """Without Salt: the master's own is not needed to read a return."""
+    source = pathlib.Path(observed.__file__).with_name("listener.py").read_text()
+    lines = [line for line in source.splitlines() if not line.startswith("import salt")]
+    module = types.ModuleType("listener")
+    exec("\n".join(lines), module.__dict__)
+    return module
+
+
+def state(changes, result=True, comment=""):
+    name = "etcd_ha_|-etcd runs_|-etcd_|-running"
+    return {name: {"changes": changes, "result": result, "comment": comment}, "file_|-x": {}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "changed"),
+    [
+        (state({}), False),
+        (state({"enabled": {}}), False),
+        (state({"unit": {}}), True),
+        (state({"options": {}}, False, "etcd was not restarted: etcd3 is down"), False),
+        (state({"options": {}}, False, "etcd did not become healthy"), None),
+        ({"file_|-x": {}}, False),
+        ("The minion function caused an exception", None),
+    ],
+)
+def test_a_return_tells_whether_a_member_was_touched(answer, changed):
+    assert returned("state.sls", answer) is changed
+
+
+def test_a_function_that_failed_does_not_tell():
+    assert returned("etcd_ha_member.remove", True) is True
+    assert returned("etcd_ha_member.remove", "ERROR: no quorum", 1) is None
 
 
 def line(**row):

@@ -10,9 +10,10 @@ members as a stranger found them twice a second. The promises (README, docs/orch
 - No second bootstrap; one cluster id until a restore or a recovery was asked for.
 - Who is stopped for good is no voter any more.
 
-A step is judged by the best of what was seen in the seconds before it. Where a fault of the
-campaign's own came in these seconds, the formula could not know, and the step is not judged; these
-are counted.
+A step is judged by the best of what was seen from some seconds before it until it had its effect:
+its own gate looks at any moment in between. Where a fault of the campaign's own came just before
+it, the formula could not know; and where nobody was told whether it did anything, a fault may have
+been what was seen. Such steps are not judged, and counted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ from chaos.history import Violation
 BEFORE = 4.0
 # Below this many voters a restart costs the quorum, and the plan says so.
 ENOUGH = 3
+# While it is lost, returns of minions wait, and come late.
+MASTER = "master"
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ def check(
     found = Judged()
     done = sorted((d for d in deeds if d.changed is not False), key=lambda deed: deed.at)
     for deed in done:
-        window = [s for s in samples if deed.at - BEFORE <= s.at <= deed.at]
-        disturbed = any(t.at <= deed.at and t.ended >= deed.at - BEFORE for t in troubles)
+        window = _until_effect(deed, samples)
+        until = float("inf") if deed.ended is None else deed.ended
+        disturbed = any(t.at <= until and t.ended >= deed.at - BEFORE for t in troubles)
         surprised = any(deed.at - BEFORE <= t.at <= deed.at for t in troubles)
         if deed.kind == "bootstrap":
             found.judged += 1
@@ -94,13 +98,27 @@ def check(
         else:
             found.judged += 1
             found.violations += _costs(deed, window)
-    found.violations += _at_once(done)
+    found.violations += _at_once(done, [t for t in troubles if t.host == MASTER])
     found.violations += _other_clusters(samples, cuts)
     return found
 
 
 def quorum(voters: int) -> int:
     return voters // 2 + 1
+
+
+def _until_effect(deed: Deed, samples: Sequence[Sample]) -> list[Sample]:
+    """What was seen from before a step until its host was down or out."""
+    until = deed.at if deed.ended is None else deed.ended
+    found: list[Sample] = []
+    for sample in samples:
+        if not deed.at - BEFORE <= sample.at <= until:
+            continue
+        down = deed.kind == "restart" and deed.host not in sample.healthy
+        if sample.at > deed.at and found and (down or deed.host not in sample.voters):
+            break
+        found.append(sample)
+    return found
 
 
 def _costs(deed: Deed, window: Sequence[Sample]) -> list[Violation]:
@@ -119,10 +137,8 @@ def _costs(deed: Deed, window: Sequence[Sample]) -> list[Violation]:
 def _is_safe(deed: Deed, sample: Sample) -> bool:
     left = sample.voters - {deed.host}
     fit = len(sample.healthy & left)
-    if deed.kind == "retire":
+    if deed.kind == "retire" or deed.host not in sample.voters:
         return deed.host not in sample.voters
-    if deed.host not in sample.voters:
-        return True
     if deed.kind == "restart":
         serves = deed.host in sample.healthy and len(sample.voters) >= ENOUGH
         return not serves or fit >= quorum(len(sample.voters))
@@ -141,17 +157,24 @@ def _second(deed: Deed, samples: Sequence[Sample], cuts: Sequence[float]) -> lis
     return [Violation("a second bootstrap", told)]
 
 
-def _at_once(deeds: Sequence[Deed]) -> list[Violation]:
-    """Members that are worked on at the same time, by steps of their own."""
+def _at_once(deeds: Sequence[Deed], blind: Sequence[Trouble]) -> list[Violation]:
+    """Members that are worked on at the same time, by steps of their own.
+
+    ``blind`` is when returns came late: how long a step of then took is not known.
+    """
     found, last = [], None
     for deed in (d for d in deeds if d.kind in ("restart", "join", "remove", "defragment")):
-        if last is not None and _overlap(last, deed):
+        if last is not None and _overlap(last, deed) and not _touches(last, blind):
             told = f"{last.kind} of {last.host} until {last.ended:.1f}, "
             told += f"{deed.kind} of {deed.host} from {deed.at:.1f} on"
             found.append(Violation("two members at once", told))
         if last is None or (deed.ended or deed.at) >= (last.ended or last.at):
             last = deed
     return found
+
+
+def _touches(deed: Deed, times: Sequence[Trouble]) -> bool:
+    return any(t.at <= (deed.ended or deed.at) and t.ended >= deed.at for t in times)
 
 
 def _overlap(first: Deed, second: Deed) -> bool:
