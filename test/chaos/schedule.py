@@ -142,7 +142,10 @@ class Schedule:
         chance = random.Random(f"{self.seed}/{number}")
         operation = self._operation(chance)
         state, lost = self._after(chance, operation)
-        faults = () if operation in ("recover", "blackout") else self._faults(chance, operation)
+        # Fewer may fail while members join or leave than with all of them.
+        fewest = min(self.state.members, state.members)
+        alone = operation in ("recover", "blackout")
+        faults = () if alone else self._faults(chance, operation, fewest)
         return Round(number, operation, state, faults, lost)
 
     def _operation(self, chance: random.Random) -> str:
@@ -189,13 +192,13 @@ class Schedule:
             lost = tuple(sorted(chance.sample(range(state.members), count)))
         return state, lost
 
-    def _faults(self, chance: random.Random, operation: str) -> tuple[Fault, ...]:
+    def _faults(self, chance: random.Random, operation: str, members: int) -> tuple[Fault, ...]:
         """So many faults as may be, each drawn until it fits beside the others."""
         faults: list[Fault] = []
         for _ in range(chance.choice((1, 1, 2, 2, 3))):
             for _ in range(20):
                 one = self._fault(chance)
-                if not too_much([*faults, one], operation, self.state.members, self.limits):
+                if not too_much([*faults, one], operation, members, self.limits):
                     faults.append(one)
                     break
         return tuple(sorted(faults, key=lambda fault: fault.at))
