@@ -17,6 +17,7 @@ import os
 import pathlib
 import random
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -44,7 +45,7 @@ class Campaign:
         self.lab, self.folder, self.seed, self.state = lab, folder, seed, state
         self.schedule = Schedule(seed, limits, state)
         self.balancers = BALANCERS[: limits.balancers]
-        self.operations = Operations(lab, self.balancers)
+        self.operations = Operations(lab, self.balancers, folder)
         self.largest = limits.largest
         ground = self.operations.ground
         everyone = members_of(State(members=self.largest))
@@ -71,17 +72,26 @@ class Campaign:
         if not self.operations.settle():
             raise SystemExit("the cluster could not be brought up: see above")
         with self.observer, self.listener, self.clients:
-            self.clients.ask(era=self.era)
             try:
-                for one in self.schedule:
-                    late = minutes is not None and time.monotonic() - began > minutes * 60
-                    if late or (operations is not None and one.number > operations):
-                        break
-                    if not self._round(one):
-                        break
-            finally:
+                self.clients.ask(era=self.era)
+                self._rounds(began, minutes, operations)
                 self._end_of_era()
+            except (AssertionError, subprocess.TimeoutExpired) as err:
+                # What was recorded until then is judged all the same.
+                self.violations.append(Violation("the campaign itself failed", str(err)[-3000:]))
         return self._verdict(time.monotonic() - began)
+
+    def _rounds(self, began, minutes, operations):
+        try:
+            for one in self.schedule:
+                late = minutes is not None and time.monotonic() - began > minutes * 60
+                if late or (operations is not None and one.number > operations):
+                    return
+                if not self._round(one):
+                    return
+        except KeyboardInterrupt:
+            print("\ninterrupted: all is healed, and what was recorded is judged", flush=True)
+            self._heal()
 
     # A round
 
@@ -201,6 +211,8 @@ class Campaign:
 
     def _end_of_era(self):
         """The clients come to an end, and what each member holds is kept."""
+        if any(one["number"] == self.era for one in self.eras):
+            return
         self.clients.ask(era=self.era, finish=True, seconds=180)
         held = {}
         for host in self._members():

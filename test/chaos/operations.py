@@ -43,9 +43,10 @@ def members_of(state: State):
 class Operations:
     """The pillar in force, and the commands; ``violations`` are those that their ends show."""
 
-    def __init__(self, lab, balancers):
+    def __init__(self, lab, balancers, folder=None):
+        """What commands print is kept in ``folder``, each in a file of its own."""
         self.lab, self.ground, self.balancers = lab, Ground(lab), balancers
-        self.outcomes, self.violations = [], []
+        self.outcomes, self.violations, self.folder = [], [], folder
 
     def ask_for(self, state: State):
         """Write the pillar of a state."""
@@ -79,6 +80,9 @@ class Operations:
             at = done.text.index("Traceback (most recent call last)")
             self.violations.append(Violation("a traceback", done.text[at : at + 1500]))
         self.outcomes.append(outcome)
+        if self.folder is not None:
+            name = f"{len(self.outcomes):03d}-{outcome.command}.log"
+            (self.folder / name).write_text(done.text)
         print(f"  {'passed' if outcome.passed else 'ended with an error'}: {sls}", flush=True)
         return outcome
 

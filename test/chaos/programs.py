@@ -28,7 +28,14 @@ def client_pki(lab, balancers):
 def in_network(lab, program, wanted, **more):
     """Start one of this folder's programs in the lab's network, as nobody's neighbour."""
     words = [str(COMMAND), "client", PYTHON, str(HERE / program), json.dumps(wanted)]
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, env=lab.environment, **more)
+    return started(lab, words, **more)
+
+
+def started(lab, words, **more):
+    """In a session of its own: who interrupts the campaign lets it end in order."""
+    return subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, env=lab.environment, start_new_session=True, **more
+    )
 
 
 class Clients:
@@ -150,14 +157,8 @@ class Observer(Lines):
         }
 
     def begin(self):
-        return in_network(
-            self.lab,
-            "observer.py",
-            self.wanted,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        told = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        return in_network(self.lab, "observer.py", self.wanted, **told)
 
     def end(self):
         self.stop.touch()
@@ -198,14 +199,8 @@ class Listener(Lines):
             self.lab.exec("master", "rm", "-f", self.STOP)
         source = (HERE / "listener.py").read_text()
         words = [str(COMMAND), "exec", "master", SALT_PYTHON, "-c", source]
-        return subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=self.lab.environment,
-        )
+        told = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        return started(self.lab, words, **told)
 
     def end(self):
         self.lab.exec("master", "touch", self.STOP)
