@@ -56,6 +56,8 @@ class Campaign:
         first = lab.address("lb")
         network, _, last = first.rpartition(".")
         endpoints = [[f"{network}.{int(last) + n}", 2379] for n in range(limits.balancers)]
+        # A cluster may have seen another campaign before.
+        clients = {"prefix": f"/chaos/{int(time.time())}/", **clients}
         self.clients = Clients(lab, folder, seed, endpoints, self.balancers, **clients)
         self.rounds, self.cuts, self.violations = [], [], []
         # The keys of one era have one past; a restore ends it. Backup -> (era, revision).

@@ -116,8 +116,8 @@ class Injector:
         self.lab.fault(host, "heal", "--no-wait")
 
     def _for_a_while(self, host, fault, *words):
-        self.lab.fault(host, *words)
         try:
+            self.lab.fault(host, *words)
             time.sleep(fault.lasts)
         finally:
             self._heal(host)
@@ -199,8 +199,8 @@ class Injector:
     def _flip(self, host, fault, file):
         """While the host is off: a bit that rots under a running etcd is nobody's to survive."""
         path = f"{self.data_of(host)}/{file}"
-        self.lab.fault(host, "kill")
         try:
+            self.lab.fault(host, "kill")
             self.lab.fault(host, "flip", "--data", path, "--spot", fault.spot)
             time.sleep(fault.lasts)
         finally:
