@@ -62,7 +62,7 @@ class Operation:
         elif self.kind == "put":
             told += f" {self.value}"
         answer = self.outcome
-        if self.read or not self.succeeded:
+        if self.outcome == OK and (self.read or not self.succeeded):
             answer = f"found {self.found}"
         return f"[{self.began:.3f}..{end}] {self.client}: {told} = {answer} (r{self.revision})"
 

@@ -310,4 +310,4 @@ def test_operations_are_told_as_a_person_reads_them():
     one = op("cas", 1, 2, value="b", expected="a", succeeded=False, found="c", revision=7)
     assert str(one) == "[1.000..2.000] c1: cas k a -> b = found c (r7)"
     lost = dataclasses.replace(one, outcome=UNKNOWN, ended=None)
-    assert str(lost) == "[1.000.....] c1: cas k a -> b = found c (r7)"
+    assert str(lost) == "[1.000.....] c1: cas k a -> b = unknown (r7)"

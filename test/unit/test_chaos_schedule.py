@@ -102,7 +102,8 @@ def test_what_is_too_much_is_told(faults, operation, members, problem):
 
 def test_a_round_is_told_in_one_line():
     (one,) = rounds(3, 1)
-    told = str(replace(one, operation="restart", faults=(fault("freeze", "leader", 2.5, 4.0),)))
+    struck = (fault("freeze", "leader", 2.5, 4.0),)
+    told = str(replace(one, operation="restart", faults=struck, lost=()))
     assert told == "round 1: restart; freeze leader at 2.5 s for 4.0 s"
 
 
