@@ -34,6 +34,7 @@ def kill(places: Places, name: str, drop_cache: bool = False) -> None:
     mounts.stop_writing(places.disk(name))
     hosts.power_off(places, name)
     mounts.detach(places.disk(name))
+    mounts.set_free(places.image(name))
     mounts.mend(places.image(name))
     mounts.attach(places.image(name), places.disk(name))
     say(

@@ -6,6 +6,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 from .config import Places
@@ -51,6 +52,22 @@ def stop_writing(disk: Path) -> None:
         raise LabError(f"the kernel does not stop the file system at {disk}: {err}") from err
     finally:
         os.close(number)
+
+
+def set_free(image: Path, seconds: float = 1) -> None:
+    """Have an image that was cut off be no file system's any more.
+
+    Whoever copied the machine's mounts meanwhile, as `ip netns exec` does, still holds the one that
+    was cut off, and a new mount would get that again: then the image becomes a file of its own.
+    """
+    deadline = time.monotonic() + seconds
+    while run("losetup", "--associated", image).strip():
+        if time.monotonic() > deadline:
+            copy = image.with_suffix(".copy")
+            run("cp", "--sparse=always", image, copy)
+            copy.replace(image)
+            return
+        time.sleep(0.05)
 
 
 def mend(image: Path) -> None:
