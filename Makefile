@@ -1,10 +1,10 @@
-# make demo | down | test (lint, unit, e2e) | matrix | bench | bench-changes | bench-backup | bench-restore | clean
+# make demo | down | test (lint, unit, e2e) | matrix | chaos | bench | bench-changes | bench-backup | bench-restore | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint e2e matrix bench bench-changes bench-backup bench-restore clean venv
+.PHONY: help demo down test unit lint e2e matrix chaos bench bench-changes bench-backup bench-restore clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -34,6 +34,10 @@ e2e: venv
 
 matrix: venv
 	$(BIN)/python test/e2e/matrix.py
+
+# A fault campaign: make chaos SEED=4711 MINUTES=60, or CHAOS="--operations 12 --faults cut,power"
+chaos: venv
+	$(BIN)/python test/chaos/campaign.py $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(CHAOS)
 
 bench: venv
 	$(BIN)/python test/bench/bench.py

@@ -152,6 +152,9 @@ def fault(a: argparse.Namespace) -> None:
     if a.fault == "wipe" and a.data is None:
         faults.wipe(places, host.name, None)  # takes the lock by itself
         return
+    if a.fault == "flap":
+        faults.flap(places, host.name, a.every, a.seconds)  # others may change the lab meanwhile
+        return
     with lab.locked(places):
         if a.fault == "cut":
             faults.cut(places, host.name, others, a.one_way)
@@ -159,6 +162,12 @@ def fault(a: argparse.Namespace) -> None:
             faults.wipe(places, host.name, a.data)
         elif a.fault == "fill":
             faults.fill(places, host.name, a.leave)
+        elif a.fault == "flip":
+            if a.data is None:
+                raise LabError("flip takes the file to spoil: --data /var/lib/etcd/member/wal")
+            faults.flip(places, host.name, a.data, a.spot)
+        elif a.fault == "kill":
+            faults.kill(places, host.name, a.drop_cache)
         elif a.fault == "heal":
             faults.heal(places, host.name, a.wait)
         else:
@@ -284,15 +293,26 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("host")
     sub.add_argument(
         "fault",
-        choices=("kill", "freeze", "cut", "wipe", "fill", "heal"),
-        help="kill: power loss. freeze: stands still. cut: unplugged. wipe: blank disk. "
-        "fill: full disk. heal: undoes any of them (and boots a host that is off)",
+        choices=("kill", "freeze", "cut", "flap", "wipe", "fill", "flip", "clock", "heal"),
+        help="kill: power loss. freeze: stands still. cut: unplugged. flap: unplugged again and "
+        "again. wipe: blank disk. fill: full disk. flip: one bit of a file. clock: says why not. "
+        "heal: undoes any but wipe and flip (and boots a host that is off)",
     )
     sub.add_argument("--from", dest="others", action="append", default=[], metavar="HOST",
                      help="cut: from this host only (may be repeated)")  # fmt: skip
     sub.add_argument("--one-way", action="store_true",
                      help="cut --from: still send, but hear nothing")  # fmt: skip
-    sub.add_argument("--data", metavar="FOLDER", help="wipe: empty this folder only, no reboot")
+    sub.add_argument("--drop-cache", action="store_true",
+                     help="kill: what was not yet written to the disk is lost, too")  # fmt: skip
+    sub.add_argument("--data", metavar="PATH",
+                     help="wipe: empty this folder only, no reboot. flip: this file, or the newest "
+                     "of this folder")  # fmt: skip
+    sub.add_argument("--spot", type=float, default=0.5, metavar="0..1",
+                     help="flip: how far into the file (default: %(default)s)")  # fmt: skip
+    sub.add_argument("--every", type=float, default=0.5, metavar="SECONDS",
+                     help="flap: down so long, up so long (default: %(default)s)")  # fmt: skip
+    sub.add_argument("--for", dest="seconds", type=float, default=10, metavar="SECONDS",
+                     help="flap: for so long (default: %(default)s)")  # fmt: skip
     sub.add_argument("--leave", type=int, default=0, metavar="BYTES", help="fill: leave so much")
     sub.add_argument("--no-wait", dest="wait", action="store_false",
                      help="heal: do not wait for the minion")  # fmt: skip

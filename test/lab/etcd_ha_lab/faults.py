@@ -6,19 +6,41 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
-from . import cgroups, hosts, lab, network, salt
+from . import cgroups, hosts, lab, mounts, network, salt
 from .config import Host, Places
 from .ui import LabError, say, size, step
 
 BALLAST = "ballast"
+PAGE = 4096
 
 
-def kill(places: Places, name: str) -> None:
-    """Power loss. The disk stays as it is; `heal` boots the host again."""
+def kill(places: Places, name: str, drop_cache: bool = False) -> None:
+    """Power loss. The disk stays as it is; `heal` boots the host again.
+
+    With `drop_cache` the disk has what was written to it by then, and no more: what programs had
+    handed to the kernel without an fsync is lost, but for what the kernel wrote by itself, as it
+    does after half a minute. Without it the machine's own memory keeps all that.
+    """
+    if not drop_cache:
+        hosts.power_off(places, name)
+        say(f"{name} is off, its disk as it was: `lab fault {name} heal` boots it")
+        return
+    own = cgroups.of_host(places, name)
+    if own.is_dir() and not cgroups.is_frozen(own):
+        cgroups.freeze(own, True)
+    mounts.stop_writing(places.disk(name))
     hosts.power_off(places, name)
-    say(f"{name} is off, its disk as it was: `lab fault {name} heal` boots it")
+    mounts.detach(places.disk(name))
+    mounts.set_free(places.image(name))
+    mounts.mend(places.image(name))
+    mounts.attach(places.image(name), places.disk(name))
+    say(
+        f"{name} is off, and what was not yet written to its disk is lost: "
+        f"`lab fault {name} heal` boots it"
+    )
 
 
 def freeze(places: Places, name: str) -> None:
@@ -79,6 +101,78 @@ def _users_of(cgroup: Path, folder: str) -> list[int]:
         if any(file.startswith(f"{folder.rstrip('/')}/") for file in files):
             users.append(pid)
     return users
+
+
+def flip(places: Places, name: str, path: str, spot: float) -> None:
+    """Flip one bit of a file, or of the newest file of a folder, where it is not blank.
+
+    `spot` (0 to 1) is how far into that it lies. A host that is off has its disk changed.
+    """
+    if not path.startswith("/"):
+        raise LabError(f"--data takes the file to spoil, as /var/lib/etcd/member/wal, not '{path}'")
+    if not 0 <= spot <= 1:
+        raise LabError(f"--spot is from 0 (the begin) to 1 (the end), not {spot}")
+    running = hosts.first_process(places, name)
+    tree = places.root(name) if running else places.disk(name) / "upper"
+    target = tree / path.lstrip("/")
+    if target.is_dir():
+        files = sorted(entry for entry in target.iterdir() if entry.is_file())
+        named = [file for file in files if file.suffix in (".wal", ".snap", ".db")]
+        if not files:
+            raise LabError(f"{path} of {name} holds no file")
+        target = (named or files)[-1]
+    if not target.is_file():
+        raise LabError(f"{name} has no file {path} of its own")
+    position = spoil(target, spot)
+    say(f"bit 4 of byte {position} of {target.relative_to(tree)} on {name} is flipped")
+
+
+def spoil(file: Path, spot: float) -> int:
+    """Flip a bit in that part of a file that is not blank; the byte's place."""
+    with file.open("r+b") as held:
+        blank, used, number = bytes(PAGE), [], 0
+        while page := held.read(PAGE):
+            if page != blank[: len(page)]:
+                used.append(number)
+            number += 1
+        if not used:
+            raise LabError(f"{file.name} is blank: there is no bit to spoil")
+        place = min(int(spot * len(used)), len(used) - 1)
+        held.seek(used[place] * PAGE)
+        page = held.read(PAGE)
+        # The last page of a log holds little: a byte of what it holds.
+        length = len(page.rstrip(b"\0"))
+        within = min(int((spot * len(used) - place) * length), length - 1)
+        position = used[place] * PAGE + within
+        held.seek(position)
+        held.write(bytes([page[within] ^ 0x10]))
+        return position
+
+
+def flap(places: Places, name: str, every: float, seconds: float) -> None:
+    """Pull the plug and put it in again, over and over; it is in at the end."""
+    if every <= 0 or seconds <= 0:
+        raise LabError("--every and --for are seconds above 0")
+    ends, times = time.monotonic() + seconds, 0
+    try:
+        while time.monotonic() < ends:
+            network.set_port(places, name, up=False)
+            time.sleep(every)
+            network.set_port(places, name, up=True)
+            time.sleep(every)
+            times += 1
+    finally:
+        network.set_port(places, name, up=True)
+    say(f"the link of {name} was down {times} times in {seconds:.0f} s, and is up")
+
+
+def clock(places: Places, name: str) -> None:
+    """Say why a host's clock cannot jump."""
+    raise LabError(
+        "the hosts of a lab share the machine's wall clock: Linux has time namespaces for the "
+        f"monotonic clock alone. `lab fault {name} freeze`, then heal, is what a jump forward "
+        "looks like to the processes of a host"
+    )
 
 
 def fill(places: Places, name: str, leave: int) -> None:

@@ -23,6 +23,7 @@ TOOLS = {
     "setpriv": "util-linux",
     "losetup": "mount",
     "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
     "dpkg-deb": "dpkg",
     "openssl": "openssl",
     "ss": "iproute2",

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
+import time
 from pathlib import Path
 
 from .config import Places
 from .machine import run
 from .ui import LabError
+
+# EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH of Linux' fs/ext4/ext4.h: the file system takes
+# no more writes, and writes nothing of what it still has in memory.
+SHUTDOWN = 0x8004587D
+WITHOUT_FLUSH = 2
+# e2fsck: nothing wrong, mended, mended and to be mounted anew.
+MENDED = (0, 1, 2)
 
 
 def create_disk(image: Path, size: str) -> None:
@@ -28,6 +38,45 @@ def attach(image: Path, disk: Path) -> None:
     if not os.path.ismount(disk):
         disk.mkdir(parents=True, exist_ok=True)
         run("mount", "-o", "loop,noatime", image, disk)
+
+
+def stop_writing(disk: Path) -> None:
+    """Cut a disk's file system off from its image, so that nothing more is written to that."""
+    if not os.path.ismount(disk):
+        # Here the machine's own file system would be cut off.
+        raise LabError(f"{disk} is no disk that is attached")
+    number = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(number, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
+    except OSError as err:
+        raise LabError(f"the kernel does not stop the file system at {disk}: {err}") from err
+    finally:
+        os.close(number)
+
+
+def set_free(image: Path, seconds: float = 1) -> None:
+    """Have an image that was cut off be no file system's any more.
+
+    Whoever copied the machine's mounts meanwhile, as `ip netns exec` does, still holds the one that
+    was cut off, and a new mount would get that again: then the image becomes a file of its own.
+    """
+    deadline = time.monotonic() + seconds
+    while run("losetup", "--associated", image).strip():
+        if time.monotonic() > deadline:
+            copy = image.with_suffix(".copy")
+            run("cp", "--sparse=always", image, copy)
+            copy.replace(image)
+            return
+        time.sleep(0.05)
+
+
+def mend(image: Path) -> None:
+    """Have a file system that was cut off checked and mended, as a boot would."""
+    done = subprocess.run(
+        ["e2fsck", "-f", "-y", image], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode not in MENDED:
+        raise LabError(f"{image} cannot be mended:\n    {(done.stdout + done.stderr)[-800:]}")
 
 
 def overlay(base: Path, disk: Path, root: Path) -> None:

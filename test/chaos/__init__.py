@@ -1,0 +1,1 @@
+"""The fault campaign: a random schedule, clients whose history is kept, and what judges it."""

@@ -1,0 +1,1 @@
+"""What judges a recorded campaign: pure functions from recordings to violations."""
