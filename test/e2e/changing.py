@@ -5,17 +5,14 @@ import json
 import os
 import threading
 
-import pytest
+from extent import RELEASES
 from lab_command import DOMAIN
 
 EVERYONE = tuple(f"etcd{number}" for number in range(1, 6))
 THREE, FIVE = EVERYONE[:3], EVERYONE
 SEVEN = (*FIVE, "etcd6", "etcd7")
 PKI = "/etc/etcd/main"
-RELEASES = ("3.4.23", "3.5.16", "3.6.14", "3.7.1")
 KNOWN = set()
-# What is long, or does one thing on many releases, is run by ETCD_HA_E2E=all alone.
-ALL = os.environ.get("ETCD_HA_E2E") == "all"
 
 # Handing leadership over costs a write some milliseconds. Without a leader etcd stands still for
 # the election timeout (1 s) at least. What the machine itself lets the client oversleep is added.
@@ -23,22 +20,6 @@ LONGEST_GAP = 0.7
 # What a follower passes on to its leader in the moment of a handover is dropped there, and etcd
 # tells its client so after 7 s (etcd-io/etcd#8975): only a client's own timeout ends that wait.
 REQUEST_TIMEOUT = 0.5
-
-
-def only_in_all(test):
-    why = f"{test.__qualname__} is run with ETCD_HA_E2E=all alone"
-    return pytest.mark.skipif(not ALL, reason=why)(test)
-
-
-def each_release(releases, usual="3.6.14"):
-    """One of them in the usual run, all of them with ETCD_HA_E2E=all."""
-
-    def param(version):
-        why = f"etcd {version} has its turn with ETCD_HA_E2E=all alone"
-        skip = pytest.mark.skipif(not ALL and version != usual, reason=why)
-        return pytest.param(version, marks=skip)
-
-    return pytest.mark.parametrize("version", [param(version) for version in releases])
 
 
 class Load:

@@ -4,17 +4,24 @@ import os
 
 import pytest
 
+RELEASES = ("3.4.23", "3.5.16", "3.6.14", "3.7.1")
 ALL = os.environ.get("ETCD_HA_E2E") == "all"
 
 
 def only_in_all(test):
-    """A test that is long, or that repeats on other releases what one run has shown."""
+    """A test that is long, or that repeats on another way what the usual run has shown."""
     return _mark(test.__name__)(test)
 
 
-def only_in_all_case(value):
-    """The same for one value of a parameter."""
-    return pytest.param(value, marks=_mark(f"the case {value}"))
+def only_in_all_case(*values):
+    """The same for one case of a parametrized test."""
+    return pytest.param(*values, marks=_mark(f"the case {'-'.join(map(str, values))}"))
+
+
+def each_release(releases=RELEASES, usual="3.6.14"):
+    """One release in the usual run, and each of them where all is asked for."""
+    cases = [v if v == usual else only_in_all_case(v) for v in releases]
+    return pytest.mark.parametrize("version", cases)
 
 
 def _mark(name):

@@ -4,8 +4,8 @@ import copy
 import json
 
 import pytest
-from changing import FIVE, RELEASES, THREE
-from extent import only_in_all, only_in_all_case
+from changing import FIVE, THREE
+from extent import each_release, only_in_all
 from lab_command import DOMAIN, MEMBERS
 
 # Made up for the lab; the load's clients come with it.
@@ -88,7 +88,7 @@ def through(lab, path, body=None, headers=None):
     return told.get("status"), told.get("body", told.get("error"))
 
 
-@pytest.mark.parametrize("version", [v if v == "3.6.14" else only_in_all_case(v) for v in RELEASES])
+@each_release()
 def test_a_new_cluster_has_it_from_its_first_run(changed, version):
     if not changed.obtainable(version):
         pytest.fail(f"the mirror cannot get {version} on this machine")

@@ -6,7 +6,8 @@ import threading
 import time
 
 import pytest
-from changing import RELEASES, THREE, each_release, only_in_all
+from changing import THREE
+from extent import RELEASES, each_release, only_in_all
 from lab_command import DOMAIN
 
 FOLDER = "/var/backups/etcd_ha"

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from changing import ALL, FIVE, THREE, each_release, only_in_all
+from changing import FIVE, THREE
+from extent import ALL, each_release, only_in_all
 from lab_command import DOMAIN
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.14", "3.7.1")

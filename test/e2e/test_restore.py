@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from changing import THREE, each_release, only_in_all
+from changing import THREE
+from extent import each_release, only_in_all
 from interrupting import SALT_PYTHON
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.14", "3.7.1")
