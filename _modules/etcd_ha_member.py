@@ -426,6 +426,7 @@ def retire_balancer(cluster):
 
         salt lb2.example.com etcd_ha_member.retire_balancer main
     """
+    _sound(locals())
     balancer = etcd_ha_client.mark().get("balancer", {})
     if balancer.get("cluster") != cluster:
         return {"stopped": False}

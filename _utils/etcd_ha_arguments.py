@@ -136,6 +136,7 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "text": (_is_text, "give text of one line"),
     "name": (_is_name, "give a name of letters, digits, '.', '_' and '-'"),
     "names": (lambda v: _is_list(v, _is_name) and bool(v), "give a list of names"),
+    "names or none": (lambda v: _is_list(v, _is_name), "give a list of names"),
     "texts": (lambda v: _is_list(v, _is_text), "give a list of texts"),
     "url": (_is_url, "give an URL such as https://192.168.200.52:2380"),
     "urls": (
@@ -217,6 +218,7 @@ PARAMETERS: Mapping[str, str] = {
     "archive": "name",
     "authorities": "paths?",
     "backup": "text?",
+    "balancers": "names or none",
     "bin_dir": "path",
     "ca": "path",
     "ca_server": "name?",

@@ -91,6 +91,7 @@ def good(folder, host):
         "archive": "etcd.tar.gz",
         "authorities": [f"{folder}/ca.crt"],
         "backup": "main-20261124T101500Z-r4711",
+        "balancers": ["lb.example.com"],
         "bin_dir": f"{folder}/bin",
         "ca": f"{folder}/ca.crt",
         "ca_server": "ca.example.com",
