@@ -101,7 +101,10 @@ class Inbox:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
-        connection.sendall(b"+")
+        # The sender may ask what became of it as soon as it is told.
+        self.problem = ""
+        with contextlib.suppress(OSError):
+            connection.sendall(b"+")
         return ""
 
 
@@ -124,7 +127,8 @@ def send(path: str, at: tuple[str, int], certificate: str, token: str, timeout: 
     deadline, sent = time.monotonic() + timeout, 0
     with (
         open(path, "rb") as file,
-        socket.create_connection(at, _HELLO) as plain,
+        # Longer than whoever came before may keep the door without a word.
+        socket.create_connection(at, _SILENCE) as plain,
         context.wrap_socket(plain, server_hostname=_NAME) as connection,
     ):
         connection.settimeout(_SILENCE)

@@ -116,7 +116,8 @@ def digest(host: Mapping[str, Any], source: str) -> str:
     wanted = {key: host[key] for key in host if key not in _PASSING}
     if wanted["member"]:
         # Missing while a CA is exchanged; whether it has to come is seen in the running process.
-        variables = dict(wanted["member"]["environment"])
+        # In one order: a state's arguments come sorted, the master's description does not.
+        variables = dict(sorted(wanted["member"]["environment"].items()))
         variables.pop(etcd_ha_environment.PEER_NAME, None)
         text = etcd_ha_environment.file_text(variables)
         given = {"environment": variables, "environment_text": text}

@@ -42,6 +42,7 @@ def is_sound(mark: Mapping[str, Any]) -> bool:
         and _has("member" not in mark, mark.get("member"), _MEMBER)
         and _has("balancer" not in mark, balancer, _BALANCER)
         and (balancer is None or balancer["kind"] in _KINDS)
+        and (balancer is None or isinstance(balancer.get("virtual_address", ""), str))
     )
 
 

@@ -495,6 +495,7 @@ class TestVirtualAddress:
         mark = tmp_path / "host.json"
         monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(mark))
         held = {"cluster": "main", "kind": "haproxy", "virtual_address": ADDRESS, "ca": None}
+        held |= {"url": "https://198.18.0.51:2379", "certificate": None, "key": None}
         mark.write_text(json.dumps({"balancer": held}))
         compiled = sound(compile_states(BALANCER, pillar))
         dead = compiled.one("service.dead", name="keepalived")

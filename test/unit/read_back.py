@@ -294,7 +294,7 @@ def read_balancer(host):
             *([["frontend", "stats"]] if balancer["stats"]["enabled"] else []),
         ]
         assert [words[1:] for words in found if words[0] == "bind"] == [
-            balancer["listen"].split(),
+            *(place.split() for place in balancer["listens"]),
             *([[balancer["stats"]["listen"]]] if balancer["stats"]["enabled"] else []),
         ]
         assert [words[1:3] for words in found if words[0] == "server"] == [
@@ -310,7 +310,7 @@ def read_balancer(host):
 
 
 def haproxy_blank(balancer):
-    blank = {**balancer, "backends": [], "listen": "*:1", "stats": {**balancer["stats"]}}
+    blank = {**balancer, "backends": [], "listens": ["*:1"], "stats": {**balancer["stats"]}}
     context = {"os": os_data()["haproxy"], "trust": ""}
     return haproxy(render("balancer/haproxy.jinja", balancer=blank, **context))
 
@@ -329,7 +329,10 @@ def nginx_wanted(balancer):
         for one in balancer["backends"]
     ]
     proxy = [
-        ["listen", *balancer["listen"].split(), "so_keepalive=on", "reuseport"],
+        *(
+            ["listen", *place.split(), "so_keepalive=on", "reuseport"]
+            for place in balancer["listens"]
+        ),
         ["proxy_pass", f"members_{cluster}"],
         ["proxy_connect_timeout", f"{balancer['check_timeout']}s"],
         ["proxy_timeout", f"{balancer['idle_timeout']}s"],

@@ -412,6 +412,7 @@ def test_a_zero_is_never_made_of_another_form(asked):
 def test_a_cluster_s_version_that_is_none_is_waited_for(asked, body, monkeypatch):
     module = asked("_modules/etcd_ha_member", "{}")
     monkeypatch.setattr(etcd_ha_machine, "get", lambda *a, **k: (200, body))
+    monkeypatch.setattr(module, "_wait_for_storage", lambda *a: None)
     with pytest.raises(CommandExecutionError, match="the cluster's version is unknown"):
         module.ready_for("3.6.14")
 

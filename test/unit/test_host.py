@@ -37,6 +37,14 @@ def test_the_digest_changes_with_the_pillar_and_not_with_the_action(cluster, pil
     assert digest(cluster) != digest(other)
 
 
+def test_the_digest_is_one_whatever_way_a_description_took(cluster):
+    """The states hand theirs over as JSON, with its keys sorted."""
+    for minion in ("etcd1.example.com", "lb.example.com", "ca.example.com"):
+        host = describe(cluster, minion)
+        handed = json.loads(json.dumps(host, sort_keys=True))
+        assert etcd_ha_host.digest(handed, "s") == etcd_ha_host.digest(host, "s")
+
+
 def test_a_balancer_that_leads_to_members_on_the_move_is_not_final(cluster):
     step = {"leads_to": {"etcd1.example.com": ["192.168.200.52:3379"]}}
     moving, final = (describe(cluster, "lb.example.com", step=one) for one in (step, {}))
