@@ -63,6 +63,7 @@ def run(suite, salt):
     print(f"{SYSTEMS[suite]}, Salt {salt}", flush=True)
     environment = {
         **os.environ,
+        "ETCD_HA_E2E": "all",
         "ETCD_HA_LAB": "matrix",
         "ETCD_HA_LAB_KEEP": "1",
         "ETCD_HA_LAB_SUITE": suite,

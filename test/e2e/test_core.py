@@ -8,6 +8,8 @@ import json
 
 import pytest
 from changing import THREE
+from extent import only_in_all
+from lab_command import DOMAIN
 
 pytestmark = pytest.mark.core
 VERSIONS = ("3.4.23", "3.5.33", "3.6.14", "3.7.1")
@@ -32,11 +34,13 @@ def core(changed):
 def in_sync(changed):
     """Neither the orchestrate nor a highstate has anything to do."""
     changed.settled()
-    for minion, states in changed.lab.apply().items():
+    hosts = ",".join(f"{host}.{DOMAIN}" for host in (*THREE, "lb", "ca"))
+    for minion, states in changed.lab.apply(hosts).items():
         rows = [s for s in states.values() if s["changes"] or s["result"] is not True]
         assert not rows, (minion, rows)
 
 
+@only_in_all
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_release(core, version):
     changed = core(version)
@@ -55,6 +59,7 @@ def test_a_release(core, version):
     in_sync(changed)
 
 
+@only_in_all
 @pytest.mark.parametrize("version", VERSIONS[1:])
 def test_the_way_up_to_a_release(core, version):
     changed = core(BEFORE[version], version)
