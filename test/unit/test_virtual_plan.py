@@ -143,7 +143,7 @@ def test_fit_waits_until_it_is(monkeypatch):
 def test_fit_says_what_is_wrong(monkeypatch):
     face = module(monkeypatch, iter([{"healthy": False, "error": "no path"}]))
     with pytest.raises(face.CommandExecutionError, match=r"no path\. The one that holds it"):
-        face.fit(timeout=-1)
+        face.fit(timeout=1e-9)
 
 
 def test_an_address_that_is_on_no_interface_says_what_to_correct(monkeypatch):
