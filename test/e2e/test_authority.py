@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 
 from changing import THREE
+from extent import only_in_all
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -136,6 +137,7 @@ def test_a_lost_ca_is_refused_and_made_anew_on_demand(changed):
     bear_certificates_of(lab, present_ca(lab))
 
 
+@only_in_all
 def test_another_ca_minion(changed):
     """A host that is no member signs from now on; the former CA is not asked any more."""
     lab = changed.lab

@@ -4,6 +4,7 @@ Each test says what has to be in force first; the order is such that the test be
 """
 
 from changing import FIVE, SEVEN, THREE
+from extent import only_in_all
 from lab_command import DOMAIN
 
 # What the tests start from where they do not change it.
@@ -155,6 +156,7 @@ def corrupts_its_log(lab, host):
     lab.exec(host, "sh", "-c", script).ok()
 
 
+@only_in_all
 def test_five_members_become_seven_and_five_again_without_their_data(changed):
     changed.lab.grow(7)
     changed.begin(FIVE)
