@@ -4,10 +4,10 @@ import datetime
 import ipaddress
 
 from changing import THREE
-from extent import only_in_all
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from extent import only_in_all
 from lab_command import DOMAIN
 
 CA_KEY, CA_CRT = "/etc/pki/etcd_ha/main/ca.key", "/etc/pki/etcd_ha/main/ca.crt"
