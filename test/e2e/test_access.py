@@ -108,7 +108,9 @@ def test_a_new_cluster_has_it_from_its_first_run(changed, version):
         assert code == 403 and "permission denied" in text, (code, text)
         code, text = through(changed.lab, path, body, {"Accept": "application/json"})
         assert code == 400 and "user name is empty" in text, (code, text)
-    health = changed.lab.ask("*", "etcd_ha.health")
+    minions = ",".join(f"{host}.{DOMAIN}" for host in (*THREE, "lb"))
+    health = changed.lab.ask(minions, "etcd_ha.health")
+    assert len(health) == 4
     assert all(one["healthy"] for one in health.values()), health
 
 
