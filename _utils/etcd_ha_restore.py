@@ -155,9 +155,9 @@ def chosen(looks: Mapping[str, Look], asked: str) -> Backup:
     whole = [one for one in found if not one.fault]
     if not whole:
         told = "; ".join(f"{one.path} on {one.minion}: {one.fault}" for one in found)
-        raise Refused(
-            f"that backup cannot be restored ({told}). Take another one: {_listed(known)}"
-        )
+        others = _listed(known)
+        cure = f"Take another one: {others}" if others != "none" else "no other is known here"
+        raise Refused(f"that backup cannot be restored ({told}); {cure}")
     if len({one.sha256 for one in whole}) > 1:
         told = ", ".join(f"{one.path} on {one.minion} ({one.sha256[:12]})" for one in whole)
         raise Refused(

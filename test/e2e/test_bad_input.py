@@ -8,6 +8,8 @@ from test_refusals import untouched
 
 # The option is one that etcd takes as it is; these are its JSON's values, which nothing reads.
 STRANGE = json.dumps({"maxsize": 100, "x": "$(touch /pwned) `touch /pwned` {{ 1 + 1 }} 'q' \\ # ;"})
+# The pillar file is a template itself: this is what it has to say for those braces to be the value's.
+ESCAPED = STRANGE.replace("{{ 1 + 1 }}", "{{ '{{ 1 + 1 }}' }}")
 LINES = (
     ({"data_dir": "/"}, "main:data_dir", "other programs use"),
     ({"user": "root"}, "main:user", "none of its rights"),
@@ -32,7 +34,7 @@ def test_a_malformed_pillar_touches_no_host(changed, settings, key, says):
 
 def test_a_template_in_a_value_is_only_text_to_etcd(changed):
     changed.begin(THREE)
-    changed.change(THREE, "strange", options={"log-rotation-config-json": STRANGE})
+    changed.change(THREE, "strange", options={"log-rotation-config-json": ESCAPED})
     for host in THREE:
         script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
         lines = changed.lab.exec(host, "sh", "-c", script).ok().out.splitlines()

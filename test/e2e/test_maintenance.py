@@ -117,16 +117,21 @@ def test_databases_are_defragmented_where_it_pays_the_leader_last(changed):
 
 def test_a_full_database_takes_writes_again(changed):
     changed.begin(THREE, **QUOTA)
-    # Large values leave a fifth of the file free inside; small ones fill that up.
-    assert write(changed, "/old/large", 30) == ""
-    assert "database space exceeded" in write(changed, "/old/small", 600, kib=60)
+    assert "database space exceeded" in write(changed, "/old/first/", 600, kib=60)
     await_alarm(changed, 1)
     health = changed.lab.salt("etcd1*", "etcd_ha.health")
     assert health.code != 0 and "etcd_ha.orch.recover_space" in health.text
     plan = changed.lab.orch().ok()
     assert "alarm NOSPACE" in plan.text and "etcd_ha.orch.recover_space" in plan.text
+    # What is free inside comes back once; in the end the keys themselves fill it.
     refused = changed.lab.orch(command="recover_space")
-    assert refused.code != 0 and "Delete keys, or raise" in refused.text, "the keys fill it"
+    for turn in range(4):
+        if refused.code:
+            break
+        write(changed, f"/old/{turn}/", 600, kib=60)
+        await_alarm(changed, 1)
+        refused = changed.lab.orch(command="recover_space")
+    assert refused.code != 0 and "Delete keys, or raise" in refused.text
     assert set(alarms(changed)) == {1}
     changed.lab.etcdctl("etcd1", "del", "--prefix", "/old").ok()
     run = changed.lab.orch(command="recover_space").ok()

@@ -96,7 +96,7 @@ def test_under_test_it_changes_nothing(changed):
 def test_without_the_cluster_s_name_it_does_nothing(changed, words):
     changed.begin()
     run = changed.lab.orch("pillar=" + json.dumps(words), command="restore")
-    run.refused('"confirm": "main"')
+    run.refused("so its name is asked for", "confirm", "main")
     assert run.changes == {}
     changed.same()
 
@@ -106,7 +106,7 @@ def test_a_bit_flipped_in_the_backup_is_found_before_anything_stops(changed):
     written(changed)
     flip = f"printf '\\377' | dd of={KEPT} bs=1 seek=9000 conv=notrunc"
     changed.lab.exec("etcd2", "sh", "-c", flip).ok()
-    restore(changed.lab).refused("its own hash is wrong", "Take another one")
+    restore(changed.lab).refused("the snapshot's own hash is wrong", "no other is known")
     assert changed.get("/later") == "lost"
     changed.same()
 
