@@ -8,7 +8,7 @@ from test_refusals import untouched
 
 # The option is one that etcd takes as it is; these are its JSON's values, which nothing reads.
 STRANGE = json.dumps({"maxsize": 100, "x": "$(touch /pwned) `touch /pwned` {{ 1 + 1 }} 'q' \\ # ;"})
-# The pillar file is a template itself: this is what it has to say for those braces to be the value's.
+# The pillar file is a template itself: so it has to write those braces.
 ESCAPED = STRANGE.replace("{{ 1 + 1 }}", "{{ '{{ 1 + 1 }}' }}")
 LINES = (
     ({"data_dir": "/"}, "main:data_dir", "other programs use"),
