@@ -476,7 +476,7 @@ class TestVirtualAddress:
 
     def test_a_wrong_configuration_never_takes_the_old_one_s_place(self, compiled):
         config = compiled.one("file.managed", name="/etc/keepalived/keepalived.conf")
-        assert config["check_cmd"].startswith("keepalived --config-test")
+        assert "keepalived --config-test" in config["check_cmd"]
 
     def test_one_balancer_has_no_peers_to_name(self, compile_states, pillar):
         with_address(pillar)
