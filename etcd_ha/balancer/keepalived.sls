@@ -62,7 +62,7 @@ keepalived gives {{ virtual.address }} to a balancer that leads to {{ balancer.c
     - makedirs: true
     # A configuration that keepalived itself finds wrong never takes the old one's place.
     # As the first process of a namespace: keepalived 2.2 ends itself with SIGTERM in a test of scripts
-    # that are not root's, since it takes any parent for one that is not its own.
+    # that are not root's (acassen/keepalived#2617).
     - check_cmd: unshare --pid --fork keepalived --config-test --use-file
     - require:
       - pkg: the packages of keepalived are installed
