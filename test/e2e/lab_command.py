@@ -43,6 +43,10 @@ class Done:
         return self
 
 
+# Seconds after which a step is named with what it took.
+SLOW = 15
+
+
 class Orchestrated:
     """What one orchestrate did, by state id."""
 
@@ -51,6 +55,9 @@ class Orchestrated:
         self.code = done.code
         self.text = done.text
         self.states = _states(done.out)
+        for name, state in self.states.items():
+            if state.get("duration", 0) > SLOW * 1000:
+                print(f"    {state['duration'] / 1000:.1f} s of it: {name}")
 
     @property
     def changes(self):
