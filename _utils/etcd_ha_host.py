@@ -214,6 +214,8 @@ def _certificate(
         "days_valid": tls["days_valid"],
         "days_remaining": tls["days_remaining"],
         "common_name": leaf.common_name,
+        # The policy on the CA has them; here they make a host stale whose certificate lacks one.
+        "names": list(leaf.names),
     }
 
 

@@ -1,5 +1,6 @@
 """What a host should be, as the states render it."""
 
+import copy
 import json
 
 import etcd_ha_host
@@ -31,10 +32,14 @@ def test_the_digest_changes_with_the_pillar_and_not_with_the_action(cluster, pil
     def digest(one, **more):
         return etcd_ha_host.digest(describe(one, "etcd1.example.com", **more), "s")
 
-    pillar["clusters"]["main"]["options"] = {"heartbeat-interval": 150}
-    other = etcd_ha_topology.read(pillar, defaults)["main"]
     assert digest(cluster) == digest(cluster, step={"action": "bootstrap", "successor": "etcd2"})
-    assert digest(cluster) != digest(other)
+    for change in (
+        {"options": {"heartbeat-interval": 150}},
+        {"tls": {"ca": {"minion": "ca.example.com"}, "names": ["etcd.example.com"]}},
+    ):
+        other = copy.deepcopy(pillar)
+        other["clusters"]["main"].update(change)
+        assert digest(cluster) != digest(etcd_ha_topology.read(other, defaults)["main"]), change
 
 
 def test_the_digest_is_one_whatever_way_a_description_took(cluster):
