@@ -9,6 +9,9 @@ the user {{ member.user }} exists and cannot log in:
   user.present:
     - name: {{ member.user | json }}
     - gid: {{ member.group | json }}
+    # The files that this formula keeps get the group too; those inside the data directory are the
+    # user's alone, and their group is of no meaning.
+    - allow_gid_change: true
     - system: true
     - createhome: false
     - shell: /usr/sbin/nologin

@@ -56,7 +56,12 @@ def test_a_function_that_is_given_something_strange_does_nothing(changed):
     calls = (
         ("etcd_ha_member.set_aside", "[/etc]", "removed"),
         ("etcd_ha_member.snapshot", "../../../tmp/x", "y"),
-        ("etcd_ha_member.enter", "--help", "https://198.18.0.99:2380", "False"),
+        (
+            "etcd_ha_member.enter",
+            "name=--help",
+            "peer_url=https://198.18.0.99:2380",
+            "usable=False",
+        ),
         ("etcd_ha_member.remove", "; reboot"),
         ("etcd_ha.verify", "['http://x/ y']", "main"),
         ("etcd_ha_backup.verify", "../../x-20261124T101500Z-r1"),

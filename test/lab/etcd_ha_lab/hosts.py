@@ -18,6 +18,11 @@ from .ui import LabError
 CAPABILITIES = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_NET_BIND_SERVICE"
 
 NSPAWN = Path("/run/systemd/nspawn")
+# Of its own network a host may also set the kernel's options.
+NSPAWN_SETTINGS = {
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+}
 
 ENVIRONMENT = (
     "HOME=/root",
@@ -87,7 +92,7 @@ def boot(places: Places, host: Host) -> None:
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            env={**os.environ, **NSPAWN_SETTINGS},
             start_new_session=True,
             preexec_fn=lambda: cgroups.join(own),
         )
