@@ -210,6 +210,7 @@ def own_ca(lab):
     return ca
 
 
+@only_in_all
 def test_to_own_certificates_and_back(changed):
     lab = changed.lab
     changed.begin(THREE)

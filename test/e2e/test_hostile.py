@@ -11,6 +11,7 @@ import secrets
 import forging
 import pytest
 from changing import THREE
+from extent import only_in_all
 from forging import Authority
 from lab_command import DOMAIN, HOSTS, MEMBERS
 from test_signing import policy_of, request, signed
@@ -202,6 +203,7 @@ def two(fresh):
         (folder / f"{name}_secrets.sls").unlink()
 
 
+@only_in_all
 def test_no_host_reads_another_cluster_s_secrets_or_keys(two):
     lab, passwords = two
     lab.orch().ok()

@@ -215,6 +215,7 @@ def test_planted_secrets_are_found_nowhere(watched):
     assert {name: places for name, places in leaks.items() if places} == {}
 
 
+@only_in_all
 def test_a_leak_would_be_found(watched):
     """The search can fail: this secret is given where none belongs."""
     changed, watch = watched

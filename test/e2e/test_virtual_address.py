@@ -4,6 +4,7 @@ import time
 
 import pytest
 from changing import THREE, Load
+from extent import only_in_all
 from lab_command import DOMAIN
 
 BALANCERS = ("lb", "lb2")
@@ -133,6 +134,7 @@ def test_the_check_runs_as_nobody_much(shared):
 # What moves it
 
 
+@only_in_all
 def test_a_balancer_s_program_is_stopped(at_the_end):
     shared, lab = at_the_end, at_the_end.lab
     before = failover(
@@ -144,6 +146,7 @@ def test_a_balancer_s_program_is_stopped(at_the_end):
     assert shared.holders() == [shared.other(before)], "a balancer that comes back moved it"
 
 
+@only_in_all
 def test_a_balancer_s_program_is_killed_and_comes_back_by_itself(at_the_end):
     shared, lab = at_the_end, at_the_end.lab
     kill = ("systemctl", "kill", "--signal=KILL", "haproxy")
@@ -159,6 +162,7 @@ def test_a_host_loses_its_power(at_the_end):
     assert shared.holders() == [shared.other(before)]
 
 
+@only_in_all
 def test_a_host_stands_still_and_goes_on(at_the_end):
     shared = at_the_end
     before = failover(shared, "frozen", lambda name: shared.lab.fault(name, "freeze"))
@@ -172,6 +176,7 @@ def test_a_host_stands_still_and_goes_on(at_the_end):
     shared.wait_for_one()
 
 
+@only_in_all
 def test_a_balancer_is_cut_off_from_the_members(at_the_end):
     """Its program runs and VRRP passes: only the path tells."""
     shared, lab = at_the_end, at_the_end.lab
@@ -186,6 +191,7 @@ def test_a_balancer_is_cut_off_from_the_members(at_the_end):
     shared.heal(before)
 
 
+@only_in_all
 def test_keepalived_is_stopped_and_the_converge_starts_it(shared):
     before = failover(
         shared,
@@ -201,6 +207,7 @@ def test_keepalived_is_stopped_and_the_converge_starts_it(shared):
     shared.ground.settled()
 
 
+@only_in_all
 def test_keepalived_is_killed(at_the_end):
     """What it leaves on the interface goes when it is started again."""
     shared = at_the_end
@@ -208,6 +215,7 @@ def test_keepalived_is_killed(at_the_end):
     failover(shared, "killed-keepalived", lambda name: shared.lab.exec(name, *kill).ok())
 
 
+@only_in_all
 def test_without_a_quorum_it_stays_where_it_is(at_the_end):
     shared, lab = at_the_end, at_the_end.lab
     before = shared.wait_for_one()
@@ -231,6 +239,7 @@ def test_without_a_quorum_it_stays_where_it_is(at_the_end):
 # What a converge does to it
 
 
+@only_in_all
 @pytest.mark.parametrize("first", BALANCERS)
 def test_a_changed_configuration_moves_it_once_at_most(shared, first):
     """Whoever holds it comes last, also where that is the first one of the pillar."""
@@ -277,6 +286,7 @@ def test_it_is_switched_off_and_on_again(shared):
     shared.ground.settled()
 
 
+@only_in_all
 @pytest.mark.parametrize("leaves", BALANCERS)
 def test_a_balancer_that_leaves_gives_it_up(shared, leaves):
     stays = shared.other(leaves)
@@ -297,6 +307,7 @@ def test_a_balancer_that_leaves_gives_it_up(shared, leaves):
     shared.ground.settled()
 
 
+@only_in_all
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
 def test_balancers_that_listen_at_the_address_alone(changed, kind):
     shared = Shared(changed)
@@ -313,6 +324,7 @@ def test_balancers_that_listen_at_the_address_alone(changed, kind):
     shared.ground.settled()
 
 
+@only_in_all
 def test_vrrp_passes_the_formula_s_firewall_and_no_stranger_s_does(changed):
     shared = Shared(changed)
     firewall = {"enabled": True, "kind": "nftables"}
@@ -325,6 +337,7 @@ def test_vrrp_passes_the_formula_s_firewall_and_no_stranger_s_does(changed):
     shared.ground.settled()
 
 
+@only_in_all
 def test_a_stranger_s_adverts_are_not_believed(shared):
     """A host of the same network that claims a higher priority takes nothing away."""
     holder = shared.wait_for_one()
