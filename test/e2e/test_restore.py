@@ -129,7 +129,7 @@ def test_a_full_disk_stops_it_before_anything_else(changed, host):
     """On the member that has the file, and on one that has not; with room it goes on."""
     changed.begin()
     written(changed)
-    changed.lab.fault(host, "fill")
+    changed.lab.fault(host, "fill", "--leave", str(20 * 1024**2))
     try:
         restore(changed.lab).refused("room")
         assert changed.get("/later") == "lost"
