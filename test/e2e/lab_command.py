@@ -65,7 +65,12 @@ class Orchestrated:
         return {name: state["changes"] for name, state in self.states.items() if state["changes"]}
 
     def ok(self):
-        failed = [f"{n}: {s['comment']}" for n, s in self.states.items() if s["result"] is False]
+        # What a function raised on a minion stands in the changes.
+        failed = [
+            f"{name}: {state['comment']} {json.dumps(state['changes'])[:2000]}"
+            for name, state in self.states.items()
+            if state["result"] is False
+        ]
         assert self.code == 0 and not failed, "\n".join([*failed, self.text[-6000:]])
         return self
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import pytest
 from changing import FIVE, THREE
@@ -243,7 +244,11 @@ def test_before_3_6_a_learner_is_kept_out_with_authentication_on_too(changed):
     lab.etcdctl("etcd1", "member", "remove", f"{entry['ID']:x}", endpoint=own).ok()
     peer = lab.own("etcd3").replace("2379", "2380")
     add = ("member", "add", "etcd3", "--learner", f"--peer-urls={peer}")
-    told = lab.etcdctl("etcd1", *add, endpoint=own).ok().out
+    # etcd takes none until the others have been connected for 5 s.
+    deadline = time.monotonic() + 20
+    while (done := lab.etcdctl("etcd1", *add, endpoint=own)).code and time.monotonic() < deadline:
+        time.sleep(1)
+    told = done.ok().out
     (listed,) = [line for line in told.splitlines() if line.startswith("ETCD_INITIAL_CLUSTER=")]
     script = (
         "rm -rf /var/lib/etcd/member; mkdir -p /run/etcd_ha; echo "
