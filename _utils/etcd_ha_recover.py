@@ -208,7 +208,9 @@ def _steps(
     # A lost CA does not keep data from coming back: what it would sign is left for later.
     able = cluster.ca_minion is None or cluster.ca_minion in observed
     stale = etcd_ha_drift.stale(cluster, [chosen], observed, wanted) if able else []
-    steps = etcd_ha_restore.configured(cluster, observed, wanted, stale)
+    proxies = [one.minion for one in cluster.balancers if one.minion in observed]
+    proxies = etcd_ha_drift.stale(cluster, proxies, observed, wanted) if able else []
+    steps = etcd_ha_restore.configured(cluster, observed, wanted, stale, proxies)
     if others:
         steps.append(
             Step(
@@ -245,6 +247,7 @@ def _steps(
                 why="what it held is set aside",
             )
         )
+    steps += etcd_ha_restore.balanced(cluster, proxies)
     checked = dataclasses.replace(etcd_ha_parts.verify(cluster), targets=(chosen,))
     return [*steps, checked]
 

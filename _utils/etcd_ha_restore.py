@@ -327,19 +327,30 @@ def _steps(
             "keys and revision must be the backup's on each",
         )
     )
-    steps += _opened(cluster, observed, wanted, members, balancers, token)
+    steps += _opened(cluster, members, balancers, token)
+    steps += balanced(cluster, etcd_ha_drift.stale(cluster, balancers, observed, wanted))
     return [*steps, etcd_ha_parts.verify(cluster)]
 
 
 def configured(
-    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, stale: Sequence[str]
+    cluster: Cluster,
+    observed: Mapping[str, Observed],
+    wanted: Wanted,
+    stale: Sequence[str],
+    balancers: Sequence[str] = (),
 ) -> list[Step]:
-    """Members that are not as the pillar says (new ones, too) get all but their start."""
-    if not stale:
+    """Members that are not as the pillar says (new ones, too) get all but their start.
+
+    Balancers are only prepared; ``balanced`` comes when there is something to lead to.
+    """
+    if not stale and not balancers:
         return []
-    prepared = etcd_ha_drift.prepared(cluster, observed, wanted, stale)
+    prepared = etcd_ha_drift.prepared(cluster, observed, wanted, [*stale, *balancers])
+    steps = [etcd_ha_parts.prepare(cluster, prepared, etcd_ha_stages.final(cluster))]
+    if not stale:
+        return steps
     return [
-        etcd_ha_parts.prepare(cluster, prepared, etcd_ha_stages.final(cluster)),
+        *steps,
         Step(
             title=f"{cluster.name}: configure {names(stale)}, start nothing",
             kind="state",
@@ -351,16 +362,26 @@ def configured(
     ]
 
 
+def balanced(cluster: Cluster, stale: Sequence[str]) -> list[Step]:
+    """The balancers that are not as the pillar says are made so."""
+    if not stale:
+        return []
+    return [
+        Step(
+            title=f"{cluster.name}: configure the balancer {names(stale)}",
+            kind="state",
+            targets=tuple(stale),
+            sls=("etcd_ha",),
+            why="its configuration differs from the pillar's",
+        )
+    ]
+
+
 def _opened(
-    cluster: Cluster,
-    observed: Mapping[str, Observed],
-    wanted: Wanted,
-    members: tuple[str, ...],
-    balancers: tuple[str, ...],
-    token: str,
+    cluster: Cluster, members: tuple[str, ...], balancers: tuple[str, ...], token: str
 ) -> list[Step]:
     opened = f"open {names(balancers)}, " if balancers else ""
-    steps = [
+    return [
         _call(
             f"{cluster.name}: {opened}tidy up",
             tuple(dict.fromkeys([*members, *balancers])),
@@ -369,18 +390,6 @@ def _opened(
             "all members hold what the backup held",
         )
     ]
-    stale = etcd_ha_drift.stale(cluster, balancers, observed, wanted)
-    if stale:
-        steps.append(
-            Step(
-                title=f"{cluster.name}: configure the balancer {names(stale)}",
-                kind="state",
-                targets=tuple(stale),
-                sls=("etcd_ha",),
-                why="its configuration differs from the pillar's",
-            )
-        )
-    return steps
 
 
 def _call(

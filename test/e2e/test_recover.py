@@ -71,7 +71,7 @@ def test_two_of_three_lost_their_data(changed, version, end):
 def test_hosts_that_are_gone_must_be_named(changed):
     changed.begin()
     lab = changed.lab
-    write(lab, "/kept/", 20)
+    write(lab, "/named/", 20)
     lost = [f"{host}.{DOMAIN}" for host in ("etcd2", "etcd3")]
     try:
         for host in ("etcd2", "etcd3"):
@@ -79,7 +79,7 @@ def test_hosts_that_are_gone_must_be_named(changed):
         recover(lab).refused("did not answer", '"lost": ["etcd2.example.com", "etcd3.example.com"]')
         run = recover(lab, lost=lost).ok()
         assert "stays out" in run.text
-        assert holds(lab, "etcd1", "/kept/", 20)
+        assert holds(lab, "etcd1", "/named/", 20)
         lab.put("/after", "1")
     finally:
         for host in ("etcd2", "etcd3"):

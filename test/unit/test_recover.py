@@ -48,6 +48,14 @@ def test_the_survivor_is_forced_and_the_others_join_it(cluster):
     assert {step.endpoints for step in made.steps[2:4]} == {"https://192.168.200.52:2379"}
 
 
+def test_a_balancer_that_lacks_its_configuration_gets_it_before_it_is_verified(cluster):
+    hosts = change(down(cluster, E2, E3), "lb.example.com", digest="")
+    made = plan(cluster, hosts, {E1: disk(), E2: EMPTY, E3: EMPTY})
+    titles = [step.title for step in made.steps]
+    assert "prepare lb" in titles[0] and "configure the balancer lb" in titles[-2], titles
+    assert "verify" in titles[-1]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "newest"),
     [
