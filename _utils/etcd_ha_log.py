@@ -46,8 +46,10 @@ def reach(folder: str) -> Reach:
     ids = ("", "")
     # A new file begins with the ids and the state; its entries may be few, so the one before too.
     for name in names[-2:]:
+        begun = False
         for kind, data in _records(f"{folder}/{name}"):
             if kind == _METADATA:
+                begun = True
                 fields = _fields(data)
                 ids = f"{fields.get(1, 0):x}", f"{fields.get(2, 0):x}"
             elif kind == _ENTRY:
@@ -60,6 +62,8 @@ def reach(folder: str) -> Reach:
                 if fields.get(1, 0) > found["last"]:
                     found["last"], found["term"] = fields.get(1, 0), fields.get(2, 0)
                 found["commit"] = max(found["commit"], fields.get(1, 0))
+        if not begun:
+            raise LogError(f"{folder}/{name} does not begin as a log of etcd's does: it is damaged")
     return Reach(**found, member_id=ids[0], cluster_id=ids[1])
 
 

@@ -45,12 +45,14 @@ def test_the_end_of_a_log_and_what_is_committed(tmp_path):
 
 
 def test_a_later_leader_overwrites_the_end_of_a_log(tmp_path):
-    folder = log(tmp_path / "wal", [entry(2, 7), entry(2, 8), entry(3, 7), state(3, 7)])
+    folder = log(
+        tmp_path / "wal", [metadata(1, 2), entry(2, 7), entry(2, 8), entry(3, 7), state(3, 7)]
+    )
     assert etcd_ha_log.reach(folder).last == 7
 
 
 def test_a_new_log_file_may_be_without_entries(tmp_path):
-    folder = log(tmp_path / "wal", [entry(2, 7)], [metadata(1, 2), state(2, 6)])
+    folder = log(tmp_path / "wal", [metadata(1, 2), entry(2, 7)], [metadata(1, 2), state(2, 6)])
     found = etcd_ha_log.reach(folder)
     assert (found.last, found.commit) == (7, 6)
 
@@ -62,11 +64,20 @@ def test_a_log_after_a_snapshot_begins_there(tmp_path):
 
 
 def test_what_is_behind_a_torn_record_does_not_count(tmp_path):
-    folder = log(tmp_path / "wal", [entry(2, 7), entry(2, 8)])
+    folder = log(tmp_path / "wal", [metadata(1, 2), entry(2, 7), entry(2, 8)])
     (path,) = (tmp_path / "wal").iterdir()
-    whole = len(entry(2, 7))
+    whole = len(metadata(1, 2) + entry(2, 7))
     path.write_bytes(path.read_bytes()[: whole + 20])
     assert etcd_ha_log.reach(folder).last == 7
+
+
+def test_a_log_whose_beginning_is_overwritten_is_damaged(tmp_path):
+    """It could pass for the log of another cluster, or for a short one."""
+    folder = log(tmp_path / "wal", [metadata(1, 2), entry(2, 7)])
+    (path,) = (tmp_path / "wal").iterdir()
+    path.write_bytes(b"\xa5" * 40 + path.read_bytes()[40:])
+    with pytest.raises(etcd_ha_log.LogError, match="damaged"):
+        etcd_ha_log.reach(folder)
 
 
 def test_no_log_is_told(tmp_path):
@@ -124,6 +135,6 @@ def test_a_survivor_keeps_what_log_or_database_knows(tmp_path, commit, kept):
 
 def test_no_data_and_broken_data_are_told_apart(tmp_path):
     assert etcd_ha_survivor.evidence(str(tmp_path)) == {"has_data": False}
-    log(tmp_path / "member" / "wal", [entry(1, 1)])
+    log(tmp_path / "member" / "wal", [metadata(1, 2), entry(1, 1)])
     found = etcd_ha_survivor.evidence(str(tmp_path))
     assert found["has_data"] and "no database" in found["fault"]
