@@ -127,6 +127,7 @@ def test_a_renewed_ca_certificate_is_brought_to_all(changed):
     assert not steps(run, "take certificates")
 
 
+@only_in_all
 def test_a_lost_ca_is_refused_and_made_anew_on_demand(changed):
     lab = changed.lab
     changed.begin(THREE)

@@ -16,8 +16,8 @@ SEED = 20261124
 # What takes seconds, so that several rounds fit into the time.
 KINDS = ("etcd_kill", "minion_kill", "power", "freeze", "cut", "deaf", "flap", "wipe", *AROUND)
 OPERATIONS = ("converge", "option", "restart", "backup", "defrag")
-# Rounds begin for so long; with the last one's end it is about three minutes.
-MINUTES = 1.8
+# Rounds begin for so long; with the last one's end it is about two minutes.
+MINUTES = 1.2
 
 
 @pytest.mark.chaos

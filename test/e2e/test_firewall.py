@@ -7,6 +7,7 @@ firewalld and ufw refuse what no rule admits, so that the cluster forms at all s
 import json
 
 import pytest
+from extent import only_in_all
 from lab_command import MEMBERS
 
 CA = "198.18.0.3"
@@ -120,6 +121,7 @@ def well(lab):
     assert lab.get("firewall", host="etcd3", endpoint=lab.through_balancer()).startswith("open")
 
 
+@only_in_all
 def test_all_three_firewalls_over_their_life(guarded):
     lab = guarded
     set_firewall(lab, enabled=True, client_networks=[CA])

@@ -340,6 +340,7 @@ def test_a_ca_of_the_same_name_is_nobody_s(hostile, version):
         assert refused(found), (port, found)
 
 
+@only_in_all
 def test_a_former_ca_opens_nothing_any_more(changed):
     """Whoever has its key, and what it signed, is shut out once the CA has been exchanged."""
     changed.begin(THREE)

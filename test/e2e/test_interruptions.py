@@ -84,6 +84,7 @@ def ids(changed):
     return {member["name"]: member["ID"] for member in changed.members()}
 
 
+@only_in_all
 def test_three_members_become_five(changed):
     obtained(changed, NEWER)
     changed.begin(THREE, version=NEWER, **OPTION)

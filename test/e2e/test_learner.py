@@ -7,7 +7,7 @@ import csv
 import json
 import time
 
-import pytest
+from extent import each_release
 from lab_command import MEMBERS
 
 STATS = "http://127.0.0.1:8404/;csv"
@@ -64,7 +64,7 @@ def becomes_a_learner(lab, host):
     lab.exec(host, "rm", first).ok()
 
 
-@pytest.mark.parametrize("version", ["3.4.23", "3.5.33", "3.6.14"])
+@each_release(("3.4.23", "3.5.33", "3.6.14"), usual="3.5.33")
 def test_a_learner_is_kept_out(fresh, version):
     lab = fresh
     lab.run("mirror", "get", version, timeout=600).ok()
