@@ -68,6 +68,20 @@ def test_certificates_are_renewed_inside_their_window(changed):
     assert all(new != old for new, old in zip(certificates(changed), first, strict=True))
 
 
+def test_more_names_come_into_the_certificates_and_leave_them(changed):
+    """A changed list of names, by itself: every server certificate is issued anew, no restart."""
+    changed.begin(THREE)
+    before, name = changed.processes(), "etcd.example.com"
+    tls = {"ca": {"minion": f"ca.{DOMAIN}"}, "names": [name]}
+    for wanted, run in ((tls, "names"), ({"ca": tls["ca"]}, "no-names")):
+        changed.change(THREE, run, tls=wanted)
+        shown = "openssl x509 -in /etc/etcd/pki/server.crt -noout -ext subjectAltName"
+        for host in THREE:
+            told = changed.lab.exec(host, "sh", "-c", shown).ok().out
+            assert (f"DNS:{name}" in told) == ("names" in wanted), (host, told)
+    assert changed.processes() == before
+
+
 def certificates(changed):
     script = "cat /etc/etcd/pki/server.crt /etc/etcd/pki/peer.crt"
     return [changed.lab.exec(host, "sh", "-c", script).ok().out for host in THREE]
