@@ -274,7 +274,9 @@ def running(
     moves = _moves(process, past, environment)
     here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
     has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
-    corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if action == "join" else ""
+    # Where nothing runs, the facts take the five seconds that etcdctl waits for an answer.
+    asked = action == "join" and has_data
+    corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if asked else ""
     differences = {}
     if found["active"]:
         differences = etcd_ha_environment.needs_restart(process, environment)
