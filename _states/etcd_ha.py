@@ -274,7 +274,7 @@ def running(
     moves = _moves(process, past, environment)
     here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
     has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
-    # Where nothing runs, the facts take the five seconds that etcdctl waits for an answer.
+    # Where nothing runs, etcdctl would wait five seconds for an answer: it is not asked there.
     asked = action == "join" and has_data
     corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if asked else ""
     differences = {}
@@ -315,7 +315,7 @@ def running(
             _systemctl("daemon-reload")
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
-        if action == "join" and (corrupt or not _serves()):
+        if action == "join" and (corrupt or not found["active"] or not _serves()):
             entered = _join(
                 unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout
             )
