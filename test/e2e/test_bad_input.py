@@ -4,6 +4,7 @@ import json
 
 import pytest
 from changing import EVERYONE, THREE
+from extent import only_in_all
 from test_refusals import untouched
 
 # The option is one that etcd takes as it is; these are its JSON's values, which nothing reads.
@@ -42,6 +43,7 @@ def test_a_template_in_a_value_is_only_text_to_etcd(changed):
         assert changed.lab.exec(host, "test", "-e", "/pwned").code == 1
 
 
+@only_in_all
 def test_a_group_that_yaml_takes_for_true_owns_its_files(changed):
     """A group called "on" was a boolean in the states, and no highstate could be rendered."""
     changed.begin(THREE)
@@ -51,6 +53,7 @@ def test_a_group_that_yaml_takes_for_true_owns_its_files(changed):
         assert owner == "on"
 
 
+@only_in_all
 def test_a_function_that_is_given_something_strange_does_nothing(changed):
     changed.begin(THREE)
     calls = (

@@ -111,6 +111,7 @@ def test_the_balancer_becomes_another_program(changed):
         assert changed.lab.exec("lb", "systemctl", "is-active", unit).out.strip() == state
 
 
+@only_in_all
 def test_one_member_becomes_three(changed):
     changed.begin(("etcd1",))
     changed.change(THREE, "first")

@@ -10,6 +10,7 @@ import sys
 import time
 
 from changing import THREE
+from extent import only_in_all
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -53,6 +54,7 @@ def power_is_lost_under_load(ground, folder):
     return history.operations, lambda: {host: operations.held(host, prefix) for host in THREE}
 
 
+@only_in_all
 def test_with_fsync_nothing_is_lost(changed, tmp_path):
     changed.begin(THREE)
     made, held = power_is_lost_under_load(changed, tmp_path)
