@@ -13,6 +13,7 @@ import etcd_ha_survivor
 import etcd_ha_told
 import pytest
 from faces import load
+from odd_values import places, with_odd
 from salt.exceptions import CommandExecutionError
 
 MEMBER = {
@@ -104,25 +105,6 @@ TRIED = collections.Counter()
 def counted():
     yield
     print(f"\nodd facts tried: {dict(sorted(TRIED.items()))}")
-
-
-def places(value, path=()):
-    yield path
-    inner = value.items() if isinstance(value, dict) else ()
-    inner = enumerate(value) if isinstance(value, list) else inner
-    for key, part in inner:
-        yield from places(part, (*path, key))
-
-
-def with_odd(value, path, odd):
-    if not path:
-        return odd
-    value = copy.deepcopy(value)
-    where = value
-    for key in path[:-1]:
-        where = where[key]
-    where[path[-1]] = odd
-    return value
 
 
 def test_good_facts_are_good():

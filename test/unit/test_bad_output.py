@@ -1,7 +1,6 @@
 """What etcdctl may say instead of an answer: all of it is a sentence, none of it a zero."""
 
 import collections
-import copy
 import json
 import time
 import tracemalloc
@@ -19,6 +18,7 @@ from etcd_ha_etcdctl import Answer, EtcdctlError
 from faces import load
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_values import places, with_odd
 from programs import program
 from salt.exceptions import CommandExecutionError
 
@@ -223,25 +223,6 @@ CALLS = {
 def plain(arguments):
     verb = " ".join(arguments[:2])
     return next((ANSWERS[name][0] for name, one in CALLS.items() if one == verb), {})
-
-
-def places(value, path=()):
-    yield path
-    inner = value.items() if isinstance(value, dict) else ()
-    inner = enumerate(value) if isinstance(value, list) else inner
-    for key, part in inner:
-        yield from places(part, (*path, key))
-
-
-def with_odd(document, path, odd):
-    if not path:
-        return odd
-    document = copy.deepcopy(document)
-    where = document
-    for key in path[:-1]:
-        where = where[key]
-    where[path[-1]] = odd
-    return document
 
 
 def kinds(found):

@@ -10,6 +10,7 @@ from etcd_ha_topology import PillarError, merge
 from good_pillar import PILLAR
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_values import places
 
 # Every section with something in it, so that a change can come anywhere.
 FULL = merge(
@@ -127,15 +128,6 @@ STRANGE = st.recursive(
     ),
     max_leaves=4,
 )
-
-
-def places(value, path=()):
-    """Every place of a pillar: the keys and numbers that lead there."""
-    yield path
-    inner = value.items() if isinstance(value, dict) else ()
-    inner = enumerate(value) if isinstance(value, list) else inner
-    for key, part in inner:
-        yield from places(part, (*path, key))
 
 
 PLACES = [path for path in places(FULL) if path]
