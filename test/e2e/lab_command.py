@@ -43,6 +43,11 @@ class Done:
         return self
 
 
+def minions(*hosts):
+    """Salt's target for these hosts alone."""
+    return ",".join(f"{host}.{DOMAIN}" for host in hosts)
+
+
 # Seconds after which a step is named with what it took.
 SLOW = 15
 
@@ -246,7 +251,7 @@ class Lab:
         return self.ask(target, "state.apply", "etcd_ha", *argv)
 
     def wait_for_minions(self, *hosts, seconds=60):
-        ids = ",".join(f"{host}.{DOMAIN}" for host in hosts)
+        ids = minions(*hosts)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             done = self.salt(ids, "test.ping", "--out=json", "--static", "-t", "5")

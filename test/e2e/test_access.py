@@ -7,7 +7,7 @@ import time
 import pytest
 from changing import FIVE, THREE
 from extent import each_release, only_in_all
-from lab_command import DOMAIN, MEMBERS
+from lab_command import DOMAIN, MEMBERS, minions
 
 # Made up for the lab; the load's clients come with it.
 USER = {"name": "app", "password": "lab-password-1"}
@@ -109,8 +109,7 @@ def test_a_new_cluster_has_it_from_its_first_run(changed, version):
         assert code == 403 and "permission denied" in text, (code, text)
         code, text = through(changed.lab, path, body, {"Accept": "application/json"})
         assert code == 400 and "user name is empty" in text, (code, text)
-    minions = ",".join(f"{host}.{DOMAIN}" for host in (*THREE, "lb"))
-    health = changed.lab.ask(minions, "etcd_ha.health")
+    health = changed.lab.ask(minions(*THREE, "lb"), "etcd_ha.health")
     assert len(health) == 4
     assert all(one["healthy"] for one in health.values()), health
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from extent import only_in_all
-from lab_command import DOMAIN
+from lab_command import DOMAIN, minions
 
 CA_KEY, CA_CRT = "/etc/pki/etcd_ha/main/ca.key", "/etc/pki/etcd_ha/main/ca.crt"
 PKI = "/etc/etcd/pki"
@@ -68,7 +68,7 @@ def is_refused_to_the_old(lab):
 
 def highstate(lab, *hosts):
     """Apply the formula there without the orchestrate: nothing changes, nothing fails."""
-    done = lab.apply(",".join(f"{host}.{DOMAIN}" for host in hosts))
+    done = lab.apply(minions(*hosts))
     for minion, states in done.items():
         rows = [s for s in states.values() if s["changes"] or s["result"] is not True]
         assert not rows, (minion, rows)

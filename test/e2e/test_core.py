@@ -9,7 +9,7 @@ import json
 import pytest
 from changing import THREE
 from extent import only_in_all
-from lab_command import DOMAIN
+from lab_command import minions
 
 pytestmark = pytest.mark.core
 VERSIONS = ("3.4.23", "3.5.33", "3.6.14", "3.7.1")
@@ -34,8 +34,7 @@ def core(changed):
 def in_sync(changed):
     """Neither the orchestrate nor a highstate has anything to do."""
     changed.settled()
-    hosts = ",".join(f"{host}.{DOMAIN}" for host in (*THREE, "lb", "ca"))
-    for minion, states in changed.lab.apply(hosts).items():
+    for minion, states in changed.lab.apply(minions(*THREE, "lb", "ca")).items():
         rows = [s for s in states.values() if s["changes"] or s["result"] is not True]
         assert not rows, (minion, rows)
 

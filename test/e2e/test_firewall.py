@@ -8,7 +8,7 @@ import json
 
 import pytest
 from extent import only_in_all
-from lab_command import MEMBERS
+from lab_command import MEMBERS, minions
 
 CA = "198.18.0.3"
 CLIENT, PEER = 2379, 2380
@@ -75,7 +75,7 @@ EVERY_PORT = [*((m, p) for m in MEMBERS for p in (CLIENT, PEER)), ("lb", CLIENT)
 
 def unchanged(lab):
     assert lab.orch().ok().changes == {}
-    answers = lab.apply(ids(*MEMBERS, "lb"))
+    answers = lab.apply(minions(*MEMBERS, "lb"))
     assert len(answers) == 4
     changed = {
         (minion, name): state["changes"]
@@ -84,10 +84,6 @@ def unchanged(lab):
         if state["changes"] or not state["result"]
     }
     assert changed == {}
-
-
-def ids(*hosts):
-    return ",".join(f"{host}.example.com" for host in hosts)
 
 
 def theirs_are_there(lab):
@@ -148,7 +144,7 @@ def test_all_three_firewalls_over_their_life(guarded):
     # A client network that is named no longer; first as a test, which changes nothing.
     before = ours(lab)
     set_firewall(lab, enabled=True, client_networks=[])
-    told = lab.apply(ids(*MEMBERS), "test=True")
+    told = lab.apply(minions(*MEMBERS), "test=True")
     for minion, states in told.items():
         foretold = [s for s in states.values() if s["result"] is None and s["changes"]]
         assert foretold, f"{minion} foretells no change"

@@ -10,7 +10,7 @@ import secrets
 import pytest
 from changing import THREE
 from extent import only_in_all
-from lab_command import DOMAIN, HOSTS, PROBES, PYTHON
+from lab_command import DOMAIN, HOSTS, PROBES, PYTHON, minions
 
 EVERYWHERE = ("master", *HOSTS)
 FOLDER = "/var/tmp/etcd_ha_secrets"
@@ -122,7 +122,7 @@ def test_planted_secrets_are_found_nowhere(watched):
     changed, watch = watched
     lab, etcd1 = changed.lab, f"etcd1.{DOMAIN}"
     # The lab's spare hosts are in no pillar, and have no modules yet.
-    everyone = ",".join(f"{host}.{DOMAIN}" for host in HOSTS)
+    everyone = minions(*HOSTS)
     planted = {f"password {n}": f"planted-{secrets.token_hex(8)}" for n in range(9)}
     first, second, wrong, stored, long, *of_store, in_store = planted.values()
     vault = "etcdpasswords:\n  driver: yaml\n  files: [/root/passwords.yaml]\n"
