@@ -15,7 +15,7 @@ context = ssl.create_default_context(cafile=wanted["ca"])
 context.load_cert_chain(wanted["certificate"], wanted["key"])
 ends = time.time() + wanted["seconds"]
 while time.time() < ends:
-    connection = http.client.HTTPSConnection(wanted["host"], 2379, timeout=2, context=context)
+    connection = http.client.HTTPSConnection(wanted["address"], 2379, timeout=2, context=context)
     try:
         # /bench-first = 1
         connection.request("POST", "/v3/kv/put", '{"key": "L2JlbmNoLWZpcnN0", "value": "MQ=="}')
