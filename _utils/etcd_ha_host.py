@@ -250,11 +250,13 @@ def _own_files(
 ) -> dict[str, dict[str, Any]]:
     """Where the user's own certificates come from; ``name`` is their key under ``tls:files``.
 
-    Admin and check both use the "client" pair. PEM text out of the pillar stands here as its hash
-    alone: this mapping is written to logs and shown to people, and a changed hash is a change.
+    Root's admin certificate is the "client" pair, and so is the balancer's where it has no "check"
+    pair of its own. PEM text out of the pillar stands here as its hash alone: this mapping is
+    written to logs and shown to people, and a changed hash is a change.
     """
     names = {leaf.purpose: leaf.purpose for leaf in leaves} | {"ca": "ca"}
-    names |= {purpose: "client" for purpose in ("admin", "check") if purpose in names}
+    shared = ("admin",) if tls["files"].get("check") else ("admin", "check")
+    names |= {purpose: "client" for purpose in shared if purpose in names}
     result = {}
     for purpose, name in names.items():
         parts = tls["files"].get(name, {})

@@ -136,6 +136,8 @@ _OPTIONAL = frozenset(
     }
 )
 _CERTIFICATES = ("ca", "server", "peer", "client")
+# The balancer's own, else it uses "client".
+_CHECK = "check"
 _PARTS = ("certificate", "key")
 _MEMBER_ONLY = ("address", "name")
 _CLUSTER_ONLY = ("members", "load_balancers", "token", "renamed_from")
@@ -683,7 +685,8 @@ def _names_faults(names: object, key: str) -> list[str]:
 
 def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[str]:
     faults = []
-    for name in _CERTIFICATES:
+    known = (*_CERTIFICATES, _CHECK)
+    for name in (*_CERTIFICATES, *({_CHECK} & files.keys())):
         parts = ("certificate",) if name == "ca" else _PARTS
         given = files.get(name)
         for part in parts:
@@ -705,9 +708,9 @@ def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[s
             if part not in parts
         ]
     faults += [
-        f"{key}:tls:files:{name} is not a certificate of etcd_ha; use {', '.join(_CERTIFICATES)}"
+        f"{key}:tls:files:{name} is not a certificate of etcd_ha; use {', '.join(known)}"
         for name in files
-        if name not in _CERTIFICATES
+        if name not in known
     ]
     return faults
 
@@ -818,6 +821,7 @@ def _address_faults(where: str, minion: str, address: object, seen: dict[str, st
 def _relations(cluster: Cluster, key: str) -> list[str]:
     """Faults that show only when all of a cluster is known."""
     faults = _hostname_faults(cluster, key) + _stats_faults(cluster, key)
+    faults += _check_faults(cluster, key)
     names: dict[str, str] = {}
     for member in cluster.members:
         other = names.setdefault(member.name, member.minion)
@@ -859,6 +863,27 @@ def _hostname_faults(cluster: Cluster, key: str) -> list[str]:
         "and no host can be called so; set it to false"
         for minion in cluster.hosts
         if len(minion) > _LONGEST_HOSTNAME
+    ]
+
+
+def _check_faults(cluster: Cluster, key: str) -> list[str]:
+    """With authentication on, "client" is root's, and no balancer may have what opens every key."""
+    tls, enabled = cluster.settings["tls"], cluster.settings["access"]["enabled"]
+    own = cluster.tls and tls["source"] in ("files", "pillar")
+    if not own or not enabled or not cluster.balancers:
+        return []
+    files = tls["files"]
+    if _CHECK in files and files[_CHECK] != files["client"]:
+        return []
+    if _CHECK in files:
+        return [
+            f"{key}:tls:files:{_CHECK} is the same as client, which is root's and opens every key; "
+            "with access:enabled give the balancers a certificate without a common name"
+        ]
+    return [
+        f"{key}:tls:files:{_CHECK} is missing; with access:enabled the balancers need a "
+        "certificate of their own, without a common name, since tls:files:client is root's and "
+        "opens every key"
     ]
 
 

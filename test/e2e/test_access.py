@@ -8,6 +8,7 @@ import pytest
 from changing import FIVE, THREE
 from extent import each_release, only_in_all
 from lab_command import DOMAIN, MEMBERS, minions
+from test_authority import CHECK_TOO, OWN, own_ca
 
 # Made up for the lab; the load's clients come with it.
 USER = {"name": "app", "password": "lab-password-1"}
@@ -219,6 +220,23 @@ def test_another_ca_comes_with_authentication_on(changed):
     changed.user = USER
     changed.run(THREE, "auth-ca", command="rotate_ca")
     is_in_force(changed.lab)
+
+
+@only_in_all
+def test_of_your_own_certificates_the_balancers_have_one_that_opens_no_key(changed):
+    """On 3.5, where a balancer tells a learner by a read, which no named certificate may try."""
+    lab, version = changed.lab, "3.5.16"
+    changed.begin(THREE, version=version)
+    own_ca(lab)
+    changed.ask_for(THREE, version=version, tls=OWN, access=ACCESS)
+    lab.orch().refused("tls:files:check is missing", "of their own, without a common name")
+    changed.ask_for(THREE, version=version, tls=CHECK_TOO, access=ACCESS)
+    lab.orch().ok()
+    is_in_force(lab)
+    changed.settled()
+    body = '{"key": "AA==", "range_end": "AA=="}'
+    code, text = through(lab, "/v3/kv/range", body, {"Accept": "application/json"})
+    assert code == 400 and "user name is empty" in text, (code, text)
 
 
 @only_in_all

@@ -22,6 +22,14 @@ OWN = {
         },
     },
 }
+CHECK_TOO = {
+    "source": "files",
+    "files": {
+        **OWN["files"],
+        "check": {"certificate": "/root/pki/check.crt", "key": "/root/pki/check.key"},
+    },
+}
+SUBJECTS = {"server": "CN=x", "peer": "CN=x", "client": "CN=root", "check": "O=balancers"}
 SHIPPED = {"ca": {"minion": f"ca.{DOMAIN}"}}
 
 
@@ -187,9 +195,9 @@ class OwnCA:
         """Certificates and keys for a host, where tls:files names them."""
         pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
         lab.write(host, "/root/pki/ca.crt", pem)
-        for purpose in ("server", "peer", "client"):
+        for purpose, subject in SUBJECTS.items():
             key = ec.generate_private_key(ec.SECP256R1())
-            subject = x509.Name.from_rfc4514_string("CN=root" if purpose == "client" else "CN=x")
+            subject = x509.Name.from_rfc4514_string(subject)
             leaf = self._sign(subject, key.public_key(), names=names)
             text = leaf.public_bytes(serialization.Encoding.PEM).decode()
             lab.write(host, f"/root/pki/{purpose}.crt", text)

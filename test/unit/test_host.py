@@ -84,6 +84,21 @@ def test_the_mark_on_disk_holds_no_key(pillar, defaults):
         assert "SECRET" not in json.dumps(etcd_ha_host.mark(describe(cluster, minion), "d", {}))
 
 
+@pytest.mark.parametrize(("own", "used"), [({}, "client"), ({"check": "/root/c"}, "check")])
+def test_a_balancer_has_the_certificate_of_root_only_where_it_has_none_of_its_own(
+    pillar, defaults, own, used
+):
+    paths = {name: f"/root/{name}" for name in ("server", "peer", "client")} | own
+    files = {name: {"certificate": at, "key": f"{at}.key"} for name, at in paths.items()}
+    files["ca"] = {"certificate": "/root/ca"}
+    pillar["clusters"]["main"]["tls"] = {"source": "files", "files": files}
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    balancer = describe(cluster, "lb.example.com")["balancer"]["pki"]["files"]
+    member = describe(cluster, "etcd1.example.com")["member"]["pki"]["files"]
+    assert balancer["check"] == {"name": used, **files[used]}
+    assert member["admin"] == {"name": "client", **files["client"]}
+
+
 def test_peers_alone_reach_the_peer_port(pillar, defaults):
     pillar["clusters"]["main"]["firewall"] = {"enabled": True, "client_networks": ["10.9.0.0/16"]}
     cluster = etcd_ha_topology.read(pillar, defaults)["main"]
