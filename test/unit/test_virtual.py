@@ -2,9 +2,9 @@
 
 import json
 
+import etcd_ha_arguments
 import etcd_ha_certificates
 import etcd_ha_environment
-import etcd_ha_arguments
 import etcd_ha_host
 import etcd_ha_report
 import etcd_ha_topology
