@@ -5,6 +5,7 @@ import os
 import etcd_ha_machine
 import pytest
 from faces import load
+from salt.exceptions import CommandExecutionError
 from test_pem import key, pem, signed
 
 
@@ -66,3 +67,25 @@ def test_what_the_disk_refuses_is_a_failed_state(trust, two, monkeypatch):
     assert foreseen["result"] is None and "would be root's" in foreseen["comment"]
     told = trust(two[0])
     assert told["result"] is False and told["changes"] == {} and "Read-only" in told["comment"]
+
+
+def test_a_ca_without_a_common_name_is_called_by_its_cluster(tmp_path):
+    (tmp_path / "ca.crt").write_text("")
+    read = {"x509.read_certificate": lambda path: {"subject": {"O": "Example"}}}
+    names = load("_modules/etcd_ha_ca", salt=read)
+    assert names.common_name("main", [str(tmp_path)]) == "etcd main CA"
+
+    def fails(path):
+        raise CommandExecutionError("no PEM")
+
+    names.__salt__["x509.read_certificate"] = fails
+    with pytest.raises(CommandExecutionError, match=r"ca\.crt, cannot be read.*backup"):
+        names.common_name("main", [str(tmp_path)])
+
+
+def test_a_backup_that_is_not_there_is_no_fault_of_the_master(tmp_path, monkeypatch):
+    module = load("_modules/etcd_ha_backup", opts={"master": "192.168.200.10"})
+    monkeypatch.setattr(module, "_settings", lambda: {"directory": str(tmp_path)})
+    pem_text = "-----BEGIN CERTIFICATE-----\n"
+    with pytest.raises(CommandExecutionError, match=r"there is no backup .* see salt-run"):
+        module.send("main-20261124T101500Z-r4711", None, 4510, pem_text, "token", 3)
