@@ -127,7 +127,7 @@ def prepare(cluster, source, path, sha256, token, keys=None):
 
     .. code-block:: bash
 
-        salt 'etcd*' etcd_ha_restore.prepare main etcd1.example.com /var/backups/x.db SHA TOKEN
+        salt 'etcd*' etcd_ha_restore.prepare main etcd1.example.com /root/x.db '' main-restored-1
     """
     _sound(locals(), path="place")
     member = _member(cluster)
@@ -173,7 +173,7 @@ def exchange(cluster, token):
 
     .. code-block:: bash
 
-        salt 'etcd*' etcd_ha_restore.exchange main TOKEN
+        salt 'etcd*' etcd_ha_restore.exchange main main-restored-1
     """
     _sound(locals())
     closed = _close_balancer(cluster, token)
@@ -220,7 +220,7 @@ def start(cluster, token):
 
     .. code-block:: bash
 
-        salt 'etcd*' etcd_ha_restore.start main TOKEN
+        salt 'etcd*' etcd_ha_restore.start main main-restored-1
     """
     _sound(locals())
     member, progress = _member(cluster), etcd_ha_progress.read(etcd_ha_progress.RESTORE)
@@ -268,7 +268,7 @@ def finish(cluster, token):
 
     .. code-block:: bash
 
-        salt '*' etcd_ha_restore.finish main TOKEN
+        salt '*' etcd_ha_restore.finish main main-restored-1
     """
     _sound(locals())
     host = __salt__["etcd_ha.host"]()
