@@ -487,7 +487,7 @@ def release_available(url, timeout=10):
     Whether a mirror has a file, asked from this minion.
 
     url
-        The file's URL (text), such as that of a release's SHA256SUMS.
+        The file's URL (text; http or https), such as that of a release's SHA256SUMS.
 
     timeout : 10
         Seconds (int or float) to wait.
