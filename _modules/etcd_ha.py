@@ -63,9 +63,14 @@ def health(timeout=5):
     timeout : 5
         Seconds (int or float) to wait for an answer.
 
-    Returns a dict with ``role``, ``cluster``, ``name`` and ``healthy`` (bool), and either ``took``
-    (text, as etcd measured it) or ``error``. A balancer that shares a virtual address tells it
-    (``virtual_address``, text), and whether it holds it now (``holds_address``, bool).
+    Returns a dict with ``role`` (``member`` or ``balancer``), ``cluster``, ``name`` (text; of a
+    balancer its URL) and ``healthy`` (bool), and either ``took`` (text, such as ``1.2ms``) or
+    ``error`` (text). A balancer that shares a virtual address tells it (``virtual_address``, text),
+    and whether it holds it now (``holds_address``, bool). On a minion without a part: ``role``
+    (``none``), ``healthy`` (True) and ``comment``.
+
+    Raises CommandExecutionError on a balancer with a virtual address where the formula's files
+    cannot be had from the master.
 
     CLI Example:
 
@@ -96,8 +101,11 @@ def local_health(timeout=5):
     timeout : 5
         Seconds (int or float) to wait for an answer.
 
-    Returns a dict with ``healthy`` (bool), ``alarms`` (list of text), and ``took`` or ``error``
-    (text).
+    Returns a dict with ``role`` (``member``), ``cluster`` (empty before the first converge),
+    ``name``, ``healthy`` (bool), ``alarms`` (list of text; empty without an answer), and either
+    ``took`` or ``error`` (text).
+
+    Raises CommandExecutionError where no member is configured.
 
     CLI Example:
 
@@ -120,9 +128,10 @@ def reason_to_stay(timeout=5):
     timeout : 5
         Seconds (int or float) for each call of etcdctl.
 
-    Returns text; empty when the other healthy voters are still a quorum.
+    Returns text; empty when the other healthy voters are still a quorum, or there are fewer than
+    three voters in all.
 
-    Raises CommandExecutionError when etcd does not answer.
+    Raises CommandExecutionError when etcd does not answer, or no member is configured.
 
     CLI Example:
 
@@ -140,14 +149,14 @@ def reason_to_stay(timeout=5):
         urls = etcd_ha_client.advertised(others)
         healthy = etcd_ha_client.healthy(member, seconds, urls) if urls else set()
     except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(str(err)) from err
+        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
     others = [m for m in others if healthy & set(m["client_urls"])]
     needed = etcd_ha_membership.quorum(len(voters))
     if len(voters) < 3 or len(others) >= needed:
         return ""
     return (
         f"only {len(others)} of the other members are healthy, and {needed} of {len(voters)} are "
-        "needed for a quorum"
+        "needed for a quorum. Look at: salt '*' etcd_ha.health"
     )
 
 
@@ -162,9 +171,10 @@ def move_leader(successor="", timeout=10):
     timeout : 10
         Seconds (int or float) for each call of etcdctl.
 
-    Returns the new leader's endpoint (text), empty where this member does not lead or is alone.
+    Returns the new leader's endpoint (text), empty where this member does not lead, or no other
+    voter answers without an error.
 
-    Raises CommandExecutionError when etcd refuses or does not answer.
+    Raises CommandExecutionError when etcd refuses or does not answer, or no member is configured.
 
     CLI Example:
 
@@ -189,9 +199,12 @@ def move_leader(successor="", timeout=10):
         target = max(chosen or voters, key=lambda row: row["raft_index"])
         done = etcd_ha_client.etcdctl(member, ["move-leader", target["member_id"]], seconds, here)
     except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(str(err)) from err
+        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
     if done.code != 0:
-        raise CommandExecutionError(f"etcd did not move leadership: {done.err.strip()[-300:]}")
+        raise CommandExecutionError(
+            f"etcd did not move leadership: {done.err.strip()[-300:]}. Look at: salt '*' "
+            "etcd_ha.health, and run it again"
+        )
     return target["endpoint"]
 
 
@@ -202,11 +215,12 @@ def status(timeout=5):
     timeout : 5
         Seconds (int or float) to wait for an answer.
 
-    Returns a dict: ``member_id``, ``cluster_id``, ``leader_id`` (hex text), ``leader``, ``learner``
-    (bool), ``version``, ``revision``, ``raft_term``, ``raft_index``, ``applied_index`` (int),
+    Returns a dict: ``endpoint`` (text), ``member_id``, ``cluster_id``, ``leader_id`` (hex text),
+    ``leader``, ``learner`` (bool), ``version``, ``storage_version`` (text; empty before 3.6),
+    ``revision``, ``raft_term``, ``raft_index``, ``applied_index`` (int),
     ``db_size``, ``db_in_use``, ``db_quota`` (bytes; 0 where etcd does not tell its quota, before
-    3.6), ``errors`` and ``alarms`` (lists of text). On a minion that is no member:
-    ``{"role": ...}`` alone.
+    3.6), ``errors`` and ``alarms`` (lists of text). On a minion that is no member ``role`` alone
+    (``balancer`` or ``none``).
 
     Raises CommandExecutionError when etcd does not answer.
 
@@ -231,8 +245,9 @@ def members(timeout=5):
     timeout : 5
         Seconds (int or float) to wait for an answer.
 
-    Returns a list of dicts: ``id`` (hex text), ``name``, ``peer_urls``, ``client_urls``,
-    ``learner``, ``started``. Empty on a minion that is no member.
+    Returns a list of dicts, by name: ``id`` (hex text), ``name`` (text; empty until it has
+    started), ``peer_urls``, ``client_urls`` (lists of text), ``learner`` and ``started`` (bool).
+    Empty on a minion that is no member.
 
     Raises CommandExecutionError when etcd does not answer.
 
@@ -279,8 +294,9 @@ def endpoints():
     """
     Where clients reach the cluster of this minion.
 
-    Returns a list of URLs: on a balancer its own, behind the virtual one where there is one, on a
-    member those of all members, elsewhere none.
+    Returns a list of URLs: on a balancer its own, behind the virtual one where there is one (the
+    virtual one alone where it listens there alone), on a member those of all members, elsewhere
+    none.
 
     CLI Example:
 
@@ -336,10 +352,14 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
     ``restoring`` (text: ``restore`` or ``recover`` where one was begun and not ended), ``policies``
-    (a hash), ``ca`` (text: whose certificates these are), ``authorities`` (path ->
-    hashes of the CAs in it), ``days_left`` (int, of the certificate that ends first), ``access`` (a
-    dict, None where it was not asked for or etcd is not healthy) and ``busy``
-    (a list of text: what changes this host now, after which all of this may be otherwise).
+    (a hash, empty where it would sign none), ``ca`` (text: whose certificates these are),
+    ``authorities`` (path -> dict of the CAs in it), ``days_left`` (int, of the certificate that
+    ends first; None without any), ``access`` (a dict, None where it was not asked for or etcd is
+    not healthy) and ``busy`` (a list of text: what changes this host now, after which all of this
+    may be otherwise). ``balancer`` (a dict, as ``etcd_ha.health``) is None on a host that is none;
+    ``etcd`` is a dict in any case.
+
+    Raises CommandExecutionError on an operating system that the formula does not know.
 
     CLI Example:
 
@@ -384,11 +404,12 @@ def verify(endpoints, cluster, timeout=15):
         The name of the cluster (text); the key is ``/etcd_ha/verify/<cluster>``.
 
     timeout : 15
-        Seconds (int or float) for all tries at one endpoint together.
+        Seconds (int or float) to try for at one endpoint; the last try may take ten more.
 
     Returns a dict: endpoint -> seconds (float) that the put and the get took.
 
-    Raises CommandExecutionError that names the endpoint which failed.
+    Raises CommandExecutionError that names the endpoint which failed, and on a minion that is no
+    member.
 
     CLI Example:
 
@@ -418,14 +439,15 @@ def hash_kv(timeout=60):
     https://etcd.io/docs/v3.6/op-guide/data_corruption/
 
     timeout : 60
-        Seconds (int or float) for all members together, more or less.
+        Seconds (int or float) to wait for each member. While they compact, all are asked anew, six
+        times at most.
 
     Returns a dict: ``agree`` (bool), ``right`` (text: the hash of the majority of the voters, empty
     where there is none) and ``members``, a list of dicts: ``name``, ``member_id`` and ``endpoint``
     (text), ``hash`` (text, empty without an answer) and ``differs`` (bool). With a difference, or
     without an answer of all, the exit code is not zero.
 
-    Raises CommandExecutionError when no member answers.
+    Raises CommandExecutionError when no member answers, or they compact all the time.
 
     CLI Example:
 
@@ -465,10 +487,10 @@ def release_available(url, timeout=10):
     Whether a mirror has a file, asked from this minion.
 
     url
-        The file's URL (text), such as that of a release's SHA256SUMS.
+        The file's URL (text; http or https), such as that of a release's SHA256SUMS.
 
     timeout : 10
-        Seconds (int) to wait.
+        Seconds (int or float) to wait.
 
     Returns an empty text where it has it, else the reason.
 
@@ -510,9 +532,11 @@ def host():
 
     Made once a state run: each file asked of the master is a round trip, and every SLS asks.
 
-    Returns the dict of ``etcd_ha_host.describe``: ``member``, ``balancer``, ``authorities``, ...
+    Returns the dict of ``etcd_ha_host.describe``: ``member`` and ``balancer`` (dicts, or None),
+    ``authorities`` (list), ...
 
-    Raises CommandExecutionError with every fault of the pillar.
+    Raises CommandExecutionError with every fault of the pillar, and where the formula's files
+    cannot be had from the master.
 
     CLI Example:
 
@@ -577,6 +601,8 @@ def os_data():
 
     Returns the ``os`` mapping of the file that ``etcd_ha.os_file`` names.
 
+    Raises CommandExecutionError where that file cannot be had from the master.
+
     CLI Example:
 
     .. code-block:: bash
@@ -599,13 +625,19 @@ def signing_policies(pillar, defaults, minion):
     minion
         The id of the CA minion (text).
 
-    Returns a dict of signing policies. Raises CommandExecutionError with every fault of the pillar.
+    Returns a dict of signing policies; empty where this minion is no cluster's CA.
+
+    Raises CommandExecutionError with every fault of the pillar, SaltInvocationError where the
+    defaults are not the formula's.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call etcd_ha.signing_policies '{...}' '{...}' ca.example.com
+        # What a minion would sign, by the pillar that it has:
+        salt ca.example.com pillar.get x509_signing_policies
+        # What the pillar file calls, with both contents as JSON:
+        salt-call etcd_ha.signing_policies "$PILLAR" "$DEFAULTS" ca.example.com
     """
     _sound(locals(), pillar="mapping?")
     try:
@@ -693,17 +725,25 @@ def _seconds(timeout):
 
 
 def _member_health(member, timeout, endpoint=None):
-    result = {"role": "member", "cluster": member["cluster"], "name": member["name"]}
+    result = {"role": "member", "cluster": member["cluster"], "name": member["name"], "alarms": []}
     try:
         command = ["endpoint", "health", "-w", "json"]
         answer = etcd_ha_client.etcdctl(member, command, timeout, endpoint)
-        row = etcd_ha_etcdctl.health(answer.json())[0]
-    except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
-        return {**result, "healthy": False, "error": f"{err}. Look at: journalctl -u etcd"}
-    result["healthy"] = row["healthy"] or bool(row["alarms"])
+        rows = etcd_ha_etcdctl.health(answer.json())
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        return _unhealthy(result, f"{err}. Look at: journalctl -u etcd")
+    if not rows:
+        return _unhealthy(result, "etcd does not answer here. Look at: journalctl -u etcd")
+    row = rows[0]
     result["alarms"] = row["alarms"]
-    result.update({"took": row["took"]} if result["healthy"] else {"error": row["error"]})
-    return result
+    if not row["healthy"] and not row["alarms"]:
+        return _unhealthy(result, f"{row['error']}. Look at: journalctl -u etcd")
+    return {**result, "healthy": True, "took": row["took"]}
+
+
+def _unhealthy(result, why):
+    """A result without a time: nothing was done in it."""
+    return {**{key: result[key] for key in result if key != "took"}, "healthy": False, "error": why}
 
 
 def _without_alarm(member, timeout):
@@ -717,11 +757,11 @@ def _without_alarm(member, timeout):
         try:
             raised = {one["alarm"] for one in etcd_ha_client.alarms(member, timeout)}
         except etcd_ha_etcdctl.EtcdctlError as err:
-            return {**result, "healthy": False, "error": f"{err}. Look at: journalctl -u etcd"}
+            return _unhealthy(result, f"{err}. Look at: journalctl -u etcd")
     if raised:
-        cures = "; ".join(f"{one}: run {CURES.get(one, 'etcdctl alarm list')}" for one in raised)
-        told = f"etcd takes no writes, an alarm is raised. {cures}"
-        return {**result, "healthy": False, "error": told}
+        cures = [f"{one}: run {CURES.get(one, 'etcdctl alarm list')}" for one in sorted(raised)]
+        told = f"etcd takes no writes, an alarm is raised. {'; '.join(cures)}"
+        return _unhealthy(result, told)
     return result
 
 
@@ -737,15 +777,16 @@ def _balancer_health(balancer, timeout):
             etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
         )
     except (OSError, ValueError, subprocess.SubprocessError) as err:
-        return {**result, "healthy": False, "error": f"the addresses cannot be read: {err}"}
+        return _unhealthy(result, f"the addresses cannot be read: {err}. Look at: ip address")
     if result["healthy"] and not etcd_ha_machine.unit(service)["active"]:
         told = f"{service} does not run, so this balancer cannot take {address} over"
-        return {**result, "healthy": False, "error": f"{told}. Look at: journalctl -u {service}"}
+        return _unhealthy(result, f"{told}. Look at: journalctl -u {service}")
     return result
 
 
 def _path_health(balancer, timeout):
     result = {"role": "balancer", "cluster": balancer["cluster"], "name": balancer["url"]}
+    look = f"Look at: journalctl -u {balancer['kind']}, and at: salt '*' etcd_ha.health"
     began = time.monotonic()
     try:
         code, body = etcd_ha_machine.get(
@@ -756,9 +797,9 @@ def _path_health(balancer, timeout):
             timeout,
         )
     except OSError as err:
-        return {**result, "healthy": False, "error": f"no answer through {balancer['url']}: {err}"}
+        return _unhealthy(result, f"no answer through {balancer['url']}: {err}. {look}")
     if code != 200:
-        return {**result, "healthy": False, "error": f"HTTP {code} {body.strip()[:200]}"}
+        return _unhealthy(result, f"HTTP {code} {body.strip()[:200]}. {look}")
     return {**result, "healthy": True, "took": f"{(time.monotonic() - began) * 1000:.1f}ms"}
 
 
@@ -787,14 +828,14 @@ def _status_rows(member, timeout, endpoint=None):
 
 
 def _installed_version():
-    for path in ("/usr/local/bin/etcd", "/usr/bin/etcd"):
-        if os.path.exists(path):
-            try:
-                done = etcd_ha_program.run([path, "--version"], {}, 10)
-            except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
-                return ""
-            return etcd_ha_release.told(done.out)
-    return ""
+    path = etcd_ha_client.program("etcd")
+    if not os.path.isabs(path):
+        return ""
+    try:
+        done = etcd_ha_program.run([path, "--version"], {}, 10)
+    except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
+        return ""
+    return etcd_ha_release.told(done.out)
 
 
 def _etcd_facts(mark, data_dirs, timeout):

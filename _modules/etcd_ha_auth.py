@@ -61,7 +61,8 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
         Its name (text).
 
     roles : ()
-        The roles that it shall have (list of text); others are revoked.
+        The roles that it shall have (list of text); others are revoked. ``root`` has the role
+        ``root`` alone, whatever stands here.
 
     password_pillar : None
         The pillar key (text, with colons) that holds its password, or the ``sdb://`` URI of it.
@@ -72,11 +73,12 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
     test : False
         Only tell what would change (bool).
 
-    Returns the changes (dict): ``user``, ``roles`` and ``password``, each ``{old, new}``; never a
-    password. Empty where nothing differs.
+    Returns the changes (dict): ``user``, ``roles`` and ``password``, each ``{old, new}`` where it
+    differs; never a password. Empty where nothing does.
 
-    Raises SaltInvocationError for a password that etcd could not keep, CommandExecutionError when
-    etcd refuses.
+    Raises SaltInvocationError for a name or a password that etcd could not keep, and for a pillar
+    key that is not there; CommandExecutionError when a role is missing, a password cannot be
+    fetched, or etcd refuses.
 
     CLI Example:
 
@@ -124,9 +126,10 @@ def remove_user(user, test=False):
     test : False
         Only tell what would change (bool).
 
-    Returns the changes (dict), empty where there is no such user.
+    Returns the changes (dict): ``user`` with ``old`` and ``new``; empty where there is no such
+    user.
 
-    Raises CommandExecutionError when etcd refuses: root stays while authentication is on.
+    Raises CommandExecutionError when etcd refuses, and for root while authentication is on.
 
     CLI Example:
 
@@ -139,6 +142,7 @@ def remove_user(user, test=False):
     with _told():
         if user not in etcd_ha_auth.users(run):
             return {}
+        _refuse_without_root(run, user)
         if not test:
             etcd_ha_auth.remove_user(run, user)
     return {"user": {"old": "present", "new": "absent"}}
@@ -158,10 +162,11 @@ def set_role(role, permissions=(), test=False):
     test : False
         Only tell what would change (bool).
 
-    Returns the changes (dict): range -> ``{old, new}``, and ``role`` where there was none.
+    Returns the changes (dict): range -> ``{old, new}``, and ``role`` where there was none; empty
+    where nothing differs.
 
-    Raises SaltInvocationError for permissions that are none, CommandExecutionError when etcd
-    refuses.
+    Raises SaltInvocationError for permissions that are none and for the role root,
+    CommandExecutionError when etcd refuses.
 
     CLI Example:
 
@@ -197,9 +202,10 @@ def remove_role(role, test=False):
     test : False
         Only tell what would change (bool).
 
-    Returns the changes (dict), empty where there is no such role.
+    Returns the changes (dict): ``role`` with ``old`` and ``new``; empty where there is no such
+    role.
 
-    Raises CommandExecutionError when etcd refuses: root stays while authentication is on.
+    Raises CommandExecutionError when etcd refuses, and for root while authentication is on.
 
     CLI Example:
 
@@ -212,6 +218,7 @@ def remove_role(role, test=False):
     with _told():
         if role not in etcd_ha_auth.roles(run):
             return {}
+        _refuse_without_root(run, role)
         if not test:
             etcd_ha_auth.remove_role(run, role)
     return {"role": {"old": "present", "new": "absent"}}
@@ -226,10 +233,12 @@ def enable(test=False):
     test : False
         Only tell what would change (bool).
 
-    Returns the changes (dict), empty where it is on.
+    Returns the changes (dict): ``authentication``, and ``root`` where that user or its role is
+    made, each ``{old, new}``; empty where it is on.
 
     Raises CommandExecutionError where this member asks clients for no certificate, or where the
-    name in root's certificate is that of a user without the role root: it would lock everyone out.
+    name in root's certificate is that of no user with the role root: it would lock everyone out.
+    Also when etcd refuses.
 
     CLI Example:
 
@@ -267,7 +276,7 @@ def disable(test=False):
     test : False
         Only tell what would change (bool).
 
-    Returns the changes (dict), empty where it is off.
+    Returns the changes (dict): ``authentication`` with ``old`` and ``new``; empty where it is off.
 
     Raises CommandExecutionError when etcd refuses.
 
@@ -295,7 +304,8 @@ def wanted():
     permissions}``), ``users`` (list of ``{user, roles, password_pillar}``), and ``unknown_users``
     and ``unknown_roles``, which ``remove_unknown`` takes out (lists of text).
 
-    Raises CommandExecutionError with every fault of the pillar, and where this is no member.
+    Raises CommandExecutionError with every fault of the pillar, where this is no member, and with
+    ``remove_unknown`` when etcd does not answer.
 
     CLI Example:
 
@@ -332,8 +342,9 @@ def observed():
 
     The pillar is compiled anew for it: that in a minion's memory may be older than its files.
 
-    Returns a dict: ``enabled``, ``users``, ``roles``, ``passwords`` (name -> how it is in etcd),
-    ``named`` (list of those who have one in this minion's pillar); or ``error`` (text).
+    Returns a dict: ``enabled`` (bool), ``users`` and ``roles`` (dicts), ``passwords`` (name -> how
+    it is in etcd, of those that are not the pillar's), ``named`` (list of those who have one in
+    this minion's pillar); or ``error`` (text) alone. It raises nothing.
 
     CLI Example:
 
@@ -498,6 +509,15 @@ def _refuse_new_root(user, found):
         raise CommandExecutionError(
             "root cannot be given its first password, or lose its only one, while authentication "
             "is on. Set access:enabled: false, run the orchestrate, and set it to true again"
+        )
+
+
+def _refuse_without_root(run, name):
+    """Etcd keeps root while authentication is on; so says ``test=True``, too."""
+    if name == etcd_ha_access.ROOT and etcd_ha_auth.enabled(run):
+        raise CommandExecutionError(
+            "root stays while authentication is on. Turn it off first: access:enabled: false and "
+            "the orchestrate, or etcd_ha_auth.disable"
         )
 
 

@@ -39,9 +39,10 @@ def take():
     size of the database for a while, in the backups' directory.
 
     Returns a dict: ``name``, ``cluster``, ``when`` (text, UTC), ``revision``, ``keys`` (int),
-    ``size`` (bytes), ``sha256`` (of the data in it), ``version`` of etcd, ``member``, ``members``,
-    ``verified`` (True), ``path``, and ``problems`` (list of text: what went wrong after it lay
-    safely here, such as S3; the exit code is not zero then).
+    ``size`` (bytes), ``sha256`` (of the data in it), ``version`` of etcd, ``member``,
+    ``cluster_id`` (text), ``members`` (list of text), ``verified`` (True), ``where`` (``member``),
+    ``path``, and ``problems`` (list of text: what went wrong after it lay safely here, such as S3;
+    the exit code is not zero then).
 
     Raises CommandExecutionError when there is no good backup; none is left under a final name then,
     and the older ones are as they were.
@@ -67,9 +68,10 @@ def listing(s3=False):
         Those in S3 instead (bool).
 
     Returns a list of dicts, oldest first: ``where`` (``member`` or ``s3``), ``path``, and what
-    ``etcd_ha_backup.take`` returns of each. One that was not found good has ``verified`` False.
+    ``etcd_ha_backup.take`` returns of each, but for ``problems``. One that was not found good has
+    ``verified`` False and ``keys`` None.
 
-    Raises CommandExecutionError when S3 cannot be asked.
+    Raises CommandExecutionError when S3 is not used or cannot be asked, or this is no member.
 
     CLI Example:
 
@@ -99,7 +101,8 @@ def verify(name):
 
     Returns what ``etcd_ha_backup.take`` returns, without ``problems``.
 
-    Raises CommandExecutionError when it is not good; it does not count as verified from then on.
+    Raises CommandExecutionError when it is not there, or is not good; it does not count as verified
+    from then on. SaltInvocationError for what is no backup's name.
 
     CLI Example:
 
@@ -120,7 +123,7 @@ def prune():
 
     Returns the names of those that are gone (list of text).
 
-    Raises CommandExecutionError while a backup is being taken here.
+    Raises CommandExecutionError while a backup is being taken here, or where this is no member.
 
     CLI Example:
 
@@ -141,7 +144,8 @@ def fetch(name):
     Returns its path (text), in the backups' directory, where ``etcd_ha_backup.verify`` and a
     restore find it.
 
-    Raises CommandExecutionError when it cannot be had or is corrupt; no file is left then.
+    Raises CommandExecutionError when it cannot be had or is corrupt, where no file is left, and
+    SaltInvocationError for what is no backup's name.
 
     CLI Example:
 
@@ -181,9 +185,9 @@ def send(name, address, port, certificate, token, timeout=3600):
     timeout : 3600
         Seconds (int or float) for it.
 
-    Returns the number of bytes.
+    Returns the number of bytes (int).
 
-    Raises CommandExecutionError when the master cannot be reached.
+    Raises CommandExecutionError when the backup is not there, or the master cannot be reached.
 
     CLI Example:
 
@@ -195,6 +199,10 @@ def send(name, address, port, certificate, token, timeout=3600):
     wanted = _settings()
     place = address or __opts__.get("master_ip") or __opts__["master"]
     path = f"{wanted['directory']}/{_named(name)}.db"
+    if not os.path.isfile(path):
+        raise CommandExecutionError(
+            f"there is no backup {name} in {wanted['directory']}; see salt-run etcd_ha.backups"
+        )
     try:
         return etcd_ha_delivery.send(path, (place, int(port)), certificate, token, float(timeout))
     except OSError as err:

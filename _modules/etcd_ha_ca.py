@@ -28,12 +28,14 @@ def common_name(cluster, directories, wanted=None):
         The name of the cluster (text).
 
     directories
-        Where the CA may lie already (list of absolute paths).
+        Where the CA may lie already (list of absolute paths); the first ``ca.crt`` counts.
 
     wanted : None
         The pillar's ``tls:ca:common_name`` (text).
 
-    Returns text.
+    Returns text, such as ``etcd main CA``.
+
+    Raises CommandExecutionError where that certificate cannot be read.
 
     CLI Example:
 
@@ -46,8 +48,17 @@ def common_name(cluster, directories, wanted=None):
         return wanted
     for path in (f"{directory}/ca.crt" for directory in directories):
         if os.path.exists(path):
-            return __salt__["x509.read_certificate"](path)["subject"]["CN"]
+            return _name_in(path) or f"etcd {cluster} CA"
     return f"etcd {cluster} CA"
+
+
+def _name_in(path):
+    try:
+        return __salt__["x509.read_certificate"](path)["subject"].get("CN", "")
+    except (CommandExecutionError, SaltInvocationError) as err:
+        raise CommandExecutionError(
+            f"the certificate of the CA, {path}, cannot be read: {err}. Put it back from a backup"
+        ) from err
 
 
 def set_aside(directory):

@@ -40,9 +40,9 @@ def compact(timeout=300):
     timeout : 300
         Seconds (int or float) to wait until the pages are free on disk.
 
-    Returns a dict: ``revision`` (int).
+    Returns a dict: ``revision`` (int), the one that was compacted to.
 
-    Raises CommandExecutionError when etcd refuses or does not answer.
+    Raises CommandExecutionError when etcd refuses or does not answer, or no member is configured.
 
     CLI Example:
 
@@ -56,7 +56,10 @@ def compact(timeout=300):
     done = _call(command, timeout + 10)
     # Done before, in a run that was interrupted, or by the cluster itself.
     if done.code != 0 and "has been compacted" not in done.err:
-        raise CommandExecutionError(f"etcd did not compact: {done.err.strip()[-300:]}")
+        raise CommandExecutionError(
+            f"etcd did not compact: {done.err.strip()[-300:]}. Look at: salt '*' etcd_ha.health, "
+            "and run it again"
+        )
     return {"revision": revision}
 
 
@@ -64,19 +67,20 @@ def defragment(successor="", timeout=None):
     """
     Defragment the database of the etcd on this minion, after handing leadership over.
 
-    It stands still meanwhile, so it is not begun unless the other members are a quorum, or while
-    the disk has no room for the copy that etcd makes. The end is waited for: healthy again and
-    close to the leader.
+    It stands still meanwhile, so with three or more voters it is not begun unless the others are a
+    quorum, nor in any case while the disk has no room for the copy that etcd makes. The end is
+    waited for: healthy again and close to the leader.
 
     successor
-        The name of the member that shall lead (text), if this one does.
+        The name of the member that shall lead (text), if this one does; without it the most
+        advanced one.
 
     timeout : None
         Seconds (int or float) for the defragmentation; by default by the size of the database: a
         minute, and a second for each 10 MiB.
 
     Returns a dict: ``before``, ``after`` and ``in_use`` (text, such as ``1.5 GiB``),
-    ``bytes_freed`` (int) and ``seconds`` (float).
+    ``bytes_freed`` (int; below 0 where it grew meanwhile) and ``seconds`` (float).
 
     Raises CommandExecutionError when it may not be begun, fails, or the member does not recover.
 
@@ -177,7 +181,8 @@ def disarm(alarm):
     alarm
         ``NOSPACE`` or ``CORRUPT`` (text).
 
-    Returns the list of what was disarmed: dicts with ``alarm`` and ``member_id`` (hex text).
+    Returns the list of what was disarmed: dicts with ``alarm`` and ``member_id`` (hex text); empty
+    where it was not raised.
 
     Raises CommandExecutionError when a reason for the alarm is left, or etcd refuses.
 
@@ -329,7 +334,10 @@ def _disarm_all(alarm, why):
         )
     done = _call(["alarm", "disarm"], 20)
     if done.code != 0:
-        raise CommandExecutionError(f"etcd did not disarm {alarm}: {done.err.strip()[-300:]}")
+        raise CommandExecutionError(
+            f"etcd did not disarm {alarm}: {done.err.strip()[-300:]}. Look at: salt '*' "
+            "etcd_ha.health, and run it again"
+        )
     if etcd_ha_space.CORRUPT in done.out and alarm != etcd_ha_space.CORRUPT:
         raise CommandExecutionError(
             "etcd raised CORRUPT in the very moment in which its alarms were disarmed, so that is "

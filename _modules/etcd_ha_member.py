@@ -34,6 +34,8 @@ __virtualname__ = "etcd_ha_member"
 # with 90% of the leader's (server/etcdserver/server.go, readyPercentThreshold).
 LAG = 500
 SNAPSHOTS = "/var/lib/etcd_ha/snapshots"
+# Where it is not known how far a member is behind.
+_UNKNOWN = 1 << 62
 # Seconds for a member's hash: it reads its whole database.
 HASH_TIMEOUT = 60
 
@@ -85,7 +87,10 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
     _sound(locals())
     member, others = _member(), endpoints or etcd_ha_client.others(_member())
     if not others:
-        raise CommandExecutionError("there is no other member whose cluster this one could enter")
+        raise CommandExecutionError(
+            "there is no other member whose cluster this one could enter. Give endpoints, or run "
+            "salt-run state.orchestrate etcd_ha.orch, which knows them"
+        )
     deadline = time.monotonic() + timeout
     entry = _own_entry(_listed(member, others), name, peer_url)
     if entry and usable:
@@ -133,7 +138,7 @@ def promote(endpoints="", timeout=300):
             own = etcd_ha_client.status(member, 5, here)
             others = endpoints or _reachable_through(member, own, here)
             lag = _lag(member, own, others)
-            told = f"it is {lag} entries behind"
+            told = _behind(own, lag)
             if own and lag <= LAG:
                 if not own[0]["learner"]:
                     return {"promoted": False, "lag": lag}
@@ -159,9 +164,10 @@ def update(peer_url, timeout=30):
     timeout : 30
         Seconds (int or float) to try for.
 
-    Returns True when the list was changed, False when it has this URL already.
+    Returns True when the list was changed, False when it has this URL already, or does not have
+    this member.
 
-    Raises CommandExecutionError when etcd refuses.
+    Raises CommandExecutionError when etcd refuses or does not answer.
 
     CLI Example:
 
@@ -197,7 +203,8 @@ def remove(member_id, name="", timeout=30):
 
     Returns True when it was taken out, False when it is not in the list.
 
-    Raises CommandExecutionError when the others would be no quorum, or etcd refuses.
+    Raises CommandExecutionError when the others would be no quorum, or etcd refuses or does not
+    answer.
 
     CLI Example:
 
@@ -226,7 +233,8 @@ def reason_to_keep(member_id):
     member_id
         The id (hex text), as ``etcdctl member list`` has it.
 
-    Returns text; empty when the voters left are a healthy quorum, or it is in no list.
+    Returns text; empty when the voters left are a healthy quorum, when it is a learner, or in no
+    list.
 
     Raises CommandExecutionError when etcd does not answer.
 
@@ -267,7 +275,8 @@ def add(name, peer_url, timeout=30):
 
     Returns text for its first start: the ``initial-cluster``.
 
-    Raises CommandExecutionError when etcd refuses, such as for a second learner.
+    Raises CommandExecutionError when etcd refuses, such as for a second learner or a peer URL that
+    the list has already.
 
     CLI Example:
 
@@ -322,10 +331,11 @@ def admit(member_id, timeout=30):
     timeout : 30
         Seconds (int or float) to wait until it is.
 
-    Returns a dict: ``lag`` (int, entries of the log behind the leader).
+    Returns a dict: ``lag`` (int, entries of the log behind the leader), also of one that is a voter
+    already.
 
-    Raises CommandExecutionError when it has not started, does not catch up in time, or etcd
-    refuses.
+    Raises CommandExecutionError when it is not in the list, has not started, does not catch up in
+    time, or etcd refuses.
 
     CLI Example:
 
@@ -340,15 +350,22 @@ def admit(member_id, timeout=30):
     deadline, told = time.monotonic() + timeout, "it has not started"
     while time.monotonic() < deadline:
         entry = next((m for m in _listed(member, here) if m["id"] == member_id), None)
-        if entry and entry["client_urls"]:
+        if entry is None:
+            raise CommandExecutionError(
+                f"the member list has no {member_id}; see salt ID etcd_ha.members for those that "
+                "there are"
+            )
+        if entry["client_urls"]:
             try:
                 own = etcd_ha_client.status(member, 5, ",".join(entry["client_urls"]))
                 lag = _lag(member, own, etcd_ha_client.everyone(member))
+                if own and lag <= LAG and not entry["learner"]:
+                    return {"lag": lag}
                 if own and lag <= LAG:
                     leading = _leading(member, etcd_ha_client.everyone(member))
                     _try(member, ["member", "promote", member_id], leading, deadline)
                     return {"lag": lag}
-                told = f"it is {lag} entries behind" if own else "it does not answer"
+                told = _behind(own, lag)
             except etcd_ha_etcdctl.EtcdctlError as err:
                 told = str(err)
         time.sleep(0.3)
@@ -371,9 +388,11 @@ def retire(cluster, purge=False, whole=False):
     whole : False
         The whole cluster is to go: stop a member that is healthy, and a balancer, too (bool).
 
-    Returns a dict: ``stopped`` (bool) and ``aside`` (list of the directories' new paths).
+    Returns a dict: ``stopped`` (bool; False where the formula left nothing here) and ``aside``
+    (list of the directories' new paths; empty with ``purge``).
 
-    Raises CommandExecutionError when this host belongs to another cluster, or is still a member.
+    Raises CommandExecutionError when this host belongs to another cluster, is still a member, or
+    etcd does not stop.
 
     CLI Example:
 
@@ -392,15 +411,15 @@ def retire(cluster, purge=False, whole=False):
             return {"stopped": True, "aside": []}
     if record.get("cluster") != cluster:
         raise CommandExecutionError(
-            f"this host holds no record of the cluster {cluster} ({record_file}); nothing is done"
+            f"this host holds no record of the cluster {cluster} ({record_file}); nothing is done. "
+            "See salt ID etcd_ha.facts for what it holds"
         )
     if not whole and __salt__["etcd_ha.local_health"]()["healthy"]:
         raise CommandExecutionError(
             f"etcd here is still a healthy member of {cluster}: take it out of the list first "
             "(etcd_ha_member.remove on another member)"
         )
-    unit = "etcd.service"
-    __salt__["cmd.run_all"](["systemctl", "disable", "--now", unit], python_shell=False)
+    _end("etcd.service")
     folders = [configured.get("ETCD_DATA_DIR"), os.path.dirname(configured.get("ETCD_WAL_DIR", ""))]
     aside = set_aside([folder for folder in folders if folder], "removed", purge)
     for path in (record_file, etcd_ha_machine.MARK_FILE):
@@ -419,6 +438,8 @@ def retire_balancer(cluster):
         The name of the cluster that it led to (text).
 
     Returns a dict: ``stopped`` (bool), whether there was one of this cluster.
+
+    Raises CommandExecutionError when it does not stop.
 
     CLI Example:
 
@@ -446,7 +467,8 @@ def served_by_one_ca(timeout=5):
 
     Returns the list of the addresses that were reached, as ``host:port``.
 
-    Raises CommandExecutionError that names those which were not.
+    Raises CommandExecutionError that names those which were not, and where this member's own
+    certificates cannot be read.
 
     CLI Example:
 
@@ -461,7 +483,13 @@ def served_by_one_ca(timeout=5):
     for purpose, kind in (("server", "client_urls"), ("peer", "peer_urls")):
         pair = f"{folder}/{purpose}.crt", f"{folder}/{purpose}.key"
         leaf, trusted = (etcd_ha_machine.read_text(f) for f in (pair[0], f"{folder}/ca.crt"))
-        ca = etcd_ha_pem.of_signer(leaf, trusted)
+        try:
+            ca = etcd_ha_pem.of_signer(leaf, trusted)
+        except ValueError as err:
+            raise CommandExecutionError(
+                f"the certificates in {folder} cannot be read ({err}). Run salt-run "
+                "state.orchestrate etcd_ha.orch, which puts them right"
+            ) from err
         urls = (url for entry in listed for url in entry[kind])
         for url in (one for one in urls if one.startswith("https://")):
             try:
@@ -491,7 +519,7 @@ def set_aside(folders, why, purge=False):
     purge : False
         Delete instead (bool).
 
-    Returns the list of new paths.
+    Returns the list of new paths; empty with ``purge``.
 
     CLI Example:
 
@@ -545,18 +573,21 @@ def snapshot(cluster, name, timeout=600):
         salt etcd1.example.com etcd_ha_member.snapshot main by-hand
     """
     _sound(locals())
-    os.makedirs(SNAPSHOTS, mode=0o700, exist_ok=True)
     path = f"{SNAPSHOTS}/{cluster}-{name}-{time.strftime('%Y%m%d-%H%M%S')}.db"
     part = f"{path}.part"
     try:
+        os.makedirs(SNAPSHOTS, mode=0o700, exist_ok=True)
         done = etcd_ha_client.etcdctl(_member(), ["snapshot", "save", part], timeout)
         if done.code != 0:
-            raise CommandExecutionError(f"the snapshot failed: {done.err.strip()[-300:]}")
+            raise ValueError(done.err.strip()[-300:])
         found = etcd_ha_snapshot.verified_hash(part)
         os.chmod(part, 0o600)
         os.replace(part, path)
-    except (etcd_ha_etcdctl.EtcdctlError, ValueError) as err:
-        raise CommandExecutionError(f"the snapshot failed: {err}") from err
+    except (etcd_ha_etcdctl.EtcdctlError, ValueError, OSError) as err:
+        raise CommandExecutionError(
+            f"the snapshot failed: {err}. See df {SNAPSHOTS} and journalctl -u etcd, and run it "
+            "again"
+        ) from err
     finally:
         for left in (part, f"{part}.part"):
             if os.path.exists(left):
@@ -577,11 +608,12 @@ def allow_downgrade(version, timeout=30):
         The release to go to (text), such as ``3.5.33``.
 
     timeout : 30
-        Seconds (int or float) to wait for etcd.
+        Seconds (int or float) for etcd's answer, and as many for the databases.
 
     Returns True, also when it was told so before.
 
-    Raises CommandExecutionError when etcd refuses, or a member's database is not there in time.
+    Raises CommandExecutionError when etcd refuses or does not answer, or a member's database is not
+    there in time.
 
     CLI Example:
 
@@ -594,10 +626,16 @@ def allow_downgrade(version, timeout=30):
     # Once told so, the cluster's version goes down before its members do, and no line that is no
     # longer below it is taken.
     if not _cluster_version().startswith(f"{line}."):
-        done = etcd_ha_client.etcdctl(_member(), ["downgrade", "enable", line], timeout)
+        try:
+            done = etcd_ha_client.etcdctl(_member(), ["downgrade", "enable", line], timeout)
+        except etcd_ha_etcdctl.EtcdctlError as err:
+            raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
         told = done.err.strip()
         if done.code != 0 and "downgrade job in progress" not in told:
-            raise CommandExecutionError(f"etcd refuses the downgrade to {line}: {told[-300:]}")
+            raise CommandExecutionError(
+                f"etcd refuses the downgrade to {line}: {told[-300:]}. All members must run one "
+                "line, and the one before it is the only way down; see salt '*' etcd_ha.version"
+            )
     listed = _listed(_member(), etcd_ha_client.serving_endpoint())
     _wait_for_storage(version, etcd_ha_client.advertised(listed), timeout)
     return True
@@ -617,7 +655,8 @@ def leave_v2(timeout=600):
 
     Returns a dict: ``writes`` (int), how many it took.
 
-    Raises CommandExecutionError when the v2 store holds data of the user's own.
+    Raises CommandExecutionError when the v2 store holds data of the user's own, when the writes
+    fail, or the time is over.
 
     CLI Example:
 
@@ -636,7 +675,10 @@ def leave_v2(timeout=600):
         try:
             _write_often(1000)
         except (OSError, etcd_ha_etcdctl.EtcdctlError) as err:
-            raise CommandExecutionError(f"writing to make etcd snapshot failed: {err}") from err
+            raise CommandExecutionError(
+                f"writing to make etcd snapshot failed: {err}. Look at: salt '*' etcd_ha.health, "
+                "and run the orchestrate again"
+            ) from err
         writes += 1000
     raise CommandExecutionError(
         f"etcd 3.6 would not start over this member's data: {told}. See "
@@ -655,11 +697,11 @@ def ready_for(version, timeout=30):
         The release that is about to be started here (text).
 
     timeout : 30
-        Seconds (int or float) to wait.
+        Seconds (int or float) to wait for the cluster's version, and as many for the database.
 
     Returns the cluster's version (text).
 
-    Raises CommandExecutionError when it is not there in time.
+    Raises CommandExecutionError when it is not there in time, or etcd does not answer.
 
     CLI Example:
 
@@ -726,13 +768,23 @@ def _stop_balancer(cluster):
     service = data[balancer["kind"]]["service"]
     if balancer.get("virtual_address"):
         # It goes first: the address comes to another balancer while this one still serves.
-        keepalived = ["systemctl", "disable", "--now", data["keepalived"]["service"]]
-        __salt__["cmd.run_all"](keepalived, python_shell=False)
+        _end(data["keepalived"]["service"])
     if os.path.exists(etcd_ha_progress.CLOSED):
         etcd_ha_data.systemctl("unmask", service)
         etcd_ha_progress.remove(etcd_ha_progress.CLOSED)
-    __salt__["cmd.run_all"](["systemctl", "disable", "--now", service], python_shell=False)
+    _end(service)
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, {**found, "digest": ""})
+
+
+def _end(unit):
+    """Stop a unit for good, and see that it has ended."""
+    __salt__["cmd.run_all"](["systemctl", "disable", "--now", unit], python_shell=False)
+    found = etcd_ha_machine.unit(unit)
+    if found["active"] or found["pid"]:
+        raise CommandExecutionError(
+            f"{unit} did not stop, and nothing else was done. Look at journalctl -u {unit} there, "
+            "and run this again"
+        )
 
 
 def _member():
@@ -772,7 +824,10 @@ def _try(member, command, endpoints, deadline):
         except etcd_ha_etcdctl.EtcdctlError as err:
             told = str(err)
         if time.monotonic() > deadline:
-            raise CommandExecutionError(f"etcdctl {' '.join(command[:2])} failed: {told}")
+            raise CommandExecutionError(
+                f"etcdctl {' '.join(command[:2])} failed: {told}. Look at: salt '*' "
+                "etcd_ha.health, and run it again"
+            )
         time.sleep(0.5)
 
 
@@ -783,7 +838,13 @@ def _refuse_without_quorum(member, endpoints, entry):
     if len(left) == len(voters):
         return
     urls = etcd_ha_client.advertised(left)
-    healthy = etcd_ha_client.healthy(member, 10, urls) if urls else set()
+    try:
+        healthy = etcd_ha_client.healthy(member, 10, urls) if urls else set()
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(
+            f"{entry['name'] or entry['id']} was not taken out: it is not known whether the others "
+            f"are healthy ({err}). Look at: salt '*' etcd_ha.health"
+        ) from err
     fit = [m for m in left if healthy & set(m["client_urls"])]
     needed = etcd_ha_membership.quorum(len(left))
     if not left or len(fit) < needed:
@@ -862,12 +923,19 @@ def _leading(member, endpoints):
 def _lag(member, own, others):
     """Entries of the log between the leader and what this member has applied."""
     if not own:
-        return 1 << 62
+        return _UNKNOWN
     if own[0]["leader"]:
         return 0
     rows = etcd_ha_client.status(member, 10, others)
     leading = [row["raft_index"] for row in rows if row["leader"]]
-    return max(0, leading[0] - own[0]["applied_index"]) if leading else 1 << 62
+    return max(0, leading[0] - own[0]["applied_index"]) if leading else _UNKNOWN
+
+
+def _behind(own, lag):
+    """How far a member is behind, in words."""
+    if not own:
+        return "it does not answer"
+    return f"it is {lag} entries behind" if lag < _UNKNOWN else "no member answers as the leader"
 
 
 def _write_often(times):

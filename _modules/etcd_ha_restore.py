@@ -59,8 +59,12 @@ def look(places, folders=(), path=""):
         A backup (absolute path) whose own hash is to be checked.
 
     Returns a dict: ``free`` and ``wal_free`` (bytes; the latter None where the log is with the
-    data), ``progress`` (what a restore has begun here), ``recovery`` (what a recovery has),
-    ``backups`` (list of dicts) and ``evidence`` (how far the data here goes).
+    data), ``progress`` (dict: what a restore has begun here; empty where nothing is), ``recovery``
+    (dict: what a recovery has), ``backups`` (list of dicts: ``path``, ``size``, ``sha256``,
+    ``revision``, ``version``, ``keys``, ``when``, ``verified``, and ``fault`` where it is no good)
+    and ``evidence`` (dict: how far the data here goes).
+
+    Raises SaltInvocationError where ``places`` lacks this minion.
 
     CLI Example:
 
@@ -113,15 +117,17 @@ def prepare(cluster, source, path, sha256, token, keys=None):
     keys : None
         How many keys the backup is known to hold (int).
 
-    Returns a dict: ``revision`` and ``keys`` (int) of what lies ready, and ``new`` (bool).
+    Returns a dict: ``revision`` and ``keys`` (int) of what lies ready, and ``new`` (bool; False
+    where it lay ready before).
 
-    Raises CommandExecutionError when the file is corrupt, does not arrive, or there is no room.
+    Raises CommandExecutionError when the file is corrupt, of a newer etcd, or another one than
+    planned, does not arrive, or there is no room, and where this is no member.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt 'etcd*' etcd_ha_restore.prepare main etcd1.example.com /var/backups/x.db SHA TOKEN
+        salt 'etcd*' etcd_ha_restore.prepare main etcd1.example.com /root/x.db '' main-restored-1
     """
     _sound(locals(), path="place")
     member = _member(cluster)
@@ -161,13 +167,13 @@ def exchange(cluster, token):
 
     Returns a dict: ``aside`` (list of paths) and ``closed`` (the balancer's service, or empty).
 
-    Raises CommandExecutionError when nothing lies ready, or etcd does not stop.
+    Raises CommandExecutionError when nothing lies ready, or etcd or the balancer does not stop.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt 'etcd*' etcd_ha_restore.exchange main TOKEN
+        salt 'etcd*' etcd_ha_restore.exchange main main-restored-1
     """
     _sound(locals())
     closed = _close_balancer(cluster, token)
@@ -214,7 +220,7 @@ def start(cluster, token):
 
     .. code-block:: bash
 
-        salt 'etcd*' etcd_ha_restore.start main TOKEN
+        salt 'etcd*' etcd_ha_restore.start main main-restored-1
     """
     _sound(locals())
     member, progress = _member(cluster), etcd_ha_progress.read(etcd_ha_progress.RESTORE)
@@ -227,7 +233,9 @@ def start(cluster, token):
     try:
         etcd_ha_data.start(member["start_timeout"])
     except etcd_ha_data.DataError as err:
-        raise CommandExecutionError(f"{err}. The balancers stay closed") from err
+        raise CommandExecutionError(
+            f"{err}. The balancers stay closed; mend it, and run the restore again"
+        ) from err
     found = _count(member, progress["revision"], member["start_timeout"])
     if found != progress["keys"]:
         raise CommandExecutionError(
@@ -253,13 +261,14 @@ def finish(cluster, token):
 
     Returns a dict: ``opened`` (the balancer's service, or empty).
 
-    Raises CommandExecutionError when this member has not started with the backup's data.
+    Raises CommandExecutionError when this member has not started with the backup's data, or the
+    balancer does not start.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' etcd_ha_restore.finish main TOKEN
+        salt '*' etcd_ha_restore.finish main main-restored-1
     """
     _sound(locals())
     host = __salt__["etcd_ha.host"]()
@@ -283,7 +292,9 @@ def stop(cluster):
     cluster
         The name of the cluster (text).
 
-    Returns True. Raises CommandExecutionError when it still runs.
+    Returns True.
+
+    Raises CommandExecutionError when it still runs, or this is no member.
 
     CLI Example:
 
@@ -317,7 +328,8 @@ def force(cluster, revision=0):
 
     Returns a dict: ``aside`` (list of paths) and ``revision`` (int).
 
-    Raises CommandExecutionError when etcd does not start so; the original is still there then.
+    Raises CommandExecutionError when there is no data or no room, or etcd does not start so; the
+    original is still there then.
 
     CLI Example:
 
@@ -405,7 +417,8 @@ def _from_master(member, about, path):
     try:
         if not __salt__["cp.get_file"](path, fetched):
             raise CommandExecutionError(
-                f"{path} is not on the master's file server; nothing was stopped"
+                f"{path} is not on the master's file server; nothing was stopped. Put it there, or "
+                "name a backup that lies on a member"
             )
         os.chmod(fetched, 0o600)
         return _stage(member, about, fetched)
@@ -436,7 +449,10 @@ def _verified(path, sha256):
             f"{path}: {err}. Nothing was stopped; take another one"
         ) from err
     if sha256 and found != sha256:
-        raise CommandExecutionError(f"{path} is not the backup that the plan was made for")
+        raise CommandExecutionError(
+            f"{path} is not the backup that the plan was made for. Nothing was stopped; run the "
+            "restore again, which plans anew"
+        )
     return found
 
 
@@ -447,9 +463,14 @@ def _stage(member, about, path):
         held = etcd_ha_database.content(path)
         keys = etcd_ha_database.count_keys(path)
     except (OSError, ValueError) as err:
-        raise CommandExecutionError(f"the backup is not whole: {err}. Nothing was stopped") from err
+        raise CommandExecutionError(
+            f"the backup is not whole: {err}. Nothing was stopped; take another one"
+        ) from err
     if about["sha256"] and told != about["sha256"]:
-        raise CommandExecutionError("what arrived is not the backup that the plan was made for")
+        raise CommandExecutionError(
+            "what arrived is not the backup that the plan was made for. Nothing was stopped; run "
+            "the restore again, which plans anew"
+        )
     if about["expected"] is not None and keys != about["expected"]:
         raise CommandExecutionError(
             f"the backup holds {keys} keys, and is said to hold {about['expected']}. Nothing was "
@@ -518,7 +539,8 @@ def _copied(member):
     proof = etcd_ha_survivor.evidence(data, f"{log}/wal" if log else "")
     if not proof["has_data"] or proof.get("fault"):
         raise CommandExecutionError(
-            f"{data} holds no data to go on from ({proof.get('fault', 'it is empty')})"
+            f"{data} holds no data to go on from ({proof.get('fault', 'it is empty')}). Go on from "
+            "another member (survivor), or restore a backup"
         )
     if etcd_ha_data.free(data) < proof["size"] + etcd_ha_recover.ROOM:
         raise CommandExecutionError(f"{data} has no room for a copy of the data: make some there")

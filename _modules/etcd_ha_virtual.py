@@ -75,6 +75,8 @@ def former():
     Returns a dict: ``address``, ``check``, ``settings``, ``drop_in``, ``nonlocal`` and ``user``
     (text); empty where there was no such address.
 
+    Raises CommandExecutionError where the formula's files cannot be had from the master.
+
     CLI Example:
 
     .. code-block:: bash
@@ -121,7 +123,8 @@ def fit(timeout=30):
         if time.monotonic() > ends:
             raise CommandExecutionError(
                 f"this balancer cannot take the virtual address over: "
-                f"{found.get('error', 'it has none')}. The one that holds it was not touched"
+                f"{found.get('error', 'it has none')}. The one that holds it was not touched; mend "
+                "this one, and run the orchestrate again"
             )
         time.sleep(1)
 

@@ -24,7 +24,7 @@ import etcd_ha_mark
 import etcd_ha_pem
 import etcd_ha_progress
 import etcd_ha_release
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
 
@@ -89,11 +89,11 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         ret["changes"] = {dir: {"old": "absent", "new": f"etcd {version}"}}
         ret["comment"] = f"etcd {version} would be downloaded from {url} and unpacked in {dir}"
         return ret
-    parent = os.path.dirname(dir)
-    os.makedirs(parent, mode=0o755, exist_ok=True)
-    _clear_unpacking(parent)
-    scratch = tempfile.mkdtemp(prefix=".unpack-", dir=parent)
+    parent, scratch = os.path.dirname(dir), ""
     try:
+        os.makedirs(parent, mode=0o755, exist_ok=True)
+        _clear_unpacking(parent)
+        scratch = tempfile.mkdtemp(prefix=".unpack-", dir=parent)
         wanted = checksum or _listed_checksum(sums_url, archive)
         _download(url, f"{scratch}/{archive}", wanted)
         _unpack(f"{scratch}/{archive}", folder, programs, f"{scratch}/release")
@@ -105,7 +105,8 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         ret["comment"] = f"etcd {version} was not installed, nothing was changed: {err}"
         return ret
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
     ret["changes"] = {dir: {"old": "absent", "new": f"etcd {version}"}}
     ret["comment"] = f"etcd {version} was checked (sha256 {wanted}) and unpacked in {dir}"
     return ret
@@ -159,11 +160,19 @@ def switched(name, dir, current, bin_dir, programs):
     missing = [program for program in programs if not os.access(f"{dir}/{program}", os.X_OK)]
     if missing:
         ret["result"], ret["changes"] = False, {}
-        ret["comment"] = f"{dir} lacks {', '.join(missing)}; it was not put in use"
+        ret["comment"] = (
+            f"{dir} lacks {', '.join(missing)}; it was not put in use. Unpack the release there "
+            "first: etcd_ha.installed does so"
+        )
         return ret
-    os.makedirs(bin_dir, mode=0o755, exist_ok=True)
-    for link in reversed(list(ret["changes"])):
-        _link(links[link], link)
+    wanted, ret["changes"] = ret["changes"], {}
+    try:
+        os.makedirs(bin_dir, mode=0o755, exist_ok=True)
+        for link in reversed(list(wanted)):
+            _link(links[link], link)
+            ret["changes"][link] = wanted[link]
+    except OSError as err:
+        return _failed(ret, f"{dir} was not put in use: {err}")
     ret["comment"] = f"{dir} was put in use"
     return ret
 
@@ -209,11 +218,12 @@ def running(
         restarts a member whose process differs from what is on disk, after moving leadership
         away; ``bootstrap`` also starts a member without data as one of a new cluster; ``join``
         also enters a cluster that runs, as a learner that is promoted once it has caught up, and
-        sets data aside that is of no use there any more; ``hold`` leaves a member as it is, running
+        sets data aside that is of no use there any more (these two restart like ``restart``);
+        ``hold`` leaves a member as it is, running
         or not, since a restore is about to put its data in place.
 
     start_timeout : 120
-        Seconds (int) to wait until the member has joined a quorum.
+        Seconds (int or float) to wait until the member has joined a quorum.
 
     version : None
         The version (text) that must be installed, where a package decides which one that is.
@@ -229,6 +239,8 @@ def running(
 
     restart_before : 0
         Restart a member whose process began before this time (int, seconds since 1970).
+
+    Where it fails, ``changes`` has what was done by then.
 
     .. code-block:: yaml
 
@@ -276,7 +288,11 @@ def running(
     has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
     # Where nothing runs, etcdctl would wait five seconds for an answer: it is not asked there.
     asked = action == "join" and has_data
-    corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if asked else ""
+    try:
+        corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if asked else ""
+        lost = action == "join" and found["active"] and not corrupt and not _serves()
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {**ret, "result": False, "comment": str(err)}
     differences = {}
     if found["active"]:
         differences = etcd_ha_environment.needs_restart(process, environment)
@@ -298,6 +314,8 @@ def running(
         ret["changes"]["unit"] = {"old": found["state"], "new": "active"}
     if corrupt:
         ret["changes"]["data"] = {"old": corrupt, "new": "the cluster's"}
+    if lost:
+        ret["changes"]["process"] = {"old": "does not serve", "new": "started anew"}
     if differences and action != "none":
         ret["changes"].update(differences)
     elif differences:
@@ -309,30 +327,35 @@ def running(
         ret["result"] = None if ret["changes"] else True
         ret["comment"] += "would be started, restarted or enabled" if ret["changes"] else "runs"
         return ret
-    began = time.monotonic()
+    began, done = time.monotonic(), {}
     try:
         if found["stale"] or not found["active"]:
             _systemctl("daemon-reload")
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
-        if action == "join" and (corrupt or not found["active"] or not _serves()):
-            entered = _join(
-                unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout
+        if action == "join" and (corrupt or not found["active"] or lost):
+            _join(
+                unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout, done
             )
-            ret["changes"].update(entered)
+            ret["changes"].update(done)
         elif not found["active"]:
             _start_stopped(unit, cluster, record, action, moves, start_timeout)
         elif set(ret["changes"]) - {"enabled"}:
             _restart(unit, environment, record, moves, release, successor, start_timeout)
         _wait_healthy(unit, start_timeout)
         if action in ("join", "restart"):
-            __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
+            if __salt__["etcd_ha_member.promote"](endpoints, start_timeout)["promoted"]:
+                ret["changes"].setdefault("member", {"old": "learner", "new": "voter"})
             # A host that lost its power before it was told has come back at its new address.
-            __salt__["etcd_ha_member.update"](environment[PEER_URL])
+            if __salt__["etcd_ha_member.update"](environment[PEER_URL]):
+                new = {"old": "another", "new": environment[PEER_URL]}
+                ret["changes"].setdefault(PEER_URL, new)
         _remember(record, cluster, environment)
-    except CommandExecutionError as err:
-        ret["result"], ret["comment"] = False, str(err)
-        return ret
+    except (CommandExecutionError, SaltInvocationError, OSError) as err:
+        ret["changes"] = {**_happened(unit, found, ret["changes"]), **done}
+        if isinstance(err, OSError):
+            return _failed(ret, f"{unit} was not brought up: {err}")
+        return {**ret, "result": False, "comment": str(err)}
     finally:
         if os.path.exists(BOOTSTRAP_FILE):
             os.unlink(BOOTSTRAP_FILE)
@@ -363,7 +386,7 @@ def applied(name, host, source=None, files=()):
 
         the converge of this host is complete:
           etcd_ha.applied:
-            - host: {...}
+            - host: {{ salt["etcd_ha.host"]() | json }}
             - files: [/etc/default/etcd]
     """
     refused = etcd_ha_arguments.refused(locals(), source="text?")
@@ -379,14 +402,17 @@ def applied(name, host, source=None, files=()):
         comment = f"host is not the mapping of etcd_ha.host ({err!r}). Nothing was written"
         return {**ret, "result": False, "comment": comment}
     new["source"] = source
-    new["expires"] = _expiries(etcd_ha_host.certificates(host), hashes, old)
-    if new == old:
-        return ret
-    if __opts__["test"]:
-        ret["comment"] = "would be written down after the other changes"
-        return ret
-    # The mark is this formula's memory, not a change of the host: it is no entry of `changes`.
-    etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, new)
+    try:
+        new["expires"] = _expiries(etcd_ha_host.certificates(host), hashes, old)
+        if new == old:
+            return ret
+        if __opts__["test"]:
+            ret["comment"] = "would be written down after the other changes"
+            return ret
+        # The mark is this formula's memory, not a change of the host: no entry of `changes`.
+        etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, new)
+    except (CommandExecutionError, SaltInvocationError, OSError) as err:
+        return _failed(ret, f"nothing was written down: {err}")
     return ret
 
 
@@ -445,7 +471,7 @@ def key_made(name, key, algo="ec", keysize=256):
         ``ec`` or ``rsa``.
 
     keysize : 256
-        Its size in bits (int).
+        Its size in bits (int): 256, 384 or 521 with ``ec``, 2048, 3072 or 4096 with ``rsa``.
 
     .. code-block:: yaml
 
@@ -460,15 +486,18 @@ def key_made(name, key, algo="ec", keysize=256):
     ret = {"name": name, "result": True, "changes": {key: {"old": old, "new": f"{algo} {keysize}"}}}
     if __opts__["test"]:
         return {**ret, "result": None, "comment": "a new key would be made"}
-    text = __salt__["x509.create_private_key"](algo=algo, keysize=keysize)
     temporary = f"{key}.new"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, key)
+    try:
+        text = __salt__["x509.create_private_key"](algo=algo, keysize=keysize)
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, key)
+    except (CommandExecutionError, SaltInvocationError, OSError) as err:
+        return _failed({**ret, "changes": {}}, f"no key was made: {err}")
     return {**ret, "comment": "a new key was made"}
 
 
@@ -513,17 +542,29 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, grou
     pair = ((new_certificate, certificate), (new_key, key))
     missing = [new for new, _ in pair if not os.path.exists(new)]
     if missing and not __opts__["test"]:
-        ret["result"], ret["comment"] = False, f"{' and '.join(missing)} is missing"
+        ret["result"] = False
+        ret["comment"] = (
+            f"{' and '.join(missing)} is missing, and nothing was changed. Let the state that "
+            "makes it come first, or put it there"
+        )
         return ret
     if missing:
-        ret["result"], ret["changes"] = None, {certificate: {"old": "absent", "new": "present"}}
+        # An earlier state would make it, and it would be another one than that in use.
+        told = {one: "another" if os.path.exists(one) else "absent" for _, one in pair}
+        ret["changes"] = {one: {"old": old, "new": "present"} for one, old in told.items()}
+        ret["result"], ret["comment"] = None, f"{certificate} and {key} would be put in use"
         return ret
-    if __opts__["test"]:
-        # The user is made by an earlier state, and may not be there yet.
-        owners = {certificate: (0, 0, 0o644), key: None}
-    else:
-        ids = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
-        owners = {certificate: (0, 0, 0o644), key: (*ids, 0o400)}
+    ids = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
+    unknown = "" in ids
+    if unknown and not __opts__["test"]:
+        ret["result"] = False
+        ret["comment"] = (
+            f"{key} was not put in use: there is no user {user} or no group {group}. Make them "
+            "first, and run again"
+        )
+        return ret
+    # Under test=True an earlier state has not made the user yet.
+    owners = {certificate: (0, 0, 0o644), key: None if unknown else (*ids, 0o400)}
     for new, old in pair:
         difference = _file_difference(new, old, owners[old])
         if difference:
@@ -536,12 +577,18 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, grou
     wrong = etcd_ha_pem.misfit(*map(etcd_ha_machine.read_text, (new_certificate, new_key, ca)))
     if wrong:
         ret["result"], ret["changes"] = False, {}
-        ret["comment"] = f"{new_certificate} was not put in use: {wrong}"
+        ret["comment"] = (
+            f"{new_certificate} was not put in use: {wrong}. What was in use is; correct "
+            f"{new_certificate} and {new_key}, and run again"
+        )
         return ret
-    for new, old in pair:
-        _copy_beside(new, f"{old}.new", owners[old])
-    for _, old in pair:
-        os.replace(f"{old}.new", old)
+    try:
+        for new, old in pair:
+            _copy_beside(new, f"{old}.new", owners[old])
+        for _, old in pair:
+            os.replace(f"{old}.new", old)
+    except OSError as err:
+        return _failed({**ret, "changes": {}}, f"{new_certificate} was not put in use: {err}")
     ret["comment"] = f"{certificate} and {key} were put in use"
     return ret
 
@@ -580,8 +627,11 @@ def renamed(name, old, new):
     if __opts__["test"]:
         ret["result"], ret["comment"] = None, f"{old} would be moved to {new}"
         return ret
-    os.makedirs(os.path.dirname(new), mode=0o755, exist_ok=True)
-    os.rename(old, new)
+    try:
+        os.makedirs(os.path.dirname(new), mode=0o755, exist_ok=True)
+        os.rename(old, new)
+    except OSError as err:
+        return _failed({**ret, "changes": {}}, f"{old} was not moved to {new}: {err}")
     ret["comment"] = f"{old} was moved to {new}"
     return ret
 
@@ -614,6 +664,19 @@ def policies_loaded(name):
         return ret
     __salt__["saltutil.refresh_pillar"](wait=True, timeout=10)
     return ret
+
+
+def _failed(ret, why):
+    """A state that failed; what it has in ``changes`` was done all the same."""
+    return {**ret, "result": False, "comment": f"{why.rstrip('.')}. Mend the cause, and run again"}
+
+
+def _happened(unit, before, changes):
+    """Of the changes of a run that failed those that the unit shows."""
+    now = etcd_ha_machine.unit(unit)
+    anew = now["active"] and now["pid"] != before["pid"]
+    shown = {"enabled": now["enabled"], "unit": now["active"]}
+    return {one: told for one, told in changes.items() if shown.get(one, anew and one != "data")}
 
 
 def _file_difference(new, old, owner):
@@ -835,10 +898,9 @@ def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout):
-    """Enter a cluster that runs, and start as its learner; the changes that this made."""
+def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout, changes):
+    """Enter a cluster that runs, and start as its learner; ``changes`` gets what this did."""
     name, url = environment["ETCD_NAME"], environment[PEER_URL]
-    changes = {}
     usable = has_data and not corrupt
     place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))
     if place["keep"]:
@@ -861,7 +923,6 @@ def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_
     _systemctl("reset-failed", unit)
     _start("restart", unit, start_timeout)
     __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
-    return changes
 
 
 def _start(verb, unit, start_timeout):

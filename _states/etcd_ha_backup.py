@@ -9,7 +9,7 @@ import etcd_ha_arguments
 import etcd_ha_backup_host
 import etcd_ha_machine
 import etcd_ha_s3
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_backup"
 
@@ -70,13 +70,19 @@ def secrets_kept(name, path, cluster):
     except CommandExecutionError as err:
         return {**ret, "result": False, "comment": str(err)}
     mode = os.stat(path).st_mode & 0o7777 if os.path.exists(path) else None
-    if mode == 0o600 and etcd_ha_machine.read_text(path) == text:
+    same = etcd_ha_machine.read_text(path) == text
+    if mode == 0o600 and same:
         return ret
-    ret["changes"] = {path: "the secrets are written" if mode is None else "other secrets"}
+    old = f"mode {mode or 0:04o}" if same and mode is not None else "other secrets"
+    change = {"old": "absent" if mode is None else old, "new": "the pillar's secrets, mode 0600"}
     if __opts__["test"]:
-        return {**ret, "result": None, "comment": f"{path} would be written"}
-    etcd_ha_machine.write_text(path, text, 0o600)
-    return {**ret, "comment": f"{path} has been written"}
+        comment = f"{path} would be written"
+        return {**ret, "result": None, "changes": {path: change}, "comment": comment}
+    try:
+        etcd_ha_machine.write_text(path, text, 0o600)
+    except OSError as err:
+        return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
+    return {**ret, "changes": {path: change}, "comment": f"{path} has been written"}
 
 
 def timer_kept(name, path, cluster, schedule):
@@ -111,21 +117,33 @@ def timer_kept(name, path, cluster, schedule):
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{schedule} is in the timer"}
     if old == text:
         return ret
-    told = __salt__["cmd.run_all"](
-        ["systemd-analyze", "calendar", schedule], python_shell=False, ignore_retcode=True
-    )
+    try:
+        told = __salt__["cmd.run_all"](
+            ["systemd-analyze", "calendar", schedule], python_shell=False, ignore_retcode=True
+        )
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
     if told["retcode"] != 0:
         comment = (
             f"backup:schedule is {schedule!r}, which systemd does not understand: "
             f"{told['stderr'].strip()}. Try: systemd-analyze calendar daily"
         )
         return {**ret, "result": False, "comment": comment}
-    ret["changes"] = {"schedule": {"old": _schedule(old), "new": schedule}}
+    changes = {"schedule": {"old": _schedule(old), "new": schedule}}
+    if _schedule(old) == schedule:
+        changes = {path: {"old": "another text", "new": "the formula's"}}
     if __opts__["test"]:
-        return {**ret, "result": None, "comment": f"the timer would have {schedule}"}
-    etcd_ha_machine.write_text(path, text, 0o644)
+        comment = f"the timer would have {schedule}"
+        return {**ret, "result": None, "changes": changes, "comment": comment}
+    try:
+        etcd_ha_machine.write_text(path, text, 0o644)
+    except OSError as err:
+        return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
     __salt__["cmd.run_all"](["systemctl", "daemon-reload"], python_shell=False)
-    return {**ret, "comment": f"the timer has {schedule}"}
+    return {**ret, "changes": changes, "comment": f"the timer has {schedule}"}
+
+
+_AGAIN = "Mend the cause, and run again"
 
 
 def _schedule(text):
@@ -141,7 +159,13 @@ def _secrets(cluster):
     found = etcd_ha_backup_host.secrets(merged)
     for name, value in found.items():
         if value.startswith("sdb://"):
-            found[name] = __salt__["sdb.get"](value)
+            try:
+                found[name] = __salt__["sdb.get"](value)
+            except Exception as err:  # sdb.get raises whatever its driver raises
+                raise CommandExecutionError(
+                    f"backup:s3:{name} is {value}, which could not be fetched "
+                    f"({type(err).__name__}). See salt-call sdb.get {value}"
+                ) from None
             if not isinstance(found[name], str) or not found[name]:
                 raise CommandExecutionError(
                     f"backup:s3:{name} is {value}, where sdb has nothing. See "

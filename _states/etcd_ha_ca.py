@@ -19,7 +19,7 @@ def __virtual__():
     return __virtualname__
 
 
-def trusted(name, path, phase="", ca_server=None, policy=None, source=None, pillar=None):
+def trusted(name, path, phase="kept", ca_server=None, policy=None, source=None, pillar=None):
     """
     The file of trusted CAs on this host holds the CA that the pillar names.
 
@@ -32,18 +32,19 @@ def trusted(name, path, phase="", ca_server=None, policy=None, source=None, pill
     path
         The file (absolute path).
 
-    phase
-        What to do where the file holds another CA: ``both`` and ``issued`` add the new one to what
-        is there, an empty text leaves the new one alone in it, ``kept`` fails (text).
+    phase : kept
+        What to do where the file holds another CA (text): ``kept`` fails, ``both`` and ``issued``
+        add the new one to what is there, an empty text leaves the new one alone in it, which cuts
+        this host off from those that do not have it yet.
 
-    ca_server, policy
+    ca_server, policy : None
         The CA minion, and a signing policy of its that names the CA's certificate (text).
 
-    source
+    source : None
         Instead of these: a PEM file on this host (absolute path).
 
-    pillar
-        Instead of these: the pillar key of the PEM text.
+    pillar : None
+        Instead of these: the pillar key (text, with colons) of the PEM text.
 
     .. code-block:: yaml
 
@@ -75,9 +76,17 @@ def trusted(name, path, phase="", ca_server=None, policy=None, source=None, pill
     if __opts__["test"]:
         ret["result"], ret["comment"] = None, f"{path} would be written"
         return ret
-    etcd_ha_machine.write_text(path, new, 0o644)
+    try:
+        etcd_ha_machine.write_text(path, new, 0o644)
+    except OSError as err:
+        return _unwritten(ret, path, err)
     ret["comment"] = f"{path} was written"
     return ret
+
+
+def _unwritten(ret, path, err):
+    comment = f"{path} was not written: {err}. Mend the cause, and run again"
+    return {**ret, "result": False, "changes": {}, "comment": comment}
 
 
 def _wanted(ca_server, policy, source, pillar):
@@ -90,13 +99,22 @@ def _wanted(ca_server, policy, source, pillar):
         value = __pillar__
         for part in pillar.split(":"):
             if not hasattr(value, "get") or part not in value:
-                raise SaltInvocationError(f"the pillar of {__grains__['id']} has no {pillar}")
+                raise SaltInvocationError(
+                    f"the pillar of {__grains__['id']} has no {pillar}; assign it to this minion"
+                )
             value = value[part]
         if not isinstance(value, str):
-            raise SaltInvocationError(f"{pillar} in the pillar is no PEM text")
+            raise SaltInvocationError(f"{pillar} in the pillar is no PEM text; correct it there")
         text = value
     else:
-        text = __salt__["x509.get_signing_policy"](policy, ca_server=ca_server)["signing_cert"]
+        found = __salt__["x509.get_signing_policy"](policy, ca_server=ca_server)
+        text = (found or {}).get("signing_cert")
+        if not text:
+            raise CommandExecutionError(
+                f"{ca_server or 'this minion'} has no signing policy {policy} with a signing_cert. "
+                "Give source, pillar, or the ca_server and a policy of it; on the CA see: "
+                "salt-call pillar.get x509_signing_policies"
+            )
     etcd_ha_pem.bundle(text)
     return text
 
@@ -139,8 +157,10 @@ def _with_owner(ret, path):
         return ret
     ret["changes"][path] = {"old": "other owner or mode", "new": "root:root 0644"}
     if __opts__["test"]:
-        ret["result"] = None
-        return ret
-    os.chown(path, 0, 0)
-    os.chmod(path, 0o644)
-    return ret
+        return {**ret, "result": None, "comment": f"{path} would be root's, mode 0644"}
+    try:
+        os.chown(path, 0, 0)
+        os.chmod(path, 0o644)
+    except OSError as err:
+        return _unwritten(ret, path, err)
+    return {**ret, "comment": f"{path} is root's now, mode 0644"}

@@ -102,7 +102,7 @@ def firewalld(name, rules):
         if etcd_ha_firewall.POLICY not in _firewall_cmd("--get-policies").split():
             return _loaded_policy(ret)
         return _same_rules(ret, wanted)
-    except CommandExecutionError as err:
+    except (CommandExecutionError, OSError) as err:
         return {**ret, "result": False, "comment": str(err)}
 
 
@@ -132,7 +132,7 @@ def cleared(name, kinds=("nftables", "firewalld", "ufw")):
     try:
         for kind in kinds:
             remove[kind](ret)
-    except CommandExecutionError as err:
+    except (CommandExecutionError, OSError) as err:
         return {**ret, "result": False, "comment": str(err)}
     if ret["changes"]:
         ret["result"] = None if __opts__["test"] else True
@@ -152,7 +152,9 @@ def _run(*words):
     )
     if done["retcode"] != 0:
         told = done["stderr"] or done["stdout"]
-        raise CommandExecutionError(f"{' '.join(words)} failed: {told}")
+        raise CommandExecutionError(
+            f"{' '.join(words)} failed: {told.strip()}. Mend what it says, and run this again"
+        )
     return done["stdout"]
 
 
@@ -215,24 +217,27 @@ def _firewalld_running():
 
 
 def _new_policy(ret, rules, wanted):
-    ret["changes"] = {rule: {"old": "absent", "new": "present"} for rule in wanted}
+    changes = {rule: {"old": "absent", "new": "present"} for rule in wanted}
     if __opts__["test"]:
-        return {**ret, "result": None, "comment": "the policy etcd_ha would be made"}
+        comment = "the policy etcd_ha would be made"
+        return {**ret, "result": None, "changes": changes, "comment": comment}
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
         file.write(etcd_ha_firewall.policy_xml(rules))
         file.flush()
         new = (f"--new-policy-from-file={file.name}", f"--name={etcd_ha_firewall.POLICY}")
         _firewall_cmd("--permanent", *new)
+    ret["changes"] = {"the policy etcd_ha": {"old": "absent", "new": "not in force"}}
     _firewall_cmd("--reload")
-    return {**ret, "comment": "the policy etcd_ha was made"}
+    return {**ret, "changes": changes, "comment": "the policy etcd_ha was made"}
 
 
 def _loaded_policy(ret):
-    ret["changes"] = {"the policy etcd_ha": {"old": "not in force", "new": "in force"}}
+    changes = {"the policy etcd_ha": {"old": "not in force", "new": "in force"}}
     if __opts__["test"]:
-        return {**ret, "result": None, "comment": "firewalld would be reloaded"}
+        comment = "firewalld would be reloaded"
+        return {**ret, "result": None, "changes": changes, "comment": comment}
     _firewall_cmd("--reload")
-    return {**ret, "comment": "firewalld was reloaded"}
+    return {**ret, "changes": changes, "comment": "firewalld was reloaded"}
 
 
 def _same_rules(ret, wanted):
@@ -245,9 +250,9 @@ def _same_rules(ret, wanted):
             ("add", [r for r in wanted if r not in found], {"old": "absent", "new": "present"}),
             ("remove", [r for r in found if r not in wanted], {"old": "present", "new": "absent"}),
         ):
-            ret["changes"].update(dict.fromkeys(rules, change))
             if rules and not __opts__["test"]:
                 _firewall_cmd(*policy, *(f"--{verb}-rich-rule={rule}" for rule in rules))
+            ret["changes"].update(dict.fromkeys(rules, change))
     if ret["changes"]:
         ret["result"] = None if __opts__["test"] else True
         ret["comment"] = "would be changed" if __opts__["test"] else "changed"
@@ -257,29 +262,30 @@ def _same_rules(ret, wanted):
 def _clear_nftables(ret):
     unit = f"/etc/systemd/system/{etcd_ha_firewall.NFT_UNIT}"
     found = [path for path in (unit, etcd_ha_firewall.NFT_TABLE) if os.path.exists(path)]
-    ret["changes"].update({path: {"old": "present", "new": "absent"} for path in found})
-    if not found or __opts__["test"]:
-        return
-    if unit in found:
+    if unit in found and not __opts__["test"]:
         # Stopping it deletes the table.
         _run("systemctl", "disable", "--now", etcd_ha_firewall.NFT_UNIT)
     for path in found:
-        os.unlink(path)
-    _run("systemctl", "daemon-reload")
+        if not __opts__["test"]:
+            os.unlink(path)
+        ret["changes"][path] = {"old": "present", "new": "absent"}
+    if found and not __opts__["test"]:
+        _run("systemctl", "daemon-reload")
 
 
 def _clear_firewalld(ret):
     path = etcd_ha_firewall.FIREWALLD_POLICY
     if not os.path.exists(path):
         return
-    ret["changes"][path] = {"old": "present", "new": "absent"}
-    if __opts__["test"]:
-        return
-    if not _firewalld_running():
-        os.unlink(path)
+    change = {path: {"old": "present", "new": "absent"}}
+    if __opts__["test"] or not _firewalld_running():
+        if not __opts__["test"]:
+            os.unlink(path)
+        ret["changes"].update(change)
         return
     name = etcd_ha_firewall.POLICY
     _firewall_cmd("--permanent", f"--delete-policy={name}")
+    ret["changes"].update(change)
     if name in _firewall_cmd("--get-policies").split():
         # Only a reload takes the policy itself away; without its rules it does nothing.
         policy = f"--policy={name}"

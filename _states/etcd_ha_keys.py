@@ -196,5 +196,7 @@ def _call(command, timeout, stdin=None):
         raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
     if done.code != 0:
         said = done.err.strip().splitlines()[-1:] or ["no reason given"]
-        raise CommandExecutionError(f"etcdctl {command[0]}: {said[0]}")
+        raise CommandExecutionError(
+            f"etcdctl {command[0]}: {said[0]}. Look at: salt '*' etcd_ha.health"
+        )
     return done

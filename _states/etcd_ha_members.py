@@ -56,7 +56,7 @@ def member_present(name, peer_url, member=None, voter=True, timeout=30):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    wanted = member or name
+    wanted, done = member or name, {}
     try:
         listed = __salt__["etcd_ha.members"]()
         if not listed:
@@ -65,11 +65,15 @@ def member_present(name, peer_url, member=None, voter=True, timeout=30):
         ret["changes"] = _difference(entry, wanted, peer_url, voter)
         if not ret["changes"]:
             return {**ret, "comment": _as_wanted(entry, wanted, voter)}
+        fault = "" if entry else etcd_ha_arguments.fault({"name": wanted})
+        if fault:
+            raise SaltInvocationError(f"{fault}, or the name under member. Nothing was changed")
         if __opts__["test"]:
             return {**ret, "result": None, "comment": f"{wanted} would be changed"}
-        return {**ret, "comment": _enter(entry, wanted, peer_url, voter, timeout)}
+        return {**ret, "comment": _enter(entry, wanted, peer_url, voter, timeout, done)}
     except (CommandExecutionError, SaltInvocationError) as err:
-        return {**ret, "result": False, "changes": {}, "comment": str(err)}
+        made = {key: ret["changes"][key] for key in done}
+        return {**ret, "result": False, "changes": made, "comment": str(err)}
 
 
 def member_absent(name, member=None, timeout=30):
@@ -137,7 +141,8 @@ def healthy(name, everyone=False, timeout=60):
         Whether all members must be (bool), not just this minion's.
 
     timeout : 60
-        Seconds (int or float) to wait for it. With ``test=True`` it is looked at once.
+        Seconds (int or float) to wait for it; 0 looks once. So does ``test=True``, where the result
+        is None if it is not healthy by then.
 
     .. code-block:: yaml
 
@@ -248,8 +253,8 @@ def _words(entry):
     return f"{role} at {', '.join(entry['peer_urls'])}"
 
 
-def _enter(entry, name, peer_url, voter, timeout):
-    """Make the member list have it; a comment for people."""
+def _enter(entry, name, peer_url, voter, timeout, done):
+    """Make the member list have it; a comment for people. ``done`` gets each change once made."""
     if entry is None:
         cluster = __salt__["etcd_ha_member.add"](name, peer_url, timeout)
         return (
@@ -258,6 +263,7 @@ def _enter(entry, name, peer_url, voter, timeout):
         )
     if entry["peer_urls"] != [peer_url]:
         __salt__["etcd_ha_member.readdress"](entry["id"], peer_url, timeout)
+        done["peer_url"] = True
     if voter and entry["learner"] and entry["started"]:
         __salt__["etcd_ha_member.admit"](entry["id"], timeout)
         return f"{name} is a voter now"
@@ -266,7 +272,10 @@ def _enter(entry, name, peer_url, voter, timeout):
 
 def _fault(everyone):
     """What is wrong at this moment; empty where all is well."""
-    own = __salt__["etcd_ha.health"]()
+    try:
+        own = __salt__["etcd_ha.health"]()
+    except (CommandExecutionError, SaltInvocationError) as err:
+        return str(err)
     # It sets the exit code of a call by hand; a state has its own result.
     __context__.pop("retcode", None)
     if own["role"] == "none":
@@ -282,4 +291,6 @@ def _fault(everyone):
     except (CommandExecutionError, etcd_ha_etcdctl.EtcdctlError) as err:
         return str(err)
     sick = [m["name"] or m["id"] for m in listed if not fit & set(m["client_urls"])]
-    return f"{', '.join(sick)} does not answer, or has no quorum" if sick else ""
+    if not sick:
+        return ""
+    return f"{', '.join(sick)} does not answer, or has no quorum. Look at: journalctl -u etcd there"

@@ -84,11 +84,13 @@ def _is_address(value: object) -> bool:
 
 
 def _is_rule(value: object) -> bool:
-    """A rule of a firewall: ``{port, sources, why}``."""
+    """A rule of a firewall: ``{port, sources, why}``; VRRP has no port, and says 0."""
+    if not isinstance(value, Mapping) or value.get("protocol", "tcp") not in ("tcp", "vrrp"):
+        return False
+    lowest = 0 if value.get("protocol") == "vrrp" else 1
     return (
-        isinstance(value, Mapping)
-        and _is_whole(value.get("port"))
-        and 0 < value["port"] < 65536
+        _is_whole(value.get("port"))
+        and lowest <= value["port"] <= (65535 if lowest else 0)
         and _is_list(value.get("sources"), _is_address)
         and _is_text(value.get("why"))
         and re.fullmatch(r"[A-Za-z0-9 _.-]{1,100}", value["why"]) is not None

@@ -56,7 +56,9 @@ def alone(folder: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"another backup is being taken into {folder} at this moment") from None
+            raise Busy(
+                f"another backup is being taken into {folder} at this moment; try later"
+            ) from None
         tidy(folder)
         yield
 

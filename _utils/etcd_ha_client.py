@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import etcd_ha_mark
 import etcd_ha_pem
 
 ENVIRONMENT_FILE = "/etc/default/etcd"
+UNIT_FILE = "/etc/systemd/system/etcd.service"
 # How often the hashes are compared anew where a compaction came between.
 COMPARISONS = 6
 
@@ -132,8 +134,15 @@ def advertised(listed: Sequence[Mapping[str, Any]]) -> str:
 
 def program(name: str) -> str:
     """The path of an etcd program; its bare name where it is not installed."""
-    places = (f"/usr/local/bin/{name}", f"/usr/bin/{name}")
-    return next((path for path in places if os.path.exists(path)), name)
+    usual = [f"/usr/local/bin/{name}", f"/usr/bin/{name}"]
+    found = [path for path in usual if os.path.exists(path)] or [f"{_unit_folder()}/{name}"]
+    return found[0] if os.path.exists(found[0]) else name
+
+
+def _unit_folder() -> str:
+    """Where the unit's own etcd lies: with another ``install:bin_dir`` no link leads there."""
+    found = re.search(r"^ExecStart=(/\S+)/etcd$", etcd_ha_machine.read_text(UNIT_FILE), re.M)
+    return found[1] if found else ""
 
 
 def etcdctl(

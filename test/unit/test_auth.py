@@ -424,3 +424,14 @@ def test_each_state_does_what_it_says(states, etcd):
     assert states.auth_enabled("on")["changes"] and etcd.enabled
     assert states.auth_disabled("off")["changes"] and not etcd.enabled
     assert set(etcd.users) == {"root"} and set(etcd.roles) == {"root", "new"}
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize("function", ["remove_user", "remove_role"])
+def test_root_stays_while_it_is_on_and_a_test_says_so(module, etcd, function, test):
+    etcd.users["root"], etcd.roles["root"], etcd.enabled = {"root"}, {}, ON
+    with pytest.raises(CommandExecutionError, match="root stays while authentication is on"):
+        getattr(module, function)("root", test=test)
+    assert "root" in etcd.users and "root" in etcd.roles
+    etcd.enabled = OFF
+    assert getattr(module, function)("root", test=test)

@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -62,6 +63,32 @@ class TestSecrets:
         assert told["result"] is False and "sdb://v/none" in told["comment"]
         assert "planted-3" in (tmp_path / "secrets").read_text()
 
+    def test_a_store_that_cannot_be_asked_is_a_failed_state_without_its_words(
+        self, states, tmp_path
+    ):
+        def fails(uri):
+            raise KeyError("planted-4")
+
+        states.__salt__ = {"sdb.get": fails}
+        states.__pillar__ = pillar({"secret_key": "sdb://v/k"})
+        told = self.keep(states, tmp_path / "secrets")
+        assert told["result"] is False and "salt-call sdb.get sdb://v/k" in told["comment"]
+        assert "planted" not in repr(told)
+
+    def test_another_mode_is_told_as_one(self, states, tmp_path):
+        path = tmp_path / "secrets"
+        states.__pillar__ = pillar({"access_key": "planted-1"})
+        assert self.keep(states, path)["changes"][str(path)]["old"] == "absent"
+        path.chmod(0o640)
+        assert self.keep(states, path)["changes"][str(path)]["old"] == "mode 0640"
+        states.__pillar__ = pillar({"access_key": "planted-2"})
+        assert self.keep(states, path)["changes"][str(path)]["old"] == "other secrets"
+
+    def test_a_disk_that_refuses_is_a_failed_state(self, states):
+        states.__pillar__ = pillar({"access_key": "planted-1"})
+        told = self.keep(states, "/dev/null/secrets")
+        assert told["result"] is False and told["changes"] == {} and "run again" in told["comment"]
+
 
 class TestTimer:
     def keep(self, states, path, schedule="daily"):
@@ -87,6 +114,23 @@ class TestTimer:
         assert self.keep(states, path)["changes"] == {}
         told = self.keep(states, path, "hourly")
         assert told["changes"] == {"schedule": {"old": "daily", "new": "hourly"}}
+
+    def test_a_text_that_differs_elsewhere_is_no_change_of_the_schedule(self, states, tmp_path):
+        path = tmp_path / "x.timer"
+        self.keep(states, path)
+        path.write_text(path.read_text().replace("main", "old"))
+        assert list(self.keep(states, path)["changes"]) == [str(path)]
+
+    def test_what_cannot_be_written_or_asked_is_a_failed_state(self, states, tmp_path):
+        told = self.keep(states, "/dev/null/x.timer")
+        assert told["result"] is False and told["changes"] == {}
+
+        def gone(*_, **__):
+            raise CommandExecutionError("no systemd-analyze")
+
+        states.__salt__ = {"cmd.run_all": gone}
+        told = self.keep(states, tmp_path / "x.timer")
+        assert told["result"] is False and "no systemd-analyze" in told["comment"]
 
     def test_what_systemd_does_not_understand_leaves_the_timer_as_it_was(self, states, tmp_path):
         path = tmp_path / "x.timer"

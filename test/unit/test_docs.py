@@ -5,6 +5,8 @@ import fnmatch
 import functools
 import pathlib
 import re
+import shlex
+import textwrap
 
 import pytest
 import yaml
@@ -129,6 +131,43 @@ def test_every_public_function_shows_an_example(face, name):
     assert mark in doc, f"{face}: {name} lacks {mark!r}"
     example = doc.partition(mark)[2]
     assert f"{name_of(face)}.{name}" in example, f"{face}: the example of {name} does not use it"
+
+
+def calls_by_hand(doc):
+    """The words behind each function's name in a CLI Example."""
+    example = doc.partition("CLI Example:")[2].replace("\\\n", " ")
+    lines = [shlex.split(line) for line in re.findall(r"^ +(salt\S* .*)$", example, re.M)]
+    found = [next((n for n, w in enumerate(one) if w.startswith("etcd_ha")), None) for one in lines]
+    return [one[at + 1 :] for one, at in zip(lines, found, strict=True) if at is not None]
+
+
+def calls_in_yaml(doc):
+    """The arguments of each state in a YAML example."""
+    text = textwrap.dedent(doc.partition(".. code-block:: yaml")[2])
+    # What Jinja would fill in is a value here.
+    states = yaml.safe_load(re.sub(r"{{.*?}}", "{}", text))
+    found = [arguments or [] for body in states.values() for arguments in body.values()]
+    return [{name for one in arguments for name in one} - {"require"} for arguments in found]
+
+
+@pytest.mark.parametrize(("face", "name"), every_function())
+def test_examples_give_a_function_what_it_takes(face, name):
+    tree = ast.parse((ROOT / face).read_text())
+    (node,) = [one for one in tree.body if getattr(one, "name", "") == name]
+    takes = [one.arg for one in node.args.args]
+    needs = set(takes[: len(takes) - len(node.args.defaults)])
+    doc = public_functions(face)[name]
+    if FACES[face][1] == "CLI Example:":
+        named = re.compile(r"[a-z_0-9]+(?==)")
+        given = [
+            {*takes[: sum(not named.match(w) for w in words)]}
+            | {found[0] for found in map(named.match, words) if found}
+            for words in calls_by_hand(doc)
+        ]
+        assert all(sum(not named.match(w) for w in c) <= len(takes) for c in calls_by_hand(doc))
+    else:
+        given = [{"name", *arguments} for arguments in calls_in_yaml(doc)]
+    assert given and all(needs <= one <= set(takes) for one in given), (takes, given)
 
 
 @pytest.mark.parametrize("face", FACES)

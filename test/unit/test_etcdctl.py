@@ -1,6 +1,7 @@
 """etcdctl's JSON as plain data, and its failures as sentences."""
 
 import json
+import os
 
 import etcd_ha_client
 import etcd_ha_etcdctl
@@ -152,6 +153,36 @@ def test_an_alarm_concerns_people_but_not_the_quorum(monkeypatch, row, alarms, f
     assert health["healthy"] is for_people and ("retcode" in module.__context__) is not for_people
     for alarm in alarms:
         assert f"{alarm}: run salt-run state.orchestrate etcd_ha.orch" in health["error"]
+    for told in (health, module.local_health()):
+        assert ("took" in told) is told["healthy"] and ("error" in told) is not told["healthy"]
+    if not votes:
+        assert "journalctl -u etcd" in health["error"]
+
+
+@pytest.mark.parametrize("said", ["null", "[]", "nonsense"])
+def test_health_without_an_answer_has_its_usual_form(monkeypatch, said):
+    module = answered(monkeypatch, HEALTHY)
+    answer = etcd_ha_etcdctl.Answer(1, said, "")
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", lambda *_, **__: answer)
+    told = module.local_health()
+    assert set(told) == {"role", "cluster", "name", "healthy", "alarms", "error"}
+    assert told["alarms"] == [] and told["error"].endswith("journalctl -u etcd")
+    assert "index out of range" not in told["error"]
+
+
+def test_programs_are_found_where_the_unit_has_them(monkeypatch, tmp_path):
+    """With another ``install:bin_dir`` there is no link at the usual places."""
+    unit = tmp_path / "etcd.service"
+    monkeypatch.setattr(etcd_ha_client, "UNIT_FILE", str(unit))
+    usual = ("/usr/local/bin/etcd_ha_no", "/usr/bin/etcd_ha_no")
+    assert etcd_ha_client.program("etcd_ha_no") == "etcd_ha_no"
+    unit.write_text(f"[Service]\nExecStart={tmp_path}/etcd\n")
+    assert etcd_ha_client.program("etcd_ha_no") == "etcd_ha_no"
+    (tmp_path / "etcd_ha_no").write_text("")
+    assert etcd_ha_client.program("etcd_ha_no") == f"{tmp_path}/etcd_ha_no"
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path in usual or exists(path))
+    assert etcd_ha_client.program("etcd_ha_no") == usual[0]
 
 
 STARTED = '{"level":"info","msg":"starting an etcd server"}\n'

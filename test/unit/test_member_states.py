@@ -365,3 +365,36 @@ def test_what_etcd_refuses_changes_nothing(members):
 
     ret = members(ONE, **{"etcd_ha_member.add": refuse}).member_present("etcd4", "https://p4")
     assert ret["result"] is False and ret["changes"] == {} and "too many" in ret["comment"]
+
+
+def refused(*_, **__):
+    raise CommandExecutionError("etcd refuses")
+
+
+def test_what_the_list_was_told_before_a_refusal_is_a_change(members):
+    learner = entry("etcd4", "https://old", learner=True)
+    module = members(ONE, learner, **{"etcd_ha_member.admit": refused})
+    told = module.member_present("etcd4", "https://p4")
+    assert told["result"] is False and set(told["changes"]) == {"peer_url"}
+    module = members(ONE, learner, **{"etcd_ha_member.readdress": refused})
+    assert module.member_present("etcd4", "https://p4")["changes"] == {}
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_sentence_is_no_new_member_s_name(members, test):
+    module = members(ONE, test=test)
+    told = module.member_present("the member in the other building", "https://p4")
+    assert told["result"] is False and "under member" in told["comment"]
+    assert module.done == [] and told["changes"] == {}
+
+
+def test_health_that_cannot_be_asked_is_a_failed_state(members):
+    told = members(ONE, **{"etcd_ha.health": refused}).healthy("x", timeout=0)
+    assert told["result"] is False and "etcd refuses" in told["comment"]
+
+
+def test_what_etcd_refuses_of_a_key_says_where_to_look(keys):
+    states = keys()
+    states.store.fails["put"] = "etcdserver: mvcc: database space exceeded"
+    told = states.key_present("/a", value="1")
+    assert told["result"] is False and "etcd_ha.health" in told["comment"]

@@ -2,6 +2,7 @@
 
 import json
 
+import etcd_ha_arguments
 import etcd_ha_certificates
 import etcd_ha_environment
 import etcd_ha_host
@@ -196,6 +197,15 @@ def test_the_mark_knows_what_is_to_be_taken_away(shared, defaults):
         f"https://{ADDRESS}:2379",
         "https://192.168.200.56:2379",
     ]
+
+
+def test_the_firewall_states_take_every_rule_of_a_balancer(shared, defaults):
+    shared["clusters"]["main"]["firewall"] = {"enabled": True}
+    rules = described(shared, defaults)["firewall"]["rules"]
+    assert rules[-1]["protocol"] == "vrrp"
+    assert etcd_ha_arguments.fault({"rules": rules}) == ""
+    for wrong in ({"protocol": "tcp"}, {"port": 112}, {"protocol": "udp"}):
+        assert "rules is" in etcd_ha_arguments.fault({"rules": [{**rules[-1], **wrong}]})
 
 
 def test_vrrp_passes_between_balancers_alone(shared, defaults):

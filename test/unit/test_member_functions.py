@@ -1,0 +1,165 @@
+"""The functions of a member: what they say where etcd does not answer, and whom they believe."""
+
+import etcd_ha_client
+import etcd_ha_etcdctl
+import etcd_ha_machine
+import pytest
+from faces import load
+from salt.exceptions import CommandExecutionError
+
+
+def entry(number, learner=False):
+    return {
+        "id": f"{number:x}",
+        "name": f"etcd{number}",
+        "peer_urls": [f"https://p{number}"],
+        "client_urls": [f"https://c{number}"],
+        "learner": learner,
+        "started": True,
+    }
+
+
+def row(number, learner=False, leader=1, index=900):
+    return {
+        "endpoint": f"https://c{number}",
+        "member_id": f"{number:x}",
+        "leader_id": f"{leader:x}",
+        "leader": number == leader,
+        "learner": learner,
+        "raft_index": index,
+        "applied_index": index,
+    }
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """The module on a member of a cluster of which these rows answer."""
+
+    def made(listed, rows, healthy=()):
+        def status(member, timeout, endpoints=None):
+            return [one for one in rows if endpoints is None or one["endpoint"] in endpoints]
+
+        def fit(*_):
+            if isinstance(healthy, Exception):
+                raise healthy
+            return set(healthy)
+
+        ran = []
+
+        def ctl(member, command, timeout, endpoints=None, stdin=None, more=None):
+            ran.append(command)
+            if command[0] == "downgrade":
+                raise etcd_ha_etcdctl.EtcdctlError("etcdctl downgrade gave no answer within 3 s")
+            return etcd_ha_etcdctl.Answer(1, "", "Error: refused")
+
+        urls = ",".join(url for one in listed for url in one["client_urls"])
+        for name, value in {
+            "member_on_disk": lambda: {"config_dir": "/nowhere"},
+            "serving_endpoint": lambda: "https://c1",
+            "everyone": lambda member: urls,
+            "others": lambda member: urls,
+            "members": lambda *_: listed,
+            "status": status,
+            "healthy": fit,
+            "etcdctl": ctl,
+        }.items():
+            monkeypatch.setattr(etcd_ha_client, name, value)
+        module = load("_modules/etcd_ha_member")
+        module.ran = ran
+        return module
+
+    return made
+
+
+NO_ANSWER = etcd_ha_etcdctl.EtcdctlError("etcdctl endpoint gave no answer within 10 s")
+
+
+def test_nobody_is_taken_out_while_the_others_health_is_not_known(cluster):
+    module = cluster([entry(1), entry(2), entry(3)], [row(1)], NO_ANSWER)
+    with pytest.raises(CommandExecutionError, match="not known whether the others are healthy"):
+        module.remove("3")
+    assert "Look at" in module.reason_to_keep("3")
+    assert module.ran == []
+
+
+def test_a_downgrade_without_an_answer_is_a_sentence(cluster, monkeypatch):
+    module = cluster([entry(1)], [row(1)])
+    monkeypatch.setattr(etcd_ha_machine, "get", lambda *_: (200, "{}"))
+    with pytest.raises(CommandExecutionError, match="journalctl -u etcd"):
+        module.allow_downgrade("3.5.33", timeout=3)
+
+
+def test_what_etcd_refuses_says_where_to_look(cluster):
+    module = cluster([entry(1)], [row(1)])
+    with pytest.raises(CommandExecutionError, match=r"refused.*etcd_ha\.health"):
+        module.readdress("1", "https://192.168.200.52:2380", timeout=0.1)
+
+
+def test_a_voter_is_not_admitted_again(cluster):
+    module = cluster([entry(1), entry(2)], [row(1), row(2)])
+    assert module.admit("2", timeout=1) == {"lag": 0}
+    assert module.ran == []
+
+
+def test_who_is_in_no_list_is_not_waited_for(cluster):
+    module = cluster([entry(1)], [row(1)])
+    with pytest.raises(CommandExecutionError, match=r"no 7; see salt ID etcd_ha\.members"):
+        module.admit("7", timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([row(1), row(2, True, index=100)], "it is 800 entries behind"),
+        ([row(1, leader=3), row(2, True, 3)], "no member answers as the leader"),
+        ([row(1)], "it does not answer"),
+    ],
+)
+def test_a_learner_that_is_late_is_told_in_words(cluster, rows, words):
+    module = cluster([entry(1), entry(2, True)], rows)
+    with pytest.raises(CommandExecutionError, match=words):
+        module.admit("2", timeout=0.1)
+
+
+def test_a_member_without_a_leader_is_told_in_words(cluster):
+    module = cluster([entry(1)], [row(1, leader=3)])
+    with pytest.raises(CommandExecutionError, match="no member answers as the leader"):
+        module.promote(timeout=0.1)
+
+
+def test_certificates_that_cannot_be_read_are_a_sentence(cluster):
+    module = cluster([entry(1)], [row(1)])
+    with pytest.raises(CommandExecutionError, match=r"/nowhere/pki cannot be read"):
+        module.served_by_one_ca()
+
+
+@pytest.mark.parametrize("state", [{"active": True, "pid": 7}, {"active": False, "pid": 7}])
+def test_what_does_not_stop_keeps_its_data(cluster, tmp_path, monkeypatch, state):
+    import etcd_ha_host
+
+    monkeypatch.setattr(etcd_ha_host, "RECORD_DIR", str(tmp_path))
+    monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
+    monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: state)
+    data = tmp_path / "data"
+    (data / "member").mkdir(parents=True)
+    monkeypatch.setattr(etcd_ha_client, "configured", lambda: {"ETCD_DATA_DIR": str(data)})
+    etcd_ha_machine.write_json(str(tmp_path / "main.json"), {"cluster": "main"})
+    module = cluster([entry(1)], [])
+    module.__salt__ = {
+        "cmd.run_all": lambda *_, **__: {"retcode": 1},
+        "etcd_ha.local_health": lambda: {"healthy": False},
+    }
+    with pytest.raises(CommandExecutionError, match=r"etcd\.service did not stop"):
+        module.retire("main")
+    assert (data / "member").is_dir() and (tmp_path / "main.json").exists()
+
+
+def test_a_snapshot_without_room_says_where_to_look(cluster, tmp_path):
+    module = cluster([entry(1)], [row(1)])
+    (tmp_path / "file").write_text("")
+    module.SNAPSHOTS = str(tmp_path / "file")
+    with pytest.raises(CommandExecutionError, match="See df"):
+        module.snapshot("main", "by-hand")
+    module.SNAPSHOTS = str(tmp_path / "snapshots")
+    with pytest.raises(CommandExecutionError, match=r"refused.*run it again"):
+        module.snapshot("main", "by-hand")
