@@ -502,6 +502,33 @@ def test_defragmented_is_after_leadership_and_waited_for(here):
     assert module.etcd.calls == [["defrag", "--command-timeout=60s"]]
 
 
+@pytest.mark.parametrize(
+    ("after", "freed", "number"),
+    [(3 * MIB, "7.0 MiB", 7 * MIB), (11 * MIB, "0 B", -1 * MIB)],
+)
+def test_each_step_tells_its_member_s_size_before_and_after(
+    here, monkeypatch, after, freed, number
+):
+    """A member that is written to meanwhile may end with a larger file than it began with."""
+    module = here(sizes=(10 * MIB,) * 3)
+    defragmented = module.etcd.ctl
+
+    def ctl(*call):
+        module.etcd.sizes = (after,) * 3
+        return defragmented(*call)
+
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", ctl)
+    found = module.defragment()
+    assert found.pop("seconds") >= 0
+    assert found == {
+        "before": "10.0 MiB",
+        "after": f"{after // MIB}.0 MiB",
+        "freed": freed,
+        "in_use": f"{after // MIB}.0 MiB",
+        "bytes_freed": number,
+    }
+
+
 @pytest.mark.parametrize("why", ["no quorum", "no room"])
 def test_it_is_not_begun_without_a_quorum_or_room(here, monkeypatch, why):
     module = here()
