@@ -79,7 +79,7 @@ def defragment(successor="", timeout=None):
         Seconds (int or float) for the defragmentation; by default by the size of the database: a
         minute, and a second for each 10 MiB.
 
-    Returns a dict: ``before``, ``after`` and ``in_use`` (text, such as ``1.5 GiB``),
+    Returns a dict: ``before``, ``after``, ``freed`` and ``in_use`` (text, such as ``1.5 GiB``),
     ``bytes_freed`` (int; below 0 where it grew meanwhile) and ``seconds`` (float).
 
     Raises CommandExecutionError when it may not be begun, fails, or the member does not recover.
@@ -109,11 +109,13 @@ def defragment(successor="", timeout=None):
     _wait_healthy(60)
     __salt__["etcd_ha_member.promote"]()
     after = _own()
+    freed = before["db_size"] - after["db_size"]
     return {
         "before": etcd_ha_report.size(before["db_size"]),
         "after": etcd_ha_report.size(after["db_size"]),
+        "freed": etcd_ha_report.size(max(0, freed)),
         "in_use": etcd_ha_report.size(after["db_in_use"]),
-        "bytes_freed": before["db_size"] - after["db_size"],
+        "bytes_freed": freed,
         "seconds": round(took, 2),
     }
 

@@ -123,7 +123,8 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
     survivor
         With ``recover``: the minion (text) to go on from, where the evidence shall not decide.
 
-    Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}]}``. It does
+    Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}], "idle":
+    [{id, why}]}``; ``idle`` are the clusters for which the command has nothing to do. It does
     not raise for a wrong pillar or a refused plan, so that the orchestrate can show one clear
     failed state instead of a traceback.
 
@@ -159,7 +160,8 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
             rows += [_row(clusters[one.cluster], step, source) for step in one.steps]
         else:
             rows += _rows(clusters[one.cluster], one.steps, source)
-    return {"refusals": refusals, "steps": rows}
+    idle = [] if refusals else etcd_ha_steps.idle(plans)
+    return {"refusals": refusals, "steps": rows, "idle": idle}
 
 
 def status(cluster=None):

@@ -44,6 +44,7 @@ def plan(
     summary = summarize(cluster, observed)
     notes = etcd_ha_trust.notes(cluster, observed)
     space = etcd_ha_space.notes(cluster, observed)
+    nothing = ""
     try:
         if command == "restart":
             steps = _answering(cluster, observed, wanted, "restarted").restarts(now)
@@ -53,8 +54,11 @@ def plan(
         elif command == "defrag":
             course = _answering(cluster, observed, wanted, "defragmented")
             steps, notes = etcd_ha_upkeep.defragmentation(course)
+            nothing = etcd_ha_upkeep.nothing_to_defragment(course)
         elif command == "recover_space":
-            steps = etcd_ha_upkeep.recovery(_answering(cluster, observed, wanted, "compacted"))
+            course = _answering(cluster, observed, wanted, "compacted")
+            steps, notes = etcd_ha_upkeep.recovery(course)
+            nothing = etcd_ha_upkeep.nothing_to_recover(course)
             space = ()
         elif command == "remove_cluster":
             steps = _remove(cluster, observed)
@@ -65,7 +69,8 @@ def plan(
     if space and etcd_ha_space.is_full(observed):
         # A put would only fail: with all else done, the note says what is left to do.
         steps = [step for step in steps if step.kind != "verify"]
-    return Plan(cluster.name, summary, _distinct(steps), warnings=(*notes, *space))
+    told = (*notes, *space)
+    return Plan(cluster.name, summary, _distinct(steps), warnings=told, nothing=nothing)
 
 
 def _distinct(steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -33,13 +33,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The way from what is to what should be; with a refusal there are no steps."""
+    """The way from what is to what should be; with a refusal there are no steps.
+
+    ``nothing`` says what a command has found that has nothing to do; a converge says "in sync".
+    """
 
     cluster: str
     summary: str
     steps: tuple[Step, ...] = ()
     refusal: str = ""
     warnings: tuple[str, ...] = ()
+    nothing: str = ""
 
 
 class Refused(Exception):
@@ -53,6 +57,15 @@ def names(minions: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(shown))
 
 
+def idle(plans: Sequence[Plan]) -> list[dict[str, str]]:
+    """What the orchestrate says of each cluster for which a command has nothing to do."""
+    return [
+        {"id": f"{one.cluster}: nothing is done", "why": one.nothing}
+        for one in plans
+        if one.nothing and not one.steps and not one.refusal
+    ]
+
+
 def text(plans: Sequence[Plan]) -> str:
     """All plans in words."""
     lines = []
@@ -62,7 +75,7 @@ def text(plans: Sequence[Plan]) -> str:
         if one.refusal:
             lines.append(f"  refused: {one.refusal}.")
         elif not one.steps:
-            lines.append("  in sync, nothing to do")
+            lines.append(f"  {one.nothing or 'in sync, nothing to do'}")
         for number, step in enumerate(one.steps, 1):
             lines.append(f"  {number}. {step.title.partition(': ')[2]}")
             if step.why:

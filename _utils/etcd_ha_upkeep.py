@@ -3,7 +3,10 @@
 Each member stands still while it is defragmented: it is taken as one that is down for so long.
 """
 
+from collections.abc import Mapping, Sequence
+
 import etcd_ha_parts
+import etcd_ha_report
 import etcd_ha_space
 from etcd_ha_course import Course
 from etcd_ha_steps import Refused, Step
@@ -12,24 +15,77 @@ MODULE = "etcd_ha_maintenance"
 
 
 def defragmentation(course: Course) -> tuple[list[Step], tuple[str, ...]]:
-    """Defragment the members where it pays, one by one, the leader last; and notes on all."""
+    """Defragment the members where it pays, one by one, the leader last; and a note on all."""
     settings = course.cluster.settings["maintenance"]["defragment"]
-    notes = []
+    fit = _fit(course)
+    paying = {
+        minion
+        for minion in fit
+        if etcd_ha_space.pays(
+            course.observed[minion].db_size, course.observed[minion].db_in_use, settings
+        )
+    }
+    note = _sizes(
+        course,
+        ("FREE", "PAYS"),
+        {
+            minion: (f"{_free_percent(course, minion)}%", "yes" if minion in paying else "no")
+            for minion in fit
+        },
+    )
     for minion in course.leader_last():
-        host, name = course.observed[minion], course.members[minion].name
-        told = f"{name}: {etcd_ha_space.state(host)}"
-        if not host.healthy:
-            notes.append(f"{name} is not healthy and is passed over")
-        elif etcd_ha_space.pays(host.db_size, host.db_in_use, settings):
-            _defragment(course, minion, f"{etcd_ha_space.state(host)}")
-        else:
-            notes.append(f"{told}: it would not pay")
+        if minion in paying:
+            _defragment(course, minion, etcd_ha_space.state(course.observed[minion]))
     steps = [*course.taken, etcd_ha_parts.verify(course.cluster)] if course.taken else []
-    return steps, tuple(notes)
+    return steps, (note,)
 
 
-def recovery(course: Course) -> list[Step]:
-    """Out of NOSPACE: compact, defragment each member, and disarm that alarm."""
+def nothing_to_defragment(course: Course) -> str:
+    """Why no member is defragmented, where none is: the largest database, and from when it pays."""
+    settings = course.cluster.settings["maintenance"]["defragment"]
+    fit = _fit(course)
+    if not fit:
+        return "nothing to defragment: no member is healthy"
+    largest = max(fit, key=lambda minion: course.observed[minion].db_size)
+    host, size = course.observed[largest], etcd_ha_report.size
+    return (
+        f"nothing to defragment: {_counted(fit)}, the largest database is "
+        f"{course.members[largest].name}'s: {size(host.db_size)}, of which "
+        f"{size(max(0, host.db_size - host.db_in_use))} ({_free_percent(course, largest)}%) is "
+        f"free. It pays from {size(int(settings['minimum_size']))} and "
+        f"{settings['fragmentation']}% on (maintenance:defragment)"
+    )
+
+
+def recovery(course: Course) -> tuple[list[Step], tuple[str, ...]]:
+    """Out of NOSPACE: compact, defragment each member, disarm that alarm; and a note on all."""
+    fit = _fit(course)
+    limits = {minion: etcd_ha_space.quota(course.observed[minion].running) for minion in fit}
+    told = {minion: etcd_ha_report.size(one) if one else "none" for minion, one in limits.items()}
+    note = _sizes(course, ("QUOTA",), {minion: (one,) for minion, one in told.items()})
+    return _recovering(course), (note,)
+
+
+def nothing_to_recover(course: Course) -> str:
+    """Why nothing is compacted, where nothing is: no NOSPACE, and how full the databases are."""
+    found = "nothing to recover: the alarm NOSPACE is not raised"
+    if _is_corrupt(course):
+        found += ", but CORRUPT is (run salt-run state.orchestrate etcd_ha.orch)"
+    fit = _fit(course)
+    if not fit:
+        return found
+    shares = {minion: _share(course, minion) for minion in fit}
+    fullest = max(fit, key=lambda minion: (shares[minion], course.observed[minion].db_size))
+    host, size = course.observed[fullest], etcd_ha_report.size
+    limit = etcd_ha_space.quota(host.running)
+    quota = f"{shares[fullest]}% of its quota of {size(limit)}" if limit else "and no quota"
+    return (
+        f"{found}. {_counted(fit)}, the fullest database is {course.members[fullest].name}'s: "
+        f"{size(host.db_size)}, {quota}"
+    )
+
+
+def _recovering(course: Course) -> list[Step]:
     if not etcd_ha_space.is_full(course.observed):
         return []
     name = course.cluster.name
@@ -111,6 +167,40 @@ def _defragment(course: Course, minion: str, why: str) -> None:
         disruptive=True,
     )
     course.enter(minion, now, step)
+
+
+def _fit(course: Course) -> list[str]:
+    """The members whose size is known."""
+    return [minion for minion in course.running() if course.observed[minion].healthy]
+
+
+def _counted(fit: Sequence[str]) -> str:
+    return f"{len(fit)} healthy member{'s' if len(fit) != 1 else ''}"
+
+
+def _free_percent(course: Course, minion: str) -> int:
+    host = course.observed[minion]
+    return etcd_ha_space.free_percent(host.db_size, host.db_in_use)
+
+
+def _share(course: Course, minion: str) -> int:
+    """How much of its quota a member's database takes, in percent; 0 where it has none."""
+    host = course.observed[minion]
+    limit = etcd_ha_space.quota(host.running)
+    return 100 * host.db_size // limit if limit else 0
+
+
+def _sizes(course: Course, heads: Sequence[str], more: Mapping[str, Sequence[str]]) -> str:
+    """The databases of all members as a table; those that are not in ``more`` are not healthy."""
+    rows = []
+    for minion in course.running():
+        host, size = course.observed[minion], etcd_ha_report.size
+        own = (size(host.db_size), size(host.db_in_use), *more.get(minion, ()))
+        silent = (*["-"] * (len(heads) + 1), "not healthy")
+        rows.append((course.members[minion].name, *(own if minion in more else silent)))
+    table = etcd_ha_report.table(("MEMBER", "DB SIZE", "IN USE", *heads), rows)
+    indented = table.replace("\n", "\n    ")
+    return f"what each member's database holds:\n    {indented}"
 
 
 def _is_corrupt(course: Course) -> bool:

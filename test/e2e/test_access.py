@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from changing import FIVE, THREE
+from changing import FIVE, THREE, Load
 from extent import each_release, only_in_all
 from lab_command import DOMAIN, MEMBERS, minions
 from test_authority import CHECK_TOO, OWN, own_ca
@@ -30,6 +30,7 @@ ACCESS = {
     },
 }
 PKI = "/etc/etcd/main"
+KEPT_PKI = "/root/kept-pki"
 CHECK = {
     "ca": f"{PKI}/ca.crt",
     "certificate": f"{PKI}/check.crt",
@@ -212,6 +213,48 @@ def test_a_cluster_with_authentication_converges_as_any_other(changed):
     changed.lab.exec("etcd2", "rm", "-rf", "/var/lib/etcd/member").ok()
     changed.run(THREE, "auth-replace")
     is_in_force(changed.lab)
+
+
+@only_in_all
+def test_a_cluster_takes_another_name_with_authentication_on(changed):
+    """Users and roles are etcd's and know no cluster's name: nobody is touched for them."""
+    changed.begin(THREE, access=ACCESS)
+    changed.user = USER
+    lab, before = changed.lab, changed.processes()
+    # The balancers' own certificates move with the name: clients have others.
+    lab.exec("lb", "sh", "-c", f"rm -rf {KEPT_PKI}; cp -a {PKI} {KEPT_PKI}").ok()
+    changed.ask_for(THREE, name="prod", renamed_from="main", access=ACCESS)
+    run = changed.run(THREE, "auth-rename", pki=KEPT_PKI)
+    assert not [step for step in run.states if "authentication" in step], list(run.states)
+    assert changed.processes() == before
+    is_in_force(lab)
+    # Under the new name, too, what differs is put right.
+    lab.etcdctl("etcd1", "user", "revoke-role", "lab", "lab", endpoint=lab.own("etcd1")).ok()
+    changed.ask_for(THREE, name="prod", access=ACCESS)
+    assert STEP.replace("main", "prod") in lab.orch().ok().states
+    is_in_force(lab)
+    changed.settled()
+
+
+@only_in_all
+def test_a_member_takes_another_name_with_authentication_on(changed):
+    """It restarts alone, with the id that it had; its certificates bear the new name."""
+    changed.begin(THREE, access=ACCESS)
+    lab, before = changed.lab, changed.processes()
+    ids = {member["ID"] for member in changed.members()}
+    members = {f"{host}.{DOMAIN}": {"address": changed.address(host)} for host in THREE}
+    members[f"etcd3.{DOMAIN}"]["name"] = "third"
+    changed.ask_for(THREE, access=ACCESS, members=members)
+    with Load(lab, "/auth-member/", user=USER) as load:
+        lab.orch().ok()
+    load.check(THREE)
+    after = changed.processes()
+    assert [host for host in THREE if after[host] != before[host]] == ["etcd3"]
+    found = changed.members()
+    assert {member["ID"] for member in found} == ids
+    assert {member["name"] for member in found} == {"etcd1", "etcd2", "third"}, found
+    assert lab.orch().ok().changes == {}
+    is_in_force(lab)
 
 
 @only_in_all

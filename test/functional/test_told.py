@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 import etcd_ha_machine
+import jinja2
 import pytest
 import salt.loader
+import yaml
 from compiled import FORMULA
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -95,3 +97,40 @@ def test_a_minion_reads_its_certificates_by_salt_s_own_x509(minion_opts, tmp_pat
     }
     assert gone["error"] == "the file is gone"
     assert broken["error"] and "not_after" not in broken
+
+
+EMPTY = {"refusals": [], "steps": []}
+SMALL = "nothing to defragment: the largest database is etcd1's: 12.0 MiB"
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (EMPTY, ("Every cluster is as its pillar says", None)),
+        ({**EMPTY, "idle": []}, ("Every cluster is as its pillar says", None)),
+        (
+            {**EMPTY, "idle": [{"id": "main: nothing is done", "why": SMALL}]},
+            ("main: nothing is done", SMALL),
+        ),
+    ],
+)
+def test_an_orchestrate_with_nothing_to_do_says_why_in_the_words_of_its_command(
+    minion_opts, plan, told
+):
+    """A runner from before an update tells no ``idle``; what it refuses must be readable."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FORMULA),
+        extensions=["jinja2.ext.do"],
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["json"] = json.dumps
+    text = environment.get_template("etcd_ha/orch/defrag.sls").render(
+        pillar={}, salt={"saltutil.runner": lambda *_, **__: plan}
+    )
+    ((title, state),) = yaml.safe_load(text).items()
+    ((function, given),) = state.items()
+    given = {name: value for one in given for name, value in one.items()}
+    states = salt.loader.states(minion_opts, {}, salt.loader.utils(minion_opts), None)
+    done = states[function](title, **given)
+    assert done["result"] is True and done["changes"] == {}
+    assert (title, given.get("comment")) == told and (not given or done["comment"] == told[1])

@@ -60,3 +60,30 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     monkeypatch.setattr(runner, "_record", lambda _: {"cluster": "main", "members": {"old": {}}})
     kinds = [row["kind"] for row in runner.steps(command=command)["steps"]]
     assert ("remember" in kinds) is remembers and "function" in kinds
+
+
+@pytest.fixture
+def planned(runner, cluster, monkeypatch):
+    """The answer of ``steps`` for plans that are given."""
+    monkeypatch.setattr(runner, "_clusters", lambda name=None: {"main": cluster})
+    monkeypatch.setattr(runner, "_source_digest", lambda: "hash")
+
+    def told(*plans):
+        monkeypatch.setattr(runner, "_plans", lambda *_: list(plans))
+        return runner.steps(command="defrag")
+
+    return told
+
+
+def test_a_cluster_with_nothing_to_do_says_so_beside_one_that_has(planned):
+    step = etcd_ha_steps.Step("main: one step", "function", ("etcd1.example.com",))
+    made = etcd_ha_steps.Plan("main", "x", (step,), nothing="not told")
+    told = planned(made, etcd_ha_steps.Plan("other", "x", nothing="nothing to defragment: small"))
+    assert [row["id"] for row in told["steps"]] == ["main: one step"]
+    assert told["idle"] == [{"id": "other: nothing is done", "why": "nothing to defragment: small"}]
+
+
+def test_but_not_beside_a_refusal_which_stops_all(planned):
+    refused = etcd_ha_steps.Plan("main", "x", refusal="no quorum")
+    told = planned(refused, etcd_ha_steps.Plan("other", "x", nothing="nothing to defragment"))
+    assert told["idle"] == [] and told["steps"] == [] and len(told["refusals"]) == 1

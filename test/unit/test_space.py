@@ -8,6 +8,7 @@ import etcd_ha_etcdctl
 import etcd_ha_machine
 import etcd_ha_planner
 import etcd_ha_space
+import etcd_ha_steps
 import etcd_ha_topology
 import pytest
 from faces import load
@@ -161,12 +162,45 @@ def test_defragmented_is_where_it_pays_the_leader_last(cluster):
     assert "move leadership to etcd3, defragment (leader)" in found.steps[1].title
     assert found.steps[1].arguments == {"successor": "etcd3"}
     assert "900.0 MiB, 88% of it free" in found.steps[0].why
-    assert [n for n in found.warnings if "etcd2: 900.0 MiB, 11% of it free: it would not" in n]
+    assert found.warnings == (
+        "what each member's database holds:\n"
+        "    MEMBER  DB SIZE    IN USE     FREE  PAYS\n"
+        "    etcd1   900.0 MiB  100.0 MiB  88%   yes\n"
+        "    etcd2   900.0 MiB  800.0 MiB  11%   no\n"
+        "    etcd3   900.0 MiB  100.0 MiB  88%   yes",
+    )
 
 
-def test_where_it_pays_nowhere_nothing_is_done(cluster):
-    found = plan(cluster, sized(healthy(cluster), etcd1=(50, 1)), "defrag")
+def test_where_it_pays_nowhere_it_says_what_was_found_and_from_when_it_does(cluster):
+    hosts = sized(healthy(cluster), etcd1=(12, 11), etcd2=(11, 1), etcd3=(1, 1))
+    found = plan(cluster, hosts, "defrag")
     assert found.steps == () and not found.refusal
+    assert found.nothing == (
+        "nothing to defragment: 3 healthy members, the largest database is etcd1's: 12.0 MiB, of "
+        "which 1.0 MiB (8%) is free. It pays from 100.0 MiB and 45% on (maintenance:defragment)"
+    )
+    told = etcd_ha_steps.text([found])
+    assert f"  {found.nothing}" in told.splitlines() and "in sync" not in told
+
+
+def test_by_the_pillar_s_own_thresholds(pillar, defaults):
+    cluster = read(pillar, defaults, defragment={"minimum_size": 4 * MIB, "fragmentation": 30})
+    found = plan(cluster, sized(healthy(cluster), etcd3=(8, 7)), "defrag")
+    assert "is etcd3's: 8.0 MiB" in found.nothing and "from 4.0 MiB and 30% on" in found.nothing
+
+
+def test_a_member_that_is_not_healthy_is_passed_over_and_named(cluster):
+    hosts = change(sized(healthy(cluster), etcd1=(12, 11)), MEMBERS[1], healthy=False)
+    found = plan(cluster, hosts, "defrag")
+    assert "etcd2   -         -         -     not healthy" in found.warnings[0]
+    assert "2 healthy members" in found.nothing
+
+
+def test_every_command_with_an_empty_plan_says_why(cluster):
+    """The words of a converge tell nothing to whoever asked for something else."""
+    for command in etcd_ha_planner.COMMANDS:
+        found = plan(cluster, healthy(cluster), command)
+        assert found.steps or found.refusal or command == "converge" or found.nothing, command
 
 
 def test_a_member_stands_still_meanwhile_so_the_others_must_be_a_quorum(cluster):
@@ -182,11 +216,44 @@ def test_out_of_nospace_compact_defragment_each_disarm(cluster):
     assert functions == ["compact", *["defragment"] * 3, "disarm", ""]
     assert found.steps[-2].arguments == {"alarm": "NOSPACE"}
     assert found.steps[3].targets == (MEMBERS[0],), "the leader is last"
-    assert found.steps[-1].kind == "verify" and not found.warnings
+    assert found.steps[-1].kind == "verify"
 
 
-def test_without_nospace_there_is_nothing_to_recover(cluster):
-    assert plan(cluster, healthy(cluster), "recover_space").steps == ()
+def test_what_is_told_before_a_recovery_are_the_sizes_alone(cluster):
+    hosts = sized(full(healthy(cluster)), etcd1=(2040, 30), etcd2=(2041, 30), etcd3=(2042, 30))
+    running = {**hosts[MEMBERS[2]].running, "ETCD_QUOTA_BACKEND_BYTES": "-1"}
+    found = plan(cluster, change(hosts, MEMBERS[2], running=running), "recover_space")
+    assert found.warnings == (
+        "what each member's database holds:\n"
+        "    MEMBER  DB SIZE  IN USE    QUOTA\n"
+        "    etcd1   2.0 GiB  30.0 MiB  2.0 GiB\n"
+        "    etcd2   2.0 GiB  30.0 MiB  2.0 GiB\n"
+        "    etcd3   2.0 GiB  30.0 MiB  none",
+    )
+
+
+def test_without_nospace_there_is_nothing_to_recover_and_it_says_how_full_they_are(cluster):
+    hosts = sized(healthy(cluster), etcd1=(100, 90), etcd2=(512, 90), etcd3=(1024, 90))
+    running = {**hosts[MEMBERS[2]].running, "ETCD_QUOTA_BACKEND_BYTES": str(8 * GIB)}
+    found = plan(cluster, change(hosts, MEMBERS[2], running=running), "recover_space")
+    assert found.steps == () and found.nothing == (
+        "nothing to recover: the alarm NOSPACE is not raised. 3 healthy members, the fullest "
+        "database is etcd2's: 512.0 MiB, 25% of its quota of 2.0 GiB"
+    )
+
+
+def test_nor_a_quota_where_there_is_none(cluster):
+    hosts = sized(healthy(cluster), etcd1=(100, 90))
+    for minion in MEMBERS:
+        hosts = change(hosts, minion, running={"ETCD_QUOTA_BACKEND_BYTES": "-1"})
+    assert plan(cluster, hosts, "recover_space").nothing.endswith(
+        "etcd1's: 100.0 MiB, and no quota"
+    )
+
+
+def test_another_alarm_is_named_with_what_helps(cluster):
+    found = plan(cluster, full(healthy(cluster), ("CORRUPT",)), "recover_space")
+    assert "but CORRUPT is (run salt-run state.orchestrate etcd_ha.orch)" in found.nothing
 
 
 def test_nor_while_a_member_is_sick_or_holds_other_data(cluster):
@@ -433,6 +500,33 @@ def test_defragmented_is_after_leadership_and_waited_for(here):
     assert module.done == ["lead etcd2", "caught up"]
     assert (found["before"], found["bytes_freed"]) == ("10 B", 0)
     assert module.etcd.calls == [["defrag", "--command-timeout=60s"]]
+
+
+@pytest.mark.parametrize(
+    ("after", "freed", "number"),
+    [(3 * MIB, "7.0 MiB", 7 * MIB), (11 * MIB, "0 B", -1 * MIB)],
+)
+def test_each_step_tells_its_member_s_size_before_and_after(
+    here, monkeypatch, after, freed, number
+):
+    """A member that is written to meanwhile may end with a larger file than it began with."""
+    module = here(sizes=(10 * MIB,) * 3)
+    defragmented = module.etcd.ctl
+
+    def ctl(*call):
+        module.etcd.sizes = (after,) * 3
+        return defragmented(*call)
+
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", ctl)
+    found = module.defragment()
+    assert found.pop("seconds") >= 0
+    assert found == {
+        "before": "10.0 MiB",
+        "after": f"{after // MIB}.0 MiB",
+        "freed": freed,
+        "in_use": f"{after // MIB}.0 MiB",
+        "bytes_freed": number,
+    }
 
 
 @pytest.mark.parametrize("why", ["no quorum", "no room"])
