@@ -13,12 +13,12 @@ import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_access
-import etcd_ha_arguments
 import etcd_ha_backup
 import etcd_ha_backup_files
 import etcd_ha_backup_report
 import etcd_ha_certificates
 import etcd_ha_delivery
+import etcd_ha_faces
 import etcd_ha_host
 import etcd_ha_observed
 import etcd_ha_peers
@@ -91,7 +91,7 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
     """
     given = locals()
     try:
-        _sound(given, cluster="name?")
+        etcd_ha_faces.sound(given, cluster="name?")
         plans = _plans(cluster, command, {"backup": backup, "lost": lost, "survivor": survivor})
     except (CommandExecutionError, SaltInvocationError) as err:
         return _failed(str(err))
@@ -136,7 +136,7 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
     given = locals()
     began = time.monotonic()
     try:
-        _sound(given, cluster="name?")
+        etcd_ha_faces.sound(given, cluster="name?")
         if command in CONFIRMED:
             cluster = _confirmed(cluster, confirm, command)
         plans = _plans(cluster, command, {"backup": backup, "lost": lost, "survivor": survivor})
@@ -177,7 +177,7 @@ def status(cluster=None):
 
         salt-run etcd_ha.status
     """
-    _sound(locals(), cluster="name?")
+    etcd_ha_faces.sound(locals(), cluster="name?")
     clusters = _clusters(cluster)
     facts = _facts(clusters.values())
     observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
@@ -206,7 +206,7 @@ def certificates(cluster=None):
         salt-run etcd_ha.certificates
         salt-run etcd_ha.certificates cluster=main
     """
-    _sound(locals(), cluster="name?")
+    etcd_ha_faces.sound(locals(), cluster="name?")
     clusters = _clusters(cluster)
     named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
     found = _certificates(_connected(named))
@@ -239,7 +239,7 @@ def hash_kv(cluster=None):
         salt-run etcd_ha.hash_kv
         salt-run etcd_ha.hash_kv cluster=main
     """
-    _sound(locals(), cluster="name?")
+    etcd_ha_faces.sound(locals(), cluster="name?")
     clusters = _clusters(cluster).values()
     facts = _facts(clusters)
     reports = []
@@ -273,7 +273,7 @@ def endpoints(cluster=None, consumer=None):
         salt-run etcd_ha.endpoints
         salt-run etcd_ha.endpoints main consumer=kube-apiserver
     """
-    _sound(locals(), cluster="name?")
+    etcd_ha_faces.sound(locals(), cluster="name?")
     clusters = _clusters(cluster)
     if consumer is None:
         return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
@@ -311,7 +311,7 @@ def backup(cluster, take=True):
         salt-run etcd_ha.backup main
         salt-run etcd_ha.backup main take=False
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     one = _clusters(cluster)[cluster]
     members = _connected([member.minion for member in one.members])
     began = time.monotonic()
@@ -352,7 +352,7 @@ def backup_steps(cluster=None):
     """
     given = locals()
     try:
-        _sound(given, cluster="name?")
+        etcd_ha_faces.sound(given, cluster="name?")
         _check_own_modules()
         clusters = _clusters(cluster)
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -379,7 +379,7 @@ def backups(cluster=None):
         salt-run etcd_ha.backups
         salt-run etcd_ha.backups cluster=main
     """
-    _sound(locals(), cluster="name?")
+    etcd_ha_faces.sound(locals(), cluster="name?")
     now = datetime.datetime.now(datetime.timezone.utc)
     reports = [
         etcd_ha_backup_report.backups(one, _backups(one), now)
@@ -416,7 +416,7 @@ def remember(cluster, members=None, former=None, balancers=()):
 
         salt-run etcd_ha.remember main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
     record["balancers"] = list(balancers)
     cache = salt.cache.Cache(__opts__)
@@ -443,22 +443,12 @@ def forget(cluster):
 
         salt-run etcd_ha.forget main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     cache = salt.cache.Cache(__opts__)
     if not cache.contains(BANK, cluster):
         raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
     cache.flush(BANK, cluster)
     return True
-
-
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anybody is asked.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _failed(text):
@@ -793,12 +783,10 @@ def _read(settings):
             raise CommandExecutionError(
                 "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
             )
-    try:
+    with etcd_ha_faces.told(etcd_ha_topology.PillarError):
         return etcd_ha_topology.read(
             copy.deepcopy(__context__["etcd_ha_pillar"]), _yaml("etcd_ha/defaults.yaml"), settings
         )
-    except etcd_ha_topology.PillarError as err:
-        raise CommandExecutionError(str(err)) from err
 
 
 def _master_id():
