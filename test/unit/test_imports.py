@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 UTILS = {path.stem: path for path in (ROOT / "_utils").glob("*.py")}
 FACES = [path for kind in ("modules", "states", "runners") for path in ROOT.glob(f"_{kind}/*.py")]
 # The files of _utils that may know Salt, for the faces alone.
-SALTED = {"etcd_ha_faces"}
+SALTED = {"etcd_ha_faces", "etcd_ha_master", "etcd_ha_minions"}
 DUNDERS = {f"__{n}__" for n in ("salt", "opts", "pillar", "grains", "context", "utils", "states")}
 
 
@@ -52,6 +52,11 @@ def test_imports_stand_at_the_top(path):
 def test_annotations_are_no_text(name):
     """Dataclasses with those fail in Salt's loader of utils."""
     assert "__future__" not in set(imported(ast.parse(UTILS[name].read_text())))
+
+
+def test_no_file_of_the_runner_is_called_like_one_of_the_logic():
+    """Where Salt loads runners without the path of utils, one would be imported for the other."""
+    assert {path.stem for path in ROOT.glob("_runners/*.py")} & set(UTILS) == set()
 
 
 def test_a_breach_is_seen():
