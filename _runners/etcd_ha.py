@@ -41,7 +41,10 @@ def __virtual__():
 
 def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
     """
-    What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes nothing.
+    What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes no cluster.
+
+    Hosts whose modules of the formula are not those of the master's file server get these first. A
+    state that an interrupted run has left at work is waited for, five minutes at most.
 
     cluster : None
         The name of one cluster (text); without it all clusters are planned.
@@ -50,10 +53,11 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
         Plan ``etcd_ha.orch.restart``, ``rotate_ca``, ``defrag``, ``recover_space``,
         ``remove_cluster``, ``restore`` or ``recover`` instead: their last word (text).
 
-    backup, lost, survivor
+    backup : "", lost : (), survivor : ""
         What ``restore`` and ``recover`` are asked for, as ``etcd_ha.steps`` has it.
 
-    Returns text. When the pillar is wrong or a plan is refused, the exit code of salt-run is 1.
+    Returns text. When an argument or the pillar is wrong, a host cannot tell its facts, or a plan
+    is refused, it says so, and the exit code of salt-run is 1.
 
     CLI Example:
 
@@ -87,27 +91,28 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
         ``restore`` or ``recover`` (text).
 
     confirm : None
-        The name of the cluster (text), which the last three ask for.
+        The name of the cluster (text), which the last three ask for; that cluster alone is planned.
 
-    backup
+    backup : ""
         With ``restore``: the backup's name or path on a member, or a ``salt://`` path (text);
         without it the newest verified one.
 
     lost : ()
-        With ``recover``: the minions (list of text) that are gone for good.
+        With ``recover``: the minions (list of text, or the text of one) that are gone for good.
 
-    survivor
+    survivor : ""
         With ``recover``: the minion (text) to go on from, where the evidence shall not decide.
 
     Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}]}``. It does
-    not raise for a wrong pillar or a refused plan, so that the orchestrate can show one clear
-    failed state instead of a traceback.
+    not raise for a wrong argument, a wrong pillar or a refused plan, so that the orchestrate can
+    show one clear failed state instead of a traceback.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run etcd_ha.steps
+        salt-run etcd_ha.steps command=restore confirm=main
     """
     given = locals()
     began = time.monotonic()

@@ -30,7 +30,8 @@ def backup(cluster, take=True):
 
     A follower takes it, the leader only where no follower can; where one fails, the next one tries.
     It goes to S3 from there, and to the master's own directory (``backup:master``). The rules of
-    ``backup:keep`` are applied in each place once the new one is there.
+    ``backup:keep`` are applied in each place once the new one is there. What goes on is told on the
+    way.
 
     cluster
         The name of the cluster (text).
@@ -39,11 +40,12 @@ def backup(cluster, take=True):
         False takes none, and only brings the newest one that lies on a member to the master (bool);
         for a master beside members that take theirs by the timer.
 
-    Returns a dict: ``name``, ``member``, ``revision``, ``keys``, ``size`` (bytes), ``places`` (list
-    of text).
+    Returns a dict: ``name`` and ``member`` (text), ``revision`` and ``keys`` (int), ``size``
+    (bytes), ``places`` (list of text, such as ``MINION:PATH``, ``S3`` and ``PATH here``).
 
-    Raises CommandExecutionError when no member could take one, or it did not reach a place; it
-    says then where the backup is.
+    Raises CommandExecutionError when the pillar is wrong, no member could take one (with
+    ``take=False``: has a verified one), or it did not reach a place; it says then where the backup
+    is. SaltInvocationError when there is no such cluster.
 
     CLI Example:
 
@@ -80,13 +82,14 @@ def backup(cluster, take=True):
 
 def backup_steps(cluster=None):
     """
-    Which clusters ``etcd_ha.orch.backup`` backs up, for its SLS file; reads the pillar alone.
+    Which clusters ``etcd_ha.orch.backup`` backs up, for its SLS file; asks no minion.
 
     cluster : None
         The name of one cluster (text); without it all.
 
-    Returns ``{"refusals": [{id, why}], "clusters": [{name, id}]}``; it does not raise for a wrong
-    pillar, so that the orchestrate can show one clear failed state instead of a traceback.
+    Returns ``{"refusals": [{id, why}], "clusters": [{name, id}]}``. It refuses, and does not raise,
+    for a wrong pillar, or where the master's own copy of the formula's modules is old, so that the
+    orchestrate can show one clear failed state instead of a traceback.
 
     CLI Example:
 
@@ -116,6 +119,9 @@ def backups(cluster=None):
     Returns text, a table a cluster. When one of its places (the members together, the master, S3)
     has no verified backup that is younger than ``backup:max_age`` hours, or S3 cannot be asked, the
     exit code of salt-run is 1.
+
+    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
+    cluster.
 
     CLI Example:
 

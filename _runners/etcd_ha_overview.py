@@ -23,12 +23,18 @@ def __virtual__():
 
 def status(cluster=None):
     """
-    What is: every member and balancer with role, version, health, revision, lag and size.
+    What is: every member and balancer with role, health, version, revision, lag and size.
+
+    The lag is in entries of the log, behind the member that has most of them.
 
     cluster : None
         The name of one cluster (text); without it all clusters are shown.
 
-    Returns text, a table a cluster.
+    Returns text, a table a cluster; below it who holds the virtual address, and what is short of
+    space.
+
+    Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
+    SaltInvocationError when there is no such cluster.
 
     CLI Example:
 
@@ -57,7 +63,10 @@ def certificates(cluster=None):
 
     Returns text, a table a cluster. When a certificate has expired, is inside its renewal window
     (``tls:days_remaining``, of the CA's own ``tls:ca:days_remaining``), or cannot be read, or a
-    host does not answer, the exit code of salt-run is 1.
+    host has none yet or does not answer, the exit code of salt-run is 1.
+
+    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
+    cluster.
 
     CLI Example:
 
@@ -88,8 +97,11 @@ def hash_kv(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are compared.
 
-    Returns text, a table a cluster. When members differ, or one of them does not tell, the exit
-    code of salt-run is 1.
+    Returns text, a table a cluster. When members differ, or a voter does not tell (a learner is not
+    asked), the exit code of salt-run is 1.
+
+    Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
+    SaltInvocationError when there is no such cluster.
 
     CLI Example:
 
@@ -107,7 +119,7 @@ def hash_kv(cluster=None):
 
 def endpoints(cluster=None, consumer=None):
     """
-    Where clients connect, also as the settings that a consumer pastes.
+    Where clients connect, also as the settings that a consumer pastes; reads the pillar alone.
 
     cluster : None
         The name of one cluster (text); without it all clusters.
@@ -115,7 +127,11 @@ def endpoints(cluster=None, consumer=None):
     consumer : None
         ``kube-apiserver`` or ``patroni`` for that program's own settings (text).
 
-    Returns a dict cluster -> list of URLs, or text for a consumer.
+    Returns a dict cluster -> list of URLs (the virtual address, or each balancer, or else the
+    members), or text for a consumer.
+
+    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
+    cluster or consumer.
 
     CLI Example:
 

@@ -20,27 +20,29 @@ def remember(cluster, members=None, former=None, balancers=()):
     Keep on the master that a cluster was bootstrapped, and who its members are.
 
     So it is never bootstrapped a second time, and a member that the pillar no longer names is known
-    as one that may be taken out.
+    as one that may be taken out. The orchestrate does it; by hand, name all members and balancers,
+    for the record is written anew.
 
     cluster
         The name of the cluster (text).
 
     members : None
-        minion -> ``{name, peer_url}`` (dict).
+        minion -> ``{name, peer_url}`` (dict); without it the record has no members.
 
     former : None
-        The name that the cluster had before (text), under which it is forgotten.
+        The name that the cluster had before (text); what is remembered under it is dropped.
 
     balancers : ()
-        The minions (list of text) that are its balancers; one that leaves is stopped.
+        The minions (list of text) that are its balancers; one that leaves the pillar is stopped.
 
-    Returns True.
+    Returns True. Raises SaltInvocationError for what cannot be meant.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-run etcd_ha.remember main
+        salt-run etcd_ha.remember main balancers='[lb.example.com]' \\
+            members='{etcd1.example.com: {name: etcd1, peer_url: "https://192.168.200.52:2380"}}'
     """
     etcd_ha_faces.sound(locals())
     record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
