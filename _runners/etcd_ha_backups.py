@@ -14,6 +14,7 @@ import etcd_ha_faces
 import etcd_ha_master
 import etcd_ha_minions
 import etcd_ha_report
+import etcd_ha_told
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Beside _runners/etcd_ha.py: Salt puts the functions of both under this name.
@@ -154,9 +155,10 @@ def _new(master, one, members):
         )
         answers = etcd_ha_minions.ask(master, [minion], "etcd_ha_backup.take")
         found = answers.get(minion, {}).get("ret", "no answer")
-        if isinstance(found, dict):
+        fault = found if isinstance(found, str) else etcd_ha_told.backup_fault(found, one.name)
+        if not fault:
             return minion, found
-        errors.append(f"{minion}: {found}")
+        errors.append(f"{minion}: {fault}")
         etcd_ha_master.tell(f"{one.name}: {errors[-1]}")
     raise CommandExecutionError(
         f"no member of {one.name} could take a backup. "
@@ -172,7 +174,7 @@ def _newest(master, one, members):
         for minion, answer in answers.items()
         if isinstance(answer.get("ret"), list)
         for row in answer["ret"]
-        if row["verified"]
+        if not etcd_ha_told.backup_fault(row, one.name) and row.get("verified")
     ]
     if not rows:
         raise CommandExecutionError(

@@ -168,6 +168,38 @@ def test_a_wrong_pillar_is_one_refusal(runner, monkeypatch):
     assert plan["clusters"] == [] and "not right" in plan["refusals"][0]["why"]
 
 
+@pytest.mark.parametrize("take", [True, False])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"name": f"../out/{NAME}"},
+        {"name": "../out/x"},
+        {"name": NAME.replace("main", "other"), "cluster": "other"},
+        {"name": NAME.replace("main", "other")},
+        {"name": None},
+        {"when": "now"},
+        {"revision": "x"},
+        {"path": 5},
+    ],
+)
+def test_a_member_that_tells_of_something_else_writes_nothing_here(
+    runner, minions, to_master, tmp_path, odd, take
+):
+    """It may have been broken into, and the master writes where its user may."""
+    (tmp_path / "out").mkdir()
+    minions.there, minions.row = [E2], {**minions.row, **odd}
+    with pytest.raises(CommandExecutionError, match="no member of main"):
+        runner.backup("main", take=take)
+    assert not [one for one in tmp_path.rglob("*") if one.is_file() and one.name != "x.db"]
+    assert "etcd_ha_backup.send" not in [function for _, function in minions.asked]
+
+
+def test_and_the_table_names_it(runner, minions, to_master):
+    minions.row = {**minions.row, "name": "../x"}
+    with pytest.raises(salt.exceptions.NotImplemented, match=f"{E2}: .*name"):
+        runner.backups()
+
+
 def test_no_thread_stays_behind(runner, to_master):
     before = threading.active_count()
     runner.backup("main")
