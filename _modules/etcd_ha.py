@@ -12,11 +12,11 @@ import subprocess
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
 import etcd_ha_certificates
 import etcd_ha_client
 import etcd_ha_environment
 import etcd_ha_etcdctl
+import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
@@ -78,7 +78,7 @@ def health(timeout=5):
 
         salt '*' etcd_ha.health
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     mark = etcd_ha_client.mark()
     if "member" in mark:
         result = _without_alarm(mark["member"], _seconds(timeout))
@@ -113,9 +113,9 @@ def local_health(timeout=5):
 
         salt 'etcd1*' etcd_ha.local_health
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     endpoint = etcd_ha_client.serving_endpoint()
-    return _member_health(_member_on_disk(), _seconds(timeout), endpoint)
+    return _member_health(etcd_ha_faces.member(), _seconds(timeout), endpoint)
 
 
 def reason_to_stay(timeout=5):
@@ -139,17 +139,15 @@ def reason_to_stay(timeout=5):
 
         salt etcd1.example.com etcd_ha.reason_to_stay
     """
-    _sound(locals())
-    member, seconds = _member_on_disk(), _seconds(timeout)
+    etcd_ha_faces.sound(locals())
+    member, seconds = etcd_ha_faces.member(), _seconds(timeout)
     here = etcd_ha_client.serving_endpoint()
-    try:
-        own = _status_rows(member, seconds, here)[0]["member_id"]
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
+        own = etcd_ha_faces.status(member, seconds, here)[0]["member_id"]
         voters = [m for m in etcd_ha_client.members(member, seconds, here) if not m["learner"]]
         others = [m for m in voters if m["id"] != own]
         urls = etcd_ha_client.advertised(others)
         healthy = etcd_ha_client.healthy(member, seconds, urls) if urls else set()
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
     others = [m for m in others if healthy & set(m["client_urls"])]
     needed = etcd_ha_membership.quorum(len(voters))
     if len(voters) < 3 or len(others) >= needed:
@@ -182,12 +180,12 @@ def move_leader(successor="", timeout=10):
 
         salt etcd1.example.com etcd_ha.move_leader
     """
-    _sound(locals())
-    member, seconds = _member_on_disk(), _seconds(timeout)
+    etcd_ha_faces.sound(locals())
+    member, seconds = etcd_ha_faces.member(), _seconds(timeout)
     here = etcd_ha_client.serving_endpoint()
-    if not _status_rows(member, seconds, here)[0]["leader"]:
+    if not etcd_ha_faces.status(member, seconds, here)[0]["leader"]:
         return ""
-    try:
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
         listed = etcd_ha_client.members(member, seconds, here)
         everyone = etcd_ha_client.advertised(listed)
         rows = [r for r in etcd_ha_client.status(member, seconds, everyone) if not r["leader"]]
@@ -198,8 +196,6 @@ def move_leader(successor="", timeout=10):
         chosen = [row for row in voters if row["member_id"] == ids.get(successor)]
         target = max(chosen or voters, key=lambda row: row["raft_index"])
         done = etcd_ha_client.etcdctl(member, ["move-leader", target["member_id"]], seconds, here)
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
     if done.code != 0:
         raise CommandExecutionError(
             f"etcd did not move leadership: {done.err.strip()[-300:]}. Look at: salt '*' "
@@ -230,11 +226,11 @@ def status(timeout=5):
 
         salt 'etcd*' etcd_ha.status
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     mark = etcd_ha_client.mark()
     if "member" not in mark:
         return {"role": "balancer" if "balancer" in mark else "none"}
-    rows = _status_rows(mark["member"], _seconds(timeout))
+    rows = etcd_ha_faces.status(mark["member"], _seconds(timeout))
     return rows[0]
 
 
@@ -257,14 +253,12 @@ def members(timeout=5):
 
         salt 'etcd1*' etcd_ha.members
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     mark = etcd_ha_client.mark()
     if "member" not in mark:
         return []
-    try:
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
         return etcd_ha_client.members(mark["member"], _seconds(timeout))
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
 
 
 def version():
@@ -367,7 +361,7 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
 
         salt 'etcd*' etcd_ha.facts
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     mark = etcd_ha_client.mark()
     balancer = None
     if "balancer" in mark:
@@ -417,7 +411,7 @@ def verify(endpoints, cluster, timeout=15):
 
         salt etcd1.example.com etcd_ha.verify '["https://192.168.200.56:2379"]' main
     """
-    _sound(locals(), endpoints="list of urls")
+    etcd_ha_faces.sound(locals(), endpoints="list of urls")
     mark = etcd_ha_client.mark()
     if "member" not in mark:
         raise CommandExecutionError(
@@ -455,13 +449,11 @@ def hash_kv(timeout=60):
 
         salt etcd1.example.com etcd_ha.hash_kv
     """
-    _sound(locals())
-    member, seconds = _member_on_disk(), _seconds(timeout)
-    try:
+    etcd_ha_faces.sound(locals())
+    member, seconds = etcd_ha_faces.member(), _seconds(timeout)
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.HEALTH):
         listed = etcd_ha_client.members(member, seconds, etcd_ha_client.serving_endpoint())
         rows = etcd_ha_client.hashes(member, listed, seconds)
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
     found = etcd_ha_hashes.verdict(listed, rows)
     told = {row["member_id"]: row["hash"] for row in rows}
     if not found.agreed:
@@ -500,7 +492,7 @@ def release_available(url, timeout=10):
 
         salt etcd1.example.com etcd_ha.release_available https://mirror/v3.6.14/SHA256SUMS
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     answer = salt.utils.http.query(url, method="HEAD", status=True, timeout=_seconds(timeout))
     if answer.get("status") == 200:
         return ""
@@ -520,10 +512,8 @@ def os_file():
 
         salt '*' etcd_ha.os_file
     """
-    try:
+    with etcd_ha_faces.told(ValueError):
         return etcd_ha_host.os_file(__grains__.get("os", ""), __grains__.get("os_family", ""))
-    except ValueError as err:
-        raise CommandExecutionError(str(err)) from err
 
 
 def host():
@@ -639,7 +629,7 @@ def signing_policies(pillar, defaults, minion):
         # What the pillar file calls, with both contents as JSON:
         salt-call etcd_ha.signing_policies "$PILLAR" "$DEFAULTS" ca.example.com
     """
-    _sound(locals(), pillar="mapping?")
+    etcd_ha_faces.sound(locals(), pillar="mapping?")
     try:
         clusters = _clusters(pillar, defaults, None)
     except (KeyError, TypeError, AttributeError) as err:
@@ -670,16 +660,6 @@ def modules_digest():
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
-
-
 def _file(path):
     """A YAML file of the formula, fetched once a job."""
     key = f"etcd_ha_file_{path}"
@@ -695,23 +675,12 @@ def _file(path):
 
 
 def _clusters(pillar, defaults, settings):
-    try:
+    with etcd_ha_faces.told(etcd_ha_topology.PillarError):
         return etcd_ha_topology.read(copy.deepcopy(pillar), defaults, settings)
-    except etcd_ha_topology.PillarError as err:
-        raise CommandExecutionError(str(err)) from err
 
 
 def _arch():
     return __grains__.get("osarch") or __grains__.get("cpuarch", "")
-
-
-def _member_on_disk():
-    member = etcd_ha_client.member_on_disk()
-    if member is None:
-        raise CommandExecutionError(
-            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
-        )
-    return member
 
 
 def _seconds(timeout):
@@ -817,16 +786,6 @@ def _read_certificate(path):
     }
 
 
-def _status_rows(member, timeout, endpoint=None):
-    try:
-        rows = etcd_ha_client.status(member, timeout, endpoint)
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
-    if not rows:
-        raise CommandExecutionError("etcd does not answer here. Look at: journalctl -u etcd")
-    return rows
-
-
 def _installed_version():
     path = etcd_ha_client.program("etcd")
     if not os.path.isabs(path):
@@ -860,7 +819,7 @@ def _etcd_facts(mark, data_dirs, timeout):
     }
     if unit["active"] and configured:
         here = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")[-1]
-        result.update(_live_facts(_member_on_disk(), timeout, here))
+        result.update(_live_facts(etcd_ha_faces.member(), timeout, here))
     if not result["healthy"] and not result.get("corrupt"):
         result["corrupt"] = _corruption(result)
     return result
@@ -949,7 +908,7 @@ def _settled_status(member, timeout, here):
     """The member's status, after an election where one goes on."""
     deadline = time.monotonic() + min(timeout, ELECTION)
     while True:
-        row = _status_rows(member, timeout, here)[0]
+        row = etcd_ha_faces.status(member, timeout, here)[0]
         if row["leader_id"] not in ("", "0") or time.monotonic() > deadline:
             return row
         time.sleep(0.2)

@@ -7,15 +7,14 @@ command, nor a log, nor the job's return holds it.
 :depends: etcdctl, which the formula installs on members
 """
 
-import contextlib
 import copy
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_access
-import etcd_ha_arguments
 import etcd_ha_auth
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_faces
 import etcd_ha_plain
 import etcd_ha_topology
 import salt.pillar
@@ -86,7 +85,7 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
 
         salt etcd1.example.com etcd_ha_auth.set_user app '[app]' password=sdb://vault/etcd/app
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     _check_name(user, "user")
     secret, run = _secret(password_pillar, password), _run()
     with _told():
@@ -137,7 +136,7 @@ def remove_user(user, test=False):
 
         salt etcd1.example.com etcd_ha_auth.remove_user app
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     run = _run()
     with _told():
         if user not in etcd_ha_auth.users(run):
@@ -174,7 +173,7 @@ def set_role(role, permissions=(), test=False):
 
         salt etcd1.example.com etcd_ha_auth.set_role app '[{prefix: /app/, access: readwrite}]'
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     _check_name(role, "role")
     if role == etcd_ha_access.ROOT:
         raise SaltInvocationError("root is etcd's own role and may do everything; leave it alone")
@@ -213,7 +212,7 @@ def remove_role(role, test=False):
 
         salt etcd1.example.com etcd_ha_auth.remove_role app
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     run = _run()
     with _told():
         if role not in etcd_ha_auth.roles(run):
@@ -246,7 +245,7 @@ def enable(test=False):
 
         salt etcd1.example.com etcd_ha_auth.enable
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     run, name = _run(), _admin_name()
     with _told():
         found = etcd_ha_auth.live(run)
@@ -286,7 +285,7 @@ def disable(test=False):
 
         salt etcd1.example.com etcd_ha_auth.disable
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     run = _run()
     with _told():
         if not etcd_ha_auth.enabled(run):
@@ -367,16 +366,6 @@ def observed():
     return {**found.data(), "passwords": wrong, "named": [u for u, key in keys.items() if key]}
 
 
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
-
-
 def _compiled_pillar():
     compiled = salt.pillar.get_pillar(
         __opts__,
@@ -392,10 +381,8 @@ def _compiled_pillar():
 
 def _settings(pillar):
     """The name of this minion's cluster, and its complete ``access``."""
-    try:
+    with etcd_ha_faces.told(etcd_ha_topology.PillarError):
         clusters = etcd_ha_topology.read(copy.deepcopy(pillar.get("etcd_ha")), _defaults())
-    except etcd_ha_topology.PillarError as err:
-        raise CommandExecutionError(str(err)) from err
     for name, cluster in clusters.items():
         if cluster.member(__grains__["id"]):
             return name, cluster.settings["access"]
@@ -532,7 +519,7 @@ def _make_root(run, found):
 
 def _admin_name():
     """The common name in the certificate of root's etcdctl, by which etcd knows it."""
-    variables = etcd_ha_client.environment(_member())
+    variables = etcd_ha_client.environment(etcd_ha_faces.member())
     configured = etcd_ha_client.configured()
     if configured.get("ETCD_CLIENT_CERT_AUTH") != "true" or "ETCDCTL_CERT" not in variables:
         raise CommandExecutionError(
@@ -542,18 +529,9 @@ def _admin_name():
     return __salt__["x509.read_certificate"](variables["ETCDCTL_CERT"])["subject"].get("CN", "")
 
 
-def _member():
-    member = etcd_ha_client.member_on_disk()
-    if member is None:
-        raise CommandExecutionError(
-            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
-        )
-    return member
-
-
 def _run():
     """etcdctl at this member's own endpoint, as root's certificate."""
-    member, here = _member(), etcd_ha_client.serving_endpoint()
+    member, here = etcd_ha_faces.member(), etcd_ha_client.serving_endpoint()
 
     def run(arguments, stdin, more):
         return etcd_ha_client.etcdctl(member, arguments, 15, here, stdin, more)
@@ -566,12 +544,10 @@ def _live():
         return etcd_ha_auth.live(_run())
 
 
-@contextlib.contextmanager
 def _told():
     """What etcd refuses as an error of Salt's."""
-    try:
-        yield
-    except (etcd_ha_auth.AuthError, etcd_ha_etcdctl.EtcdctlError) as err:
-        raise CommandExecutionError(
-            f"{err}. Where root is not let in see docs/access.md, else journalctl -u etcd"
-        ) from err
+    return etcd_ha_faces.told(
+        etcd_ha_auth.AuthError,
+        etcd_ha_etcdctl.EtcdctlError,
+        cure="Where root is not let in see docs/access.md, else journalctl -u etcd",
+    )

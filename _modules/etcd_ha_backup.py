@@ -11,12 +11,11 @@ import os
 import sys
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
 import etcd_ha_backup
 import etcd_ha_backup_files
 import etcd_ha_backup_job
-import etcd_ha_client
 import etcd_ha_delivery
+import etcd_ha_faces
 import etcd_ha_s3
 import etcd_ha_snapshot
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -80,7 +79,7 @@ def listing(s3=False):
         salt 'etcd*' etcd_ha_backup.listing
         salt etcd1.example.com etcd_ha_backup.listing s3=True
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     wanted = _settings()
     if not s3:
         return [_row(backup, wanted) for backup in etcd_ha_backup_job.listed(wanted)]
@@ -110,7 +109,7 @@ def verify(name):
 
         salt etcd1.example.com etcd_ha_backup.verify main-20261124T101500Z-r4711
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     wanted = _settings()
     return _row(_run(etcd_ha_backup_job.verify, wanted, _named(name)), wanted)
 
@@ -153,7 +152,7 @@ def fetch(name):
 
         salt etcd1.example.com etcd_ha_backup.fetch main-20261124T101500Z-r4711
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     wanted = _settings()
     store, path = _store(wanted), f"{wanted['directory']}/{_named(name)}.db"
     known = next((b for b in _run(store.listing) if b.name == name), None)
@@ -195,7 +194,7 @@ def send(name, address, port, certificate, token, timeout=3600):
 
         salt etcd1.example.com etcd_ha_backup.send NAME 192.168.200.10 4510 "$PEM" "$TOKEN"
     """
-    _sound(locals(), certificate="pem")
+    etcd_ha_faces.sound(locals(), certificate="pem")
     wanted = _settings()
     place = address or __opts__.get("master_ip") or __opts__["master"]
     path = f"{wanted['directory']}/{_named(name)}.db"
@@ -228,23 +227,9 @@ def command():
     return f"{sys.executable} {job}"
 
 
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
-
-
 def _settings():
-    member = etcd_ha_client.member_on_disk()
-    if member is None:
-        raise CommandExecutionError(
-            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
-        )
-    return _run(etcd_ha_backup_job.settings, f"{member['config_dir']}/backup.json")
+    folder = etcd_ha_faces.member()["config_dir"]
+    return _run(etcd_ha_backup_job.settings, f"{folder}/backup.json")
 
 
 def _store(wanted):
@@ -256,16 +241,14 @@ def _store(wanted):
 
 def _run(function, *arguments):
     """Call it, and have what goes wrong shown as a sentence."""
-    try:
-        return function(*arguments)
-    except (
+    with etcd_ha_faces.told(
         etcd_ha_backup_job.JobError,
         etcd_ha_backup_files.Busy,
         etcd_ha_s3.S3Error,
         OSError,
         ValueError,
-    ) as err:
-        raise CommandExecutionError(str(err)) from err
+    ):
+        return function(*arguments)
 
 
 def _row(backup, wanted):

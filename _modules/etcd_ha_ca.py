@@ -6,10 +6,10 @@ import os
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
+import etcd_ha_faces
 import etcd_ha_machine
 import etcd_ha_mark
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_ca"
 
@@ -43,7 +43,7 @@ def common_name(cluster, directories, wanted=None):
 
         salt ca.example.com etcd_ha_ca.common_name main '[/etc/pki/etcd_ha/main]'
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     if wanted:
         return wanted
     for path in (f"{directory}/ca.crt" for directory in directories):
@@ -81,7 +81,7 @@ def set_aside(directory):
 
         salt ca.example.com etcd_ha_ca.set_aside /etc/pki/etcd_ha/main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     parts = [f"{directory}/{name}" for name in ("ca.key", "ca.crt")]
     missing = [path for path in parts if not os.path.exists(path)]
     if missing:
@@ -100,13 +100,3 @@ def set_aside(directory):
     for path in reversed(parts):
         os.rename(path, f"{folder}/{os.path.basename(path)}")
     return folder
-
-
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")

@@ -11,9 +11,9 @@ import os
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_machine
 import etcd_ha_report
@@ -50,7 +50,7 @@ def compact(timeout=300):
 
         salt etcd1.example.com etcd_ha_maintenance.compact
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     revision = _own()["revision"]
     command = ["compact", str(revision), "--physical", f"--command-timeout={timeout}s"]
     done = _call(command, timeout + 10)
@@ -90,7 +90,7 @@ def defragment(successor="", timeout=None):
 
         salt etcd1.example.com etcd_ha_maintenance.defragment
     """
-    _sound(locals(), timeout="seconds?")
+    etcd_ha_faces.sound(locals(), timeout="seconds?")
     before = _own()
     reason = __salt__["etcd_ha.reason_to_stay"]() or _no_room(before["db_in_use"])
     if reason:
@@ -135,10 +135,8 @@ def alarms():
 
         salt etcd1.example.com etcd_ha_maintenance.alarms
     """
-    try:
-        return etcd_ha_client.alarms(_member(), 10, etcd_ha_client.serving_endpoint())
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
+        return etcd_ha_client.alarms(etcd_ha_faces.member(), 10, etcd_ha_client.serving_endpoint())
 
 
 def reason_for(alarm):
@@ -161,15 +159,14 @@ def reason_for(alarm):
 
         salt etcd1.example.com etcd_ha_maintenance.reason_for NOSPACE
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     _refuse_unknown(alarm)
-    try:
-        listed = etcd_ha_client.members(_member(), 10, etcd_ha_client.serving_endpoint())
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.HEALTH):
+        here = etcd_ha_client.serving_endpoint()
+        listed = etcd_ha_client.members(etcd_ha_faces.member(), 10, here)
         if alarm == etcd_ha_space.CORRUPT:
             return _difference(listed)
         return _lack_of_space(listed)
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
 
 
 def disarm(alarm):
@@ -194,7 +191,7 @@ def disarm(alarm):
 
         salt etcd1.example.com etcd_ha_maintenance.disarm NOSPACE
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     _refuse_unknown(alarm)
     raised = [one for one in alarms() if one["alarm"] == alarm]
     if not raised:
@@ -217,43 +214,16 @@ def disarm(alarm):
     return raised
 
 
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
-
-
-def _member():
-    member = etcd_ha_client.member_on_disk()
-    if member is None:
-        raise CommandExecutionError(
-            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
-        )
-    return member
-
-
 def _own():
     """What the etcd on this minion says of itself."""
-    try:
-        rows = etcd_ha_client.status(_member(), 10, etcd_ha_client.serving_endpoint())
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
-    if not rows:
-        raise CommandExecutionError("etcd does not answer here. Look at: journalctl -u etcd")
-    return rows[0]
+    here = etcd_ha_client.serving_endpoint()
+    return etcd_ha_faces.status(etcd_ha_faces.member(), 10, here)[0]
 
 
 def _call(command, seconds):
-    try:
-        return etcd_ha_client.etcdctl(
-            _member(), command, seconds, etcd_ha_client.serving_endpoint()
-        )
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
+        here = etcd_ha_client.serving_endpoint()
+        return etcd_ha_client.etcdctl(etcd_ha_faces.member(), command, seconds, here)
 
 
 def _refuse_unknown(alarm):
@@ -293,7 +263,7 @@ def _wait_healthy(seconds):
 
 def _difference(listed):
     """Why CORRUPT must stay."""
-    rows = etcd_ha_client.hashes(_member(), listed, HASH_TIMEOUT)
+    rows = etcd_ha_client.hashes(etcd_ha_faces.member(), listed, HASH_TIMEOUT)
     if etcd_ha_hashes.verdict(listed, rows).agreed:
         return ""
     told = etcd_ha_hashes.words(listed, rows)
@@ -302,7 +272,8 @@ def _difference(listed):
 
 def _lack_of_space(listed):
     """Why NOSPACE must stay."""
-    rows = etcd_ha_client.status(_member(), 10 * len(listed), etcd_ha_client.advertised(listed))
+    urls = etcd_ha_client.advertised(listed)
+    rows = etcd_ha_client.status(etcd_ha_faces.member(), 10 * len(listed), urls)
     silent = {one["id"] for one in listed} - {row["member_id"] for row in rows}
     if silent:
         names = ", ".join(one["name"] or one["id"] for one in listed if one["id"] in silent)
@@ -321,7 +292,7 @@ def _lack_of_space(listed):
 
 
 def _disarm_one(one):
-    pki, url = etcd_ha_client.environment(_member()), etcd_ha_client.serving_endpoint()
+    pki, url = etcd_ha_client.environment(etcd_ha_faces.member()), etcd_ha_client.serving_endpoint()
     files = tuple(pki.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY"))
     body = etcd_ha_space.deactivation(one["alarm"], one["member_id"])
     etcd_ha_machine.post_often(f"{url}/v3/maintenance/alarm", files, body, 1)

@@ -14,10 +14,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_data
 import etcd_ha_etcdctl
+import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_machine
@@ -26,7 +26,7 @@ import etcd_ha_pem
 import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_snapshot
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_member"
 
@@ -84,8 +84,9 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
 
         salt etcd4.example.com etcd_ha_member.enter etcd4 https://192.168.200.64:2380 False
     """
-    _sound(locals())
-    member, others = _member(), endpoints or etcd_ha_client.others(_member())
+    etcd_ha_faces.sound(locals())
+    member = etcd_ha_faces.member()
+    others = endpoints or etcd_ha_client.others(member)
     if not others:
         raise CommandExecutionError(
             "there is no other member whose cluster this one could enter. Give endpoints, or run "
@@ -130,8 +131,8 @@ def promote(endpoints="", timeout=300):
 
         salt etcd4.example.com etcd_ha_member.promote
     """
-    _sound(locals())
-    member, deadline, told = _member(), time.monotonic() + timeout, "no answer"
+    etcd_ha_faces.sound(locals())
+    member, deadline, told = etcd_ha_faces.member(), time.monotonic() + timeout, "no answer"
     here = etcd_ha_client.serving_endpoint()
     while time.monotonic() < deadline:
         try:
@@ -175,9 +176,9 @@ def update(peer_url, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.update https://192.168.200.52:2380
     """
-    _sound(locals())
-    member, here = _member(), etcd_ha_client.serving_endpoint()
-    own = _status_of(member, here)
+    etcd_ha_faces.sound(locals())
+    member, here = etcd_ha_faces.member(), etcd_ha_client.serving_endpoint()
+    own = etcd_ha_faces.status(member, 10, here)[0]
     entry = next((m for m in _listed(member, here) if m["id"] == own["member_id"]), None)
     if entry is None or entry["peer_urls"] == [peer_url]:
         return False
@@ -213,10 +214,10 @@ def remove(member_id, name="", timeout=30):
         salt etcd1.example.com etcd_ha_member.remove 8211f1d0f64f3269 etcd3
     """
     # A name is for messages alone here, and others may have given it.
-    _sound(locals(), name="text?")
+    etcd_ha_faces.sound(locals(), name="text?")
     # Digits alone are a number to whoever reads a command line.
     member_id = str(member_id)
-    member = _member()
+    member = etcd_ha_faces.member()
     entry = next((m for m in _listed(member, None) if m["id"] == member_id), None)
     if entry is None:
         return False
@@ -244,10 +245,10 @@ def reason_to_keep(member_id):
 
         salt etcd1.example.com etcd_ha_member.reason_to_keep 8211f1d0f64f3269
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     # Digits alone are a number to whoever reads a command line.
     member_id = str(member_id)
-    member = _member()
+    member = etcd_ha_faces.member()
     entry = next((m for m in _listed(member, None) if m["id"] == member_id), None)
     if entry is None:
         return ""
@@ -284,8 +285,8 @@ def add(name, peer_url, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.add etcd4 https://192.168.200.64:2380
     """
-    _sound(locals())
-    member, here = _member(), etcd_ha_client.serving_endpoint()
+    etcd_ha_faces.sound(locals())
+    member, here = etcd_ha_faces.member(), etcd_ha_client.serving_endpoint()
     command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
     _try(member, command, here, time.monotonic() + timeout)
     pairs = [f"{m['name'] or name}={u}" for m in _listed(member, here) for u in m["peer_urls"]]
@@ -313,11 +314,12 @@ def readdress(member_id, peer_url, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.readdress 8211f1d0f64f3269 https://192.168.200.64:2380
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     # Digits alone are a number to whoever reads a command line.
     member_id = str(member_id)
     command = ["member", "update", member_id, f"--peer-urls={peer_url}"]
-    _try(_member(), command, etcd_ha_client.serving_endpoint(), time.monotonic() + timeout)
+    here, deadline = etcd_ha_client.serving_endpoint(), time.monotonic() + timeout
+    _try(etcd_ha_faces.member(), command, here, deadline)
     return True
 
 
@@ -343,10 +345,10 @@ def admit(member_id, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.admit 8211f1d0f64f3269
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     # Digits alone are a number to whoever reads a command line.
     member_id = str(member_id)
-    member, here = _member(), etcd_ha_client.serving_endpoint()
+    member, here = etcd_ha_faces.member(), etcd_ha_client.serving_endpoint()
     deadline, told = time.monotonic() + timeout, "it has not started"
     while time.monotonic() < deadline:
         entry = next((m for m in _listed(member, here) if m["id"] == member_id), None)
@@ -400,7 +402,7 @@ def retire(cluster, purge=False, whole=False):
 
         salt etcd3.example.com etcd_ha_member.retire main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     record_file = etcd_ha_host.record_file(cluster)
     record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
     if not record and not os.path.exists(etcd_ha_machine.MARK_FILE):
@@ -447,7 +449,7 @@ def retire_balancer(cluster):
 
         salt lb2.example.com etcd_ha_member.retire_balancer main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     balancer = etcd_ha_client.mark().get("balancer", {})
     if balancer.get("cluster") != cluster:
         return {"stopped": False}
@@ -476,9 +478,10 @@ def served_by_one_ca(timeout=5):
 
         salt etcd1.example.com etcd_ha_member.served_by_one_ca
     """
-    _sound(locals())
-    folder = f"{_member()['config_dir']}/pki"
-    listed = _listed(_member(), etcd_ha_client.serving_endpoint())
+    etcd_ha_faces.sound(locals())
+    member = etcd_ha_faces.member()
+    folder = f"{member['config_dir']}/pki"
+    listed = _listed(member, etcd_ha_client.serving_endpoint())
     reached, failed = [], []
     for purpose, kind in (("server", "client_urls"), ("peer", "peer_urls")):
         pair = f"{folder}/{purpose}.crt", f"{folder}/{purpose}.key"
@@ -527,7 +530,7 @@ def set_aside(folders, why, purge=False):
 
         salt etcd3.example.com etcd_ha_member.set_aside '[/var/lib/etcd]' removed
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     aside = []
     for folder in dict.fromkeys(folders):
         if not os.path.isdir(folder) or not os.listdir(folder):
@@ -572,12 +575,12 @@ def snapshot(cluster, name, timeout=600):
 
         salt etcd1.example.com etcd_ha_member.snapshot main by-hand
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     path = f"{SNAPSHOTS}/{cluster}-{name}-{time.strftime('%Y%m%d-%H%M%S')}.db"
     part = f"{path}.part"
     try:
         os.makedirs(SNAPSHOTS, mode=0o700, exist_ok=True)
-        done = etcd_ha_client.etcdctl(_member(), ["snapshot", "save", part], timeout)
+        done = etcd_ha_client.etcdctl(etcd_ha_faces.member(), ["snapshot", "save", part], timeout)
         if done.code != 0:
             raise ValueError(done.err.strip()[-300:])
         found = etcd_ha_snapshot.verified_hash(part)
@@ -621,22 +624,21 @@ def allow_downgrade(version, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.allow_downgrade 3.5.33
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     line = etcd_ha_release.parse(version).line
     # Once told so, the cluster's version goes down before its members do, and no line that is no
     # longer below it is taken.
     if not _cluster_version().startswith(f"{line}."):
-        try:
-            done = etcd_ha_client.etcdctl(_member(), ["downgrade", "enable", line], timeout)
-        except etcd_ha_etcdctl.EtcdctlError as err:
-            raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+        command = ["downgrade", "enable", line]
+        with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
+            done = etcd_ha_client.etcdctl(etcd_ha_faces.member(), command, timeout)
         told = done.err.strip()
         if done.code != 0 and "downgrade job in progress" not in told:
             raise CommandExecutionError(
                 f"etcd refuses the downgrade to {line}: {told[-300:]}. All members must run one "
                 "line, and the one before it is the only way down; see salt '*' etcd_ha.version"
             )
-    listed = _listed(_member(), etcd_ha_client.serving_endpoint())
+    listed = _listed(etcd_ha_faces.member(), etcd_ha_client.serving_endpoint())
     _wait_for_storage(version, etcd_ha_client.advertised(listed), timeout)
     return True
 
@@ -664,7 +666,7 @@ def leave_v2(timeout=600):
 
         salt etcd1.example.com etcd_ha_member.leave_v2
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     deadline, writes, told = time.monotonic() + timeout, 0, ""
     while time.monotonic() < deadline:
         told = _v2_content()
@@ -709,7 +711,7 @@ def ready_for(version, timeout=30):
 
         salt etcd1.example.com etcd_ha_member.ready_for 3.6.14
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     wanted, deadline, found = etcd_ha_release.parse(version), time.monotonic() + timeout, "unknown"
     _wait_for_storage(version, etcd_ha_client.serving_endpoint(), timeout)
     while time.monotonic() < deadline:
@@ -727,10 +729,8 @@ def _wait_for_storage(version, endpoints, timeout):
     """Wait until the databases behind these endpoints can be read by an older release."""
     wanted, deadline = etcd_ha_release.parse(version), time.monotonic() + timeout
     while True:
-        try:
-            rows = etcd_ha_client.status(_member(), 10, endpoints)
-        except etcd_ha_etcdctl.EtcdctlError as err:
-            raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
+        with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
+            rows = etcd_ha_client.status(etcd_ha_faces.member(), 10, endpoints)
         late = [row["endpoint"] for row in rows if _is_above(row, wanted)]
         if not late:
             return
@@ -746,16 +746,6 @@ def _is_above(row, wanted):
     """Whether a member's database is one that the line of a release cannot read."""
     stored = etcd_ha_release.parse(row["storage_version"] or row["version"])
     return stored.minor > wanted.minor
-
-
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 def _stop_balancer(cluster):
@@ -785,15 +775,6 @@ def _end(unit):
             f"{unit} did not stop, and nothing else was done. Look at journalctl -u {unit} there, "
             "and run this again"
         )
-
-
-def _member():
-    member = etcd_ha_client.member_on_disk()
-    if member is None:
-        raise CommandExecutionError(
-            "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
-        )
-    return member
 
 
 def _listed(member, endpoints):
@@ -885,7 +866,7 @@ def _lead_instead_of(member, entry):
     if not entry["client_urls"]:
         return
     try:
-        own = _status_of(member)
+        own = etcd_ha_faces.status(member, 10)[0]
         if own["leader_id"] == entry["id"]:
             urls = ",".join(entry["client_urls"])
             etcd_ha_client.etcdctl(member, ["move-leader", own["member_id"]], 10, urls)
@@ -898,16 +879,6 @@ def _reachable_through(member, own, here):
     if not own or own[0]["learner"]:
         return etcd_ha_client.others(member)
     return etcd_ha_client.advertised(etcd_ha_client.members(member, 5, here))
-
-
-def _status_of(member, endpoint=None):
-    try:
-        rows = etcd_ha_client.status(member, 10, endpoint)
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: journalctl -u etcd") from err
-    if not rows:
-        raise CommandExecutionError("etcd does not answer here. Look at: journalctl -u etcd")
-    return rows[0]
 
 
 def _leading(member, endpoints):
@@ -944,7 +915,7 @@ def _write_often(times):
     With authentication on, etcd's HTTP gateway answers no client whose certificate has a common
     name (server/embed/serve.go, accessController): then etcdctl does it, at some 15 ms a put.
     """
-    member, here = _member(), etcd_ha_client.serving_endpoint()
+    member, here = etcd_ha_faces.member(), etcd_ha_client.serving_endpoint()
     environment = etcd_ha_client.environment(member)
     files = tuple(environment.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY"))
     # /etcd_ha/upgrade = 1
@@ -981,7 +952,7 @@ def _v2_content():
 
 def _cluster_version():
     """``etcdcluster`` of GET /version on this member."""
-    pki, url = etcd_ha_client.environment(_member()), etcd_ha_client.serving_endpoint()
+    pki, url = etcd_ha_client.environment(etcd_ha_faces.member()), etcd_ha_client.serving_endpoint()
     files = [pki.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY")]
     try:
         _, body = etcd_ha_machine.get(f"{url}/version", *files)

@@ -14,12 +14,12 @@ import time
 import urllib.parse
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_data
 import etcd_ha_database
 import etcd_ha_environment
 import etcd_ha_etcdctl
+import etcd_ha_faces
 import etcd_ha_host
 import etcd_ha_machine
 import etcd_ha_progress
@@ -72,7 +72,7 @@ def look(places, folders=(), path=""):
 
         salt etcd1.example.com etcd_ha_restore.look '{"etcd1.example.com": ["/var/lib/etcd", ""]}'
     """
-    _sound(locals(), folders="paths", path="path?")
+    etcd_ha_faces.sound(locals(), folders="paths", path="path?")
     if __grains__["id"] not in places:
         raise SaltInvocationError(f"places does not name {__grains__['id']}; give its directories")
     data_dir, wal_dir = places[__grains__["id"]]
@@ -129,7 +129,7 @@ def prepare(cluster, source, path, sha256, token, keys=None):
 
         salt 'etcd*' etcd_ha_restore.prepare main etcd1.example.com /root/x.db '' main-restored-1
     """
-    _sound(locals(), path="place")
+    etcd_ha_faces.sound(locals(), path="place")
     member = _member(cluster)
     progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     passed = etcd_ha_progress.has_passed(progress, token, "exchanging")
@@ -175,7 +175,7 @@ def exchange(cluster, token):
 
         salt 'etcd*' etcd_ha_restore.exchange main main-restored-1
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     closed = _close_balancer(cluster, token)
     host = __salt__["etcd_ha.host"]()
     if not host["member"] or host["member"]["cluster"] != cluster:
@@ -192,11 +192,11 @@ def exchange(cluster, token):
         progress["date"] = time.strftime("%Y%m%d-%H%M%S")
         progress = etcd_ha_progress.write(etcd_ha_progress.RESTORE, progress, "exchanging")
     etcd_ha_progress.hold()
-    try:
+    with etcd_ha_faces.told(
+        etcd_ha_data.DataError, OSError, cure="Mend it, and run the restore again"
+    ):
         etcd_ha_data.stop(member["start_timeout"], patience=1)
         progress["aside"] = _exchanged(member, f"replaced-{progress['date']}")
-    except (etcd_ha_data.DataError, OSError) as err:
-        raise CommandExecutionError(f"{err}. Mend it, and run the restore again") from err
     _remember(member)
     etcd_ha_progress.write(etcd_ha_progress.RESTORE, progress, "exchanged")
     return {"aside": progress["aside"], "closed": closed}
@@ -222,7 +222,7 @@ def start(cluster, token):
 
         salt 'etcd*' etcd_ha_restore.start main main-restored-1
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     member, progress = _member(cluster), etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     if not etcd_ha_progress.has_passed(progress, token, "exchanged"):
         raise CommandExecutionError(
@@ -230,12 +230,9 @@ def start(cluster, token):
         )
     _wait_for_turn(member)
     etcd_ha_progress.release()
-    try:
+    cure = "The balancers stay closed; mend it, and run the restore again"
+    with etcd_ha_faces.told(etcd_ha_data.DataError, cure=cure):
         etcd_ha_data.start(member["start_timeout"])
-    except etcd_ha_data.DataError as err:
-        raise CommandExecutionError(
-            f"{err}. The balancers stay closed; mend it, and run the restore again"
-        ) from err
     found = _count(member, progress["revision"], member["start_timeout"])
     if found != progress["keys"]:
         raise CommandExecutionError(
@@ -270,7 +267,7 @@ def finish(cluster, token):
 
         salt '*' etcd_ha_restore.finish main main-restored-1
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     host = __salt__["etcd_ha.host"]()
     if host["member"] and host["member"]["cluster"] == cluster:
         progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
@@ -302,12 +299,10 @@ def stop(cluster):
 
         salt etcd2.example.com etcd_ha_restore.stop main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     member = _member(cluster)
-    try:
+    with etcd_ha_faces.told(etcd_ha_data.DataError):
         etcd_ha_data.stop(member["start_timeout"])
-    except etcd_ha_data.DataError as err:
-        raise CommandExecutionError(str(err)) from err
     return True
 
 
@@ -337,19 +332,20 @@ def force(cluster, revision=0):
 
         salt etcd1.example.com etcd_ha_restore.force main
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     member = _member(cluster)
     progress = etcd_ha_progress.read(etcd_ha_progress.RECOVER)
-    try:
+    with etcd_ha_faces.told(
+        etcd_ha_data.DataError,
+        etcd_ha_database.DatabaseError,
+        OSError,
+        cure="What was set aside is as it was; mend the cause and run the recovery again",
+    ):
         if progress.get("phase", "done") == "done":
             etcd_ha_data.stop(member["start_timeout"])
             progress = _copied(member)
         progress["aside"] = _exchanged(member, f"recovered-{progress['date']}")
         _start_forced(member, progress["way"])
-    except (etcd_ha_data.DataError, etcd_ha_database.DatabaseError, OSError) as err:
-        raise CommandExecutionError(
-            f"{err}. What was set aside is as it was; mend the cause and run the recovery again"
-        ) from err
     found = _alone(member, revision)
     for folder in (member["data_dir"], member["wal_dir"]):
         if folder:
@@ -357,16 +353,6 @@ def force(cluster, revision=0):
     _remember(member)
     etcd_ha_progress.write(etcd_ha_progress.RECOVER, progress, "done")
     return {"aside": progress["aside"], "revision": found}
-
-
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")
 
 
 # The file, and what is made of it
@@ -490,12 +476,11 @@ def _stage(member, about, path):
         member["environment"]["ETCD_INITIAL_CLUSTER"],
         etcd_ha_restore.BUMP if _can_bump() else 0,
     )
-    try:
+    with etcd_ha_faces.told(
+        etcd_ha_data.DataError,
+        cure="Nothing was stopped or changed: take another backup, or make room",
+    ):
         etcd_ha_data.make(command, [f for f in target if f], member["user"], member["group"])
-    except etcd_ha_data.DataError as err:
-        raise CommandExecutionError(
-            f"{err}. Nothing was stopped or changed: take another backup, or make room"
-        ) from err
     staged = etcd_ha_database.content(f"{target[0]}/member/snap/db")
     found = {"token": about["token"], "sha256": told, "source": about["source"]}
     found |= {"revision": staged.revision, "keys": keys, "phase": "staged"}

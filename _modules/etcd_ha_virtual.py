@@ -8,11 +8,11 @@ import sys
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
-import etcd_ha_arguments
 import etcd_ha_client
+import etcd_ha_faces
 import etcd_ha_host
 import etcd_ha_virtual
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_virtual"
 
@@ -40,7 +40,7 @@ def interface(address):
 
         salt lb.example.com etcd_ha_virtual.interface 192.168.200.56
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     try:
         found = etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
     except (OSError, ValueError, subprocess.SubprocessError) as err:
@@ -114,7 +114,7 @@ def fit(timeout=30):
 
         salt lb2.example.com etcd_ha_virtual.fit
     """
-    _sound(locals())
+    etcd_ha_faces.sound(locals())
     ends = time.monotonic() + float(timeout)
     while True:
         found = __salt__["etcd_ha.health"]()
@@ -127,13 +127,3 @@ def fit(timeout=30):
                 "this one, and run the orchestrate again"
             )
         time.sleep(1)
-
-
-def _sound(given, **kinds):
-    """Refuse what no argument can be, before anything is done.
-
-    ``given`` are the function's ``locals()`` at its beginning, which are its parameters.
-    """
-    fault = etcd_ha_arguments.fault(given, **kinds)
-    if fault:
-        raise SaltInvocationError(f"{fault}. Nothing was done")

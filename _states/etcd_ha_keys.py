@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import etcd_ha_arguments
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_faces
 import etcd_ha_keys
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -177,10 +178,8 @@ def _from_pillar(path):
 
 
 def _pairs(command, timeout):
-    try:
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.HEALTH):
         return etcd_ha_keys.pairs(_call(command, timeout).json())
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
 
 
 def _call(command, timeout, stdin=None):
@@ -190,10 +189,8 @@ def _call(command, timeout, stdin=None):
             "no etcd member is configured here: run this state on a member, after the orchestrate"
         )
     here = etcd_ha_client.serving_endpoint()
-    try:
+    with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.HEALTH):
         done = etcd_ha_client.etcdctl(member, command, timeout, here, stdin)
-    except etcd_ha_etcdctl.EtcdctlError as err:
-        raise CommandExecutionError(f"{err}. Look at: salt '*' etcd_ha.health") from err
     if done.code != 0:
         said = done.err.strip().splitlines()[-1:] or ["no reason given"]
         raise CommandExecutionError(

@@ -78,6 +78,8 @@ class Backup:
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Backup":
         """Read back what ``sidecar`` wrote; raises ValueError where it says something else."""
+        if not isinstance(told, Mapping):
+            raise ValueError("this says nothing of a backup")
         known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
         odd = [name for name, value in known.items() if not isinstance(value, _KINDS[name])]
         if odd or not all(isinstance(one, str) for one in known.get("members", ())):
@@ -87,6 +89,10 @@ class Backup:
             found.taken  # noqa: B018 - it raises where the time is none
         except TypeError as err:
             raise ValueError(f"this says nothing of a backup: {err}") from None
+        # The name becomes a file's, also on a master that a member has told it.
+        own = cls.named(found.name)
+        if own is None or own.cluster != found.cluster:
+            raise ValueError("this says nothing of a backup: its name is none of its cluster's")
         return found
 
     @property

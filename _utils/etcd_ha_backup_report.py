@@ -57,7 +57,10 @@ def backups(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Backup
         if not isinstance(told, list):
             silent.append(f"{place}: {str(told).strip().rpartition(chr(10))[2]}")
             continue
-        rows += [(Backup.of(one), place) for one in told]
+        try:
+            rows += [(Backup.of(one), place) for one in told]
+        except ValueError as err:
+            silent.append(f"{place}: {err}")
     rows.sort(key=lambda row: (row[0].when, row[0].revision), reverse=True)
     lines = [cluster.name]
     if rows:

@@ -7,6 +7,8 @@ Keys are regular expressions on the id of the minion that asks, matched at its b
 import re
 from collections.abc import Iterable, Mapping
 
+from etcd_ha_topology import Cluster
+
 NEEDED = "x509.sign_remote_certificate"
 
 
@@ -22,6 +24,19 @@ def granted(peer: Mapping[str, object], minion: str) -> list[str]:
 def may_ask(peer: Mapping[str, object], minion: str) -> bool:
     """Whether a minion may ask a CA for its certificate."""
     return any(re.match(function, NEEDED) for function in granted(peer, minion))
+
+
+def refusal(peer: Mapping[str, object], cluster: Cluster) -> str:
+    """Why not every host can ask the CA; without that each request would only time out."""
+    hosts = [*(m.minion for m in cluster.members), *(b.minion for b in cluster.balancers)]
+    for minion in hosts if cluster.ca_minion is not None else ():
+        if not may_ask(peer, minion):
+            return (
+                f"the master does not let {minion} ask for certificates. Add to the master's "
+                "configuration and restart salt-master:\n"
+                f"peer:\n  {re.escape(minion)}$:\n    - {NEEDED}"
+            )
+    return ""
 
 
 def notes(peer: Mapping[str, object], minions: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import etcd_ha_plain
+from etcd_ha_backup import Backup
 
 Kind = Callable[[Any], bool]
 
@@ -170,6 +171,18 @@ def facts_fault(told: object) -> str:
 def look_fault(told: object) -> str:
     """Why this is not what ``etcd_ha_restore.look`` returns, or an empty text."""
     return _fault(told, _LOOK, ("free", "backups"))
+
+
+def backup_fault(told: Any, cluster: str) -> str:
+    """Why this is not what ``etcd_ha_backup`` tells of a backup of this cluster; else empty."""
+    fault = _fault(told, {"path": _text, "problems": _texts}, ("path",))
+    if fault:
+        return fault
+    try:
+        own = Backup.of(told).cluster
+    except ValueError as err:
+        return str(err)
+    return "" if own == cluster else f"it tells of a backup of {own}"
 
 
 def _fault(told: object, form: Mapping[str, Kind], needed: tuple[str, ...]) -> str:

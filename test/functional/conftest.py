@@ -37,7 +37,7 @@ def minion_opts(tmp_path_factory):
     """Options of a masterless minion with the formula in its file roots and modules synced."""
     root = tmp_path_factory.mktemp("minion")
     extmods = root / "extmods"
-    for kind in ("modules", "states", "utils"):
+    for kind in ("modules", "states", "runners", "utils"):
         (extmods / kind).mkdir(parents=True)
         for module in (FORMULA / f"_{kind}").glob("*.py"):
             (extmods / kind / module.name).symlink_to(module)

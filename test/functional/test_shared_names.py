@@ -1,4 +1,4 @@
-"""Several files of states under one name: Salt's own loader finds the functions of all of them."""
+"""Several files under one name: Salt's own loader finds the functions of all of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import etcd_ha_client
 import etcd_ha_etcdctl
 import pytest
 import salt.loader
+
+RUNNERS = ["plan", "steps", "status", "certificates", "hash_kv", "endpoints"]
+RUNNERS += ["backup", "backup_steps", "backups", "remember", "forget"]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,15 @@ def test_whichever_is_asked_for_first(opts, name):
     assert name in states
     # Then the others are there as well.
     assert "etcd_ha.running" in states and "etcd_ha.key_present" in states
+
+
+@pytest.mark.parametrize("name", ["plan", "status", "backup", "forget"])
+def test_the_runner_s_too(opts, name):
+    utils = salt.loader.utils(opts)
+    assert f"etcd_ha.{name}" in salt.loader.runner(opts, utils=utils)
+    # As salt-run does it, which loads all of them first.
+    found = {one for one in salt.loader.runner(opts, utils=utils) if one.startswith("etcd_ha")}
+    assert found == {f"etcd_ha.{one}" for one in RUNNERS}
 
 
 def test_a_value_of_the_pillar_is_the_value_not_its_mask(opts, monkeypatch):

@@ -21,6 +21,8 @@ import etcd_ha_delivery
 import etcd_ha_etcdctl
 import etcd_ha_host
 import etcd_ha_machine
+import etcd_ha_minions
+import etcd_ha_peers
 import etcd_ha_program
 import etcd_ha_progress
 import etcd_ha_topology
@@ -29,6 +31,7 @@ import salt.cache
 import salt.exceptions
 import salt.utils.http
 from clock import ahead
+from etcd_ha_master import Master
 from faces import ROOT, load
 from good_pillar import PILLAR
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -368,6 +371,17 @@ class Cache(dict):
         assert isinstance(key, str) and "/" not in key and key not in ("", ".", ".."), key
 
 
+def lone_master(monkeypatch):
+    """A master whom nobody answers."""
+    monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
+    monkeypatch.setattr(Master, "source_digest", lambda self: "0" * 64)
+    monkeypatch.setattr(etcd_ha_peers, "refusal", lambda *_: "")
+    monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: {})
+    monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_, **__: {})
+    monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
+    monkeypatch.setattr(etcd_ha_minions, "sync", lambda *_: None)
+
+
 @pytest.fixture
 def face(sealed, tmp_path, monkeypatch, defaults):
     """Call with a face's path: the face with nothing behind it."""
@@ -391,13 +405,7 @@ def face(sealed, tmp_path, monkeypatch, defaults):
             if hasattr(module, name):
                 setattr(module, name, f"{tmp_path}/{name}")
         if path.startswith("_runners"):
-            module._check_own_modules = lambda: None
-            module._check_peer = lambda clusters: None
-            module._facts = lambda clusters: {}
-            module._ask = lambda *a, **k: {}
-            module._connected = lambda wanted: list(wanted)
-            module._sync = lambda minions: None
-            module._source_digest = lambda: "0" * 64
+            lone_master(monkeypatch)
         if hasattr(module, "_compiled_pillar"):
             module._compiled_pillar = lambda: {"etcd_ha": copy.deepcopy(PILLAR)}
         module.good = {**good(tmp_path, host), "defaults": defaults}
@@ -472,10 +480,10 @@ def test_a_strange_argument_is_a_sentence_and_no_deed(face, sealed, path, name):
         ("_modules/etcd_ha_ca.py", "set_aside", {"directory": "/"}),
         ("_modules/etcd_ha_backup.py", "verify", {"name": "../../x-20261124T101500Z-r1"}),
         ("_modules/etcd_ha_backup.py", "fetch", {"name": "../../x-20261124T101500Z-r1"}),
-        ("_runners/etcd_ha.py", "remember", {"cluster": "../../../tmp/x"}),
-        ("_runners/etcd_ha.py", "remember", {"former": "../x"}),
-        ("_runners/etcd_ha.py", "forget", {"cluster": "../x"}),
-        ("_runners/etcd_ha.py", "backup", {"cluster": None}),
+        ("_runners/etcd_ha_record.py", "remember", {"cluster": "../../../tmp/x"}),
+        ("_runners/etcd_ha_record.py", "remember", {"former": "../x"}),
+        ("_runners/etcd_ha_record.py", "forget", {"cluster": "../x"}),
+        ("_runners/etcd_ha_backups.py", "backup", {"cluster": None}),
         ("_modules/etcd_ha_member.py", "enter", {"usable": "False"}),
         ("_modules/etcd_ha_auth.py", "set_user", {"password": "hunter2 planted"}),
     ],

@@ -6,12 +6,15 @@ import json
 
 import etcd_ha_access
 import etcd_ha_machine
+import etcd_ha_minions
 import etcd_ha_observed
 import etcd_ha_report
 import etcd_ha_restore
 import etcd_ha_survivor
 import etcd_ha_told
 import pytest
+import salt.cache
+from etcd_ha_master import Master
 from faces import load
 from odd_values import places, with_odd
 from salt.exceptions import CommandExecutionError
@@ -161,14 +164,13 @@ def test_an_odd_sidecar_does_not_keep_other_backups_from_a_restore(tmp_path, con
 
 
 def test_a_plan_names_the_minion_whose_facts_are_odd(monkeypatch):
-    runner = load("_runners/etcd_ha")
-    runner._connected = list
-    runner._modules_digest = lambda: FACTS["modules"]
-    runner._record = lambda one: {}
+    monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
+    monkeypatch.setattr(Master, "modules_digest", lambda self: FACTS["modules"])
+    monkeypatch.setattr(Master, "record", lambda self, one: {})
     odd = {**FACTS, "etcd": {**FACTS["etcd"], "revision": "five"}}
     answers = {"etcd1.example.com": {"ret": json.loads(json.dumps(odd))}}
-    runner._ask = lambda *a, **k: copy.deepcopy(answers)
-    runner._sync = lambda minions: None
+    monkeypatch.setattr(etcd_ha_minions, "ask", lambda *a, **k: copy.deepcopy(answers))
+    monkeypatch.setattr(etcd_ha_minions, "sync", lambda master, minions: None)
 
     class Cache:
         def __init__(self, opts):
@@ -177,9 +179,9 @@ def test_a_plan_names_the_minion_whose_facts_are_odd(monkeypatch):
         def contains(self, bank, key):
             return True
 
-    monkeypatch.setattr(runner.salt.cache, "Cache", Cache)
+    monkeypatch.setattr(salt.cache, "Cache", Cache)
     with pytest.raises(CommandExecutionError, match=r"etcd1.example.com could not .*: etcd is of"):
-        runner._facts([])
+        etcd_ha_minions.facts(Master({}, {}), [])
 
 
 def test_read_json_never_raises(tmp_path):

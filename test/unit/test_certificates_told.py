@@ -1,17 +1,17 @@
 """``etcd_ha.certificates``: every certificate is listed, and one that ends soon is an exit code."""
 
 import dataclasses
-import importlib.util
-import pathlib
 from datetime import datetime, timedelta, timezone
 
 import etcd_ha_certificates
 import etcd_ha_host
+import etcd_ha_minions
 import etcd_ha_report
 import pytest
 import salt.exceptions
+from etcd_ha_master import Master
+from faces import load
 
-RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 LATER = timedelta(hours=1)
 
@@ -130,21 +130,20 @@ def test_a_mark_names_its_certificates_and_no_keys(cluster):
 
 def runner(cluster, monkeypatch, answers):
     """The runner over minions that answer so, one answer a call; and what was synced."""
-    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     synced, calls = [], iter(answers)
-    monkeypatch.setattr(module, "_clusters", lambda name: {"main": cluster})
-    monkeypatch.setattr(module, "_connected", list)
-    monkeypatch.setattr(module, "_sync", synced.extend)
+    monkeypatch.setattr(Master, "clusters", lambda self, name: {"main": cluster})
+    monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
+    monkeypatch.setattr(etcd_ha_minions, "sync", lambda master, minions: synced.extend(minions))
 
-    def ask(minions, function):
+    def ask(master, minions, function):
+        if not minions:
+            return {}
         assert function == "etcd_ha.certificates"
         told = next(calls)
         return {minion: {"ret": told[minion]} for minion in minions if minion in told}
 
-    monkeypatch.setattr(module, "_ask", ask)
-    return module, synced
+    monkeypatch.setattr(etcd_ha_minions, "ask", ask)
+    return load("_runners/etcd_ha_overview"), synced
 
 
 def fresh(cluster):

@@ -23,7 +23,10 @@ FACES = {
     "_modules/etcd_ha_maintenance.py": ("Function of the upkeep", "CLI Example:"),
     "_modules/etcd_ha_auth.py": ("Function of users and roles", "CLI Example:"),
     "_modules/etcd_ha_virtual.py": ("Function of the virtual address", "CLI Example:"),
-    "_runners/etcd_ha.py": ("Runner", "CLI Example:"),
+    "_runners/etcd_ha.py": ("Runner of the plan", "CLI Example:"),
+    "_runners/etcd_ha_overview.py": ("Runner of the overview", "CLI Example:"),
+    "_runners/etcd_ha_backups.py": ("Runner of backups", "CLI Example:"),
+    "_runners/etcd_ha_record.py": ("Runner of the record", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
     "_states/etcd_ha_access.py": ("State of users and roles", ".. code-block:: yaml"),
     "_states/etcd_ha_backup.py": ("State of backups", ".. code-block:: yaml"),
@@ -34,6 +37,9 @@ FACES = {
 }
 # Files whose functions stand under another name than their own: Salt puts all of them there.
 SHARED = {
+    "_runners/etcd_ha_overview.py": "etcd_ha",
+    "_runners/etcd_ha_backups.py": "etcd_ha",
+    "_runners/etcd_ha_record.py": "etcd_ha",
     "_states/etcd_ha_members.py": "etcd_ha",
     "_states/etcd_ha_keys.py": "etcd_ha",
     "_states/etcd_ha_access.py": "etcd_ha",

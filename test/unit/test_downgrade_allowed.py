@@ -27,7 +27,7 @@ def member(monkeypatch):
     spec = importlib.util.spec_from_file_location("etcd_ha_member", MODULE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "_member", dict)
+    monkeypatch.setattr(module.etcd_ha_faces, "member", dict)
     refused = SimpleNamespace(code=1, err=REFUSED, out="")
     monkeypatch.setattr(module.etcd_ha_client, "etcdctl", lambda *_: refused)
     monkeypatch.setattr(module.etcd_ha_client, "serving_endpoint", lambda: "https://own")

@@ -23,7 +23,7 @@ def module(monkeypatch):
 def rows(monkeypatch, module, *answers):
     left = list(answers)
     monkeypatch.setattr(
-        module, "_status_rows", lambda *_: [left.pop(0) if len(left) > 1 else left[0]]
+        module.etcd_ha_faces, "status", lambda *_: [left.pop(0) if len(left) > 1 else left[0]]
     )
 
 

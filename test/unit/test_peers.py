@@ -29,3 +29,15 @@ def test_an_escaped_name_is_the_same_function():
 def test_what_is_no_list_grants_nothing():
     assert etcd_ha_peers.granted({".*": None, "etcd": "x509.*"}, ETCD1) == []
     assert etcd_ha_peers.granted({".*": [{"G@os:Debian": ["test.ping"]}]}, ETCD1) == []
+
+
+def test_a_host_that_may_not_ask_is_named_with_its_cure(cluster):
+    told = etcd_ha_peers.refusal(README, cluster)
+    cure = "peer:\n  etcd2\\.example\\.com$:\n    - x509.sign_remote_certificate"
+    assert "does not let etcd2.example.com ask" in told and told.endswith(cure)
+    assert etcd_ha_peers.refusal({".*": ["x509.sign_remote_certificate"]}, cluster) == ""
+
+
+def test_own_certificates_need_no_leave(cluster):
+    cluster.settings["tls"]["source"] = "files"
+    assert etcd_ha_peers.refusal({}, cluster) == ""

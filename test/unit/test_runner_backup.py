@@ -1,17 +1,18 @@
 """A backup from the master's side: who is asked, who takes over, and what reaches the master."""
 
 import hashlib
-import importlib.util
-import pathlib
 import threading
 
 import etcd_ha_backup
+import etcd_ha_backup_files
 import etcd_ha_delivery
+import etcd_ha_minions
 import pytest
 import salt.exceptions
+from etcd_ha_master import Master
+from faces import load
 from salt.exceptions import CommandExecutionError
 
-RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
 E1, E2, E3 = (f"etcd{n}.example.com" for n in (1, 2, 3))
 NAME = "main-20261124T120000Z-r7"
 
@@ -33,7 +34,7 @@ class Minions:
             "path": f"/var/backups/etcd_ha/{NAME}.db",
         }
 
-    def ask(self, minions, function, arguments=(), kwarg=None):
+    def ask(self, master, minions, function, arguments=(), kwarg=None):
         self.asked += [(minion, function) for minion in minions]
         return {m: {"ret": self.answer(m, function, kwarg)} for m in minions if m in self.there}
 
@@ -68,16 +69,12 @@ def minions(tmp_path):
 
 @pytest.fixture
 def runner(monkeypatch, cluster, minions, tmp_path):
-    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     cluster.settings["backup"]["master"] |= {"directory": str(tmp_path / "master"), "port": 0}
-    monkeypatch.setattr(module, "_clusters", lambda name=None: {"main": cluster})
-    monkeypatch.setattr(module, "_connected", lambda wanted: list(minions.there))
-    monkeypatch.setattr(module, "_ask", minions.ask)
-    monkeypatch.setattr(module, "_check_own_modules", lambda: None)
-    module.__opts__ = {"user": "salt"}
-    return module
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": cluster})
+    monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
+    monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(minions.there))
+    monkeypatch.setattr(etcd_ha_minions, "ask", minions.ask)
+    return load("_runners/etcd_ha_backups", opts={"user": "salt"})
 
 
 @pytest.fixture
@@ -111,39 +108,41 @@ def test_where_nobody_can_each_one_s_reason_is_told(runner, minions):
     assert all(f"{minion}: ERROR: no space" in str(caught.value) for minion in (E1, E2, E3))
 
 
-def test_what_did_not_reach_s3_is_an_error_that_says_where_it_is(runner, minions, to_master):
+def test_what_did_not_reach_s3_is_an_error_that_says_where_it_is(
+    runner, minions, to_master, cluster
+):
     minions.problems = ["it did not reach S3: Forbidden"]
     with pytest.raises(CommandExecutionError, match=rf"is good, and lies on {E2}.*Forbidden"):
         runner.backup("main")
     # Nobody else takes one for that, and the master has it all the same.
     assert minions.takers() == [E2]
-    assert [b.name for b in listed(runner)] == [NAME]
+    assert [b.name for b in listed(cluster)] == [NAME]
 
 
-def listed(runner):
-    folder = runner._clusters()["main"].settings["backup"]["master"]["directory"]
-    return runner.etcd_ha_backup_files.listing(folder, "main")
+def listed(cluster):
+    folder = cluster.settings["backup"]["master"]["directory"]
+    return etcd_ha_backup_files.listing(folder, "main")
 
 
-def test_it_reaches_the_master_once(runner, minions, to_master, tmp_path):
+def test_it_reaches_the_master_once(runner, minions, to_master, tmp_path, cluster):
     assert runner.backup("main")["places"][-1].endswith(" here")
-    (found,) = listed(runner)
+    (found,) = listed(cluster)
     assert found.verified and found.keys == 3
     assert (tmp_path / "master" / f"{NAME}.db").stat().st_mode & 0o777 == 0o600
     runner.backup("main", take=False)
     assert [f for _, f in minions.asked].count("etcd_ha_backup.send") == 1
 
 
-def test_the_timer_s_one_is_brought_without_taking_another(runner, minions, to_master):
+def test_the_timer_s_one_is_brought_without_taking_another(runner, minions, to_master, cluster):
     runner.backup("main", take=False)
-    assert minions.takers() == [] and [b.name for b in listed(runner)] == [NAME]
+    assert minions.takers() == [] and [b.name for b in listed(cluster)] == [NAME]
 
 
-def test_what_does_not_arrive_is_no_backup_here(runner, minions, to_master):
+def test_what_does_not_arrive_is_no_backup_here(runner, minions, to_master, cluster):
     minions.faults = {"send": "ERROR: the backup did not reach the master"}
     with pytest.raises(CommandExecutionError, match="did not reach this master: ERROR"):
         runner.backup("main")
-    assert listed(runner) == []
+    assert listed(cluster) == []
 
 
 def test_a_directory_that_cannot_be_written_is_told_with_its_cure(
@@ -161,12 +160,44 @@ def test_the_table_is_a_failure_where_a_place_has_none(runner, minions, to_maste
 
 
 def test_a_wrong_pillar_is_one_refusal(runner, monkeypatch):
-    def wrong(name=None):
+    def wrong(self, name=None):
         raise CommandExecutionError("The pillar under etcd_ha is not right")
 
-    monkeypatch.setattr(runner, "_clusters", wrong)
+    monkeypatch.setattr(Master, "clusters", wrong)
     plan = runner.backup_steps()
     assert plan["clusters"] == [] and "not right" in plan["refusals"][0]["why"]
+
+
+@pytest.mark.parametrize("take", [True, False])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"name": f"../out/{NAME}"},
+        {"name": "../out/x"},
+        {"name": NAME.replace("main", "other"), "cluster": "other"},
+        {"name": NAME.replace("main", "other")},
+        {"name": None},
+        {"when": "now"},
+        {"revision": "x"},
+        {"path": 5},
+    ],
+)
+def test_a_member_that_tells_of_something_else_writes_nothing_here(
+    runner, minions, to_master, tmp_path, odd, take
+):
+    """It may have been broken into, and the master writes where its user may."""
+    (tmp_path / "out").mkdir()
+    minions.there, minions.row = [E2], {**minions.row, **odd}
+    with pytest.raises(CommandExecutionError, match="no member of main"):
+        runner.backup("main", take=take)
+    assert not [one for one in tmp_path.rglob("*") if one.is_file() and one.name != "x.db"]
+    assert "etcd_ha_backup.send" not in [function for _, function in minions.asked]
+
+
+def test_and_the_table_names_it(runner, minions, to_master):
+    minions.row = {**minions.row, "name": "../x"}
+    with pytest.raises(salt.exceptions.NotImplemented, match=f"{E2}: .*name"):
+        runner.backups()
 
 
 def test_no_thread_stays_behind(runner, to_master):

@@ -1,23 +1,19 @@
 """What is asked for once: a name for what cannot be undone, and no command that nobody knows."""
 
-import importlib.util
-import pathlib
-
 import etcd_ha_planner
 import etcd_ha_steps
 import pytest
+from etcd_ha_master import Master
+from faces import load
 from salt.exceptions import SaltInvocationError
 
-RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
+MASTER = Master({}, {})
 
 
 @pytest.fixture
 def runner(monkeypatch):
-    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "_clusters", lambda name=None: {"main": 1, "other": 2})
-    return module
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": 1, "other": 2})
+    return load("_runners/etcd_ha")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +21,7 @@ def runner(monkeypatch):
     [(None, "main", "main"), ("main", "main", "main"), (None, "other", "other")],
 )
 def test_a_cluster_is_removed_by_its_name(runner, cluster, confirm, found):
-    assert runner._confirmed(cluster, confirm) == found
+    assert runner._confirmed(MASTER, cluster, confirm) == found
 
 
 @pytest.mark.parametrize(
@@ -33,17 +29,17 @@ def test_a_cluster_is_removed_by_its_name(runner, cluster, confirm, found):
 )
 def test_and_by_nothing_else(runner, cluster, confirm):
     with pytest.raises(SaltInvocationError, match="its name is asked for"):
-        runner._confirmed(cluster, confirm)
+        runner._confirmed(MASTER, cluster, confirm)
 
 
 def test_the_error_is_the_command_to_give(runner):
     with pytest.raises(SaltInvocationError, match=r"pillar=.*confirm.*main"):
-        runner._confirmed("main", None)
+        runner._confirmed(MASTER, "main", None)
 
 
 def test_an_unknown_command_is_told_with_those_that_are_known(runner):
     with pytest.raises(SaltInvocationError) as told:
-        runner._plans(None, "reboot")
+        runner._plans(MASTER, None, "reboot", {})
     assert all(known in str(told.value) for known in etcd_ha_planner.COMMANDS)
 
 
@@ -55,9 +51,10 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     step = etcd_ha_steps.Step("main: one step", "function", ("etcd1.example.com",))
     made = etcd_ha_steps.Plan("main", "3 members", (step,))
     monkeypatch.setattr(runner, "_plans", lambda *_: [made])
-    monkeypatch.setattr(runner, "_clusters", lambda name=None: {"main": cluster})
-    monkeypatch.setattr(runner, "_source_digest", lambda: "hash")
-    monkeypatch.setattr(runner, "_record", lambda _: {"cluster": "main", "members": {"old": {}}})
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": cluster})
+    monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
+    record = {"cluster": "main", "members": {"old": {}}}
+    monkeypatch.setattr(Master, "record", lambda self, cluster: record)
     kinds = [row["kind"] for row in runner.steps(command=command)["steps"]]
     assert ("remember" in kinds) is remembers and "function" in kinds
 

@@ -1,27 +1,21 @@
 """What the master remembers of a cluster, also where a run ended before it could."""
 
 import dataclasses
-import importlib.util
-import pathlib
 
+import etcd_ha_rows
 import pytest
 from etcd_ha_steps import Step
 
-RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
 VERIFY = Step("main: verify", "verify", ("etcd1.example.com",))
 
 
 @pytest.fixture
-def rows(cluster, monkeypatch):
+def rows(cluster):
     """The rows of a plan with these steps, where the master remembers these members."""
-    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def made(past, steps, cluster=cluster, name="main"):
         record = {"cluster": name, "members": past, "balancers": ["lb.example.com"]}
-        monkeypatch.setattr(module, "_record", lambda cluster: record)
-        return module._rows(cluster, steps, "source")
+        return etcd_ha_rows.remembered(cluster, steps, "source", record)
 
     return made
 

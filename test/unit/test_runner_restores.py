@@ -1,25 +1,26 @@
 """What the master asks of the disks before a restore or a recovery."""
 
-import importlib.util
-import pathlib
-
+import etcd_ha_minions
+import etcd_ha_peers
+import etcd_ha_steps
+import etcd_ha_workers
 import pytest
+from etcd_ha_master import Master
+from faces import load
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from test_planner import healthy, wanted
 
-RUNNER = pathlib.Path(__file__).parents[2] / "_runners" / "etcd_ha.py"
 E1, E2, E3 = (f"etcd{number}.example.com" for number in (1, 2, 3))
+MASTER = Master({}, {})
 KNOWN = {"path": "/var/backups/etcd_ha/one.db", "size": 99, "sha256": "ab", "verified": True}
 
 
 @pytest.fixture
 def runner(monkeypatch):
-    spec = importlib.util.spec_from_file_location("etcd_ha_runner", RUNNER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("_runners/etcd_ha", opts={})
     module.asked, module.refreshed = [], []
 
-    def ask(minions, function, kwarg):
+    def ask(master, minions, function, kwarg):
         if function == "saltutil.refresh_pillar":
             assert kwarg["wait"] and not module.asked
             module.refreshed.append(sorted(minions))
@@ -30,13 +31,13 @@ def runner(monkeypatch):
         return {m: {"ret": {"free": 1 << 40, "backups": own if m == E2 else []}} for m in minions}
 
     module.broken = False
-    monkeypatch.setattr(module, "_ask", ask)
-    monkeypatch.setattr(module, "__opts__", {}, raising=False)
+    monkeypatch.setattr(etcd_ha_minions, "ask", ask)
     return module
 
 
 def plan(runner, cluster, command, **asked):
-    return runner._from_data(cluster, healthy(cluster), wanted(cluster), command, asked)
+    known = (healthy(cluster), wanted(cluster))
+    return runner._from_data(MASTER, cluster, *known, command, asked)
 
 
 @pytest.mark.parametrize("backup", ["", "one"])
@@ -68,7 +69,7 @@ def test_a_path_is_looked_for_on_all_at_once(runner, cluster):
 
 
 def test_a_member_that_cannot_tell_stops_it(runner, cluster, monkeypatch):
-    monkeypatch.setattr(runner, "_ask", lambda *_, **__: {E1: {"ret": "Traceback"}})
+    monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_, **__: {E1: {"ret": "Traceback"}})
     with pytest.raises(CommandExecutionError, match="could not tell what its disk holds"):
         plan(runner, cluster, "restore")
 
@@ -81,29 +82,29 @@ def test_one_lost_host_may_be_named_without_a_list(runner, cluster):
 
 @pytest.mark.parametrize("command", ["remove_cluster", "restore", "recover"])
 def test_what_cannot_be_undone_asks_for_the_cluster_s_name(runner, monkeypatch, command):
-    monkeypatch.setattr(runner, "_clusters", lambda name=None: {"main": 1})
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": 1})
     told = runner.steps(command=command)
     assert told["steps"] == [] and '"confirm": "main"' in told["refusals"][0]["why"]
     with pytest.raises(SaltInvocationError, match="its name is asked for"):
-        runner._confirmed("main", "another", command)
+        runner._confirmed(MASTER, "main", "another", command)
 
 
 @pytest.fixture
 def planned(runner, cluster, monkeypatch):
     """Whose plan is made, with two of three members lost and a mirror that nobody may ask."""
-    made = runner.etcd_ha_steps.Plan("main", "x")
-    monkeypatch.setattr(runner, "_check_own_modules", lambda: None)
-    monkeypatch.setattr(runner, "_check_peer", lambda _: None)
-    monkeypatch.setattr(runner, "_clusters", lambda *_: {"main": cluster})
-    monkeypatch.setattr(runner, "_record", lambda _: {})
-    monkeypatch.setattr(runner, "_facts", lambda _: {E1: {"minion": E1}})
-    monkeypatch.setattr(runner, "_wanted", lambda _: {"digests": {}, "policies": {}})
+    made = etcd_ha_steps.Plan("main", "x")
+    monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
+    monkeypatch.setattr(etcd_ha_peers, "refusal", lambda *_: "")
+    monkeypatch.setattr(Master, "clusters", lambda *_: {"main": cluster})
+    monkeypatch.setattr(Master, "record", lambda *_: {})
+    monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: {E1: {"minion": E1}})
+    monkeypatch.setattr(runner, "_wanted", lambda *_: {"digests": {}, "policies": {}})
     monkeypatch.setattr(runner, "_from_data", lambda *_: made)
-    monkeypatch.setattr(runner, "_with_workers", lambda _, made: made)
+    monkeypatch.setattr(etcd_ha_workers, "checked", lambda _, made, *__: made)
     monkeypatch.setattr(runner, "_with_release", lambda *_: pytest.fail("the mirror was asked"))
     return runner
 
 
 def test_a_recovery_needs_no_mirror(planned):
-    (made,) = planned._plans("main", "recover")
+    (made,) = planned._plans(MASTER, "main", "recover", {})
     assert not made.refusal

@@ -1,0 +1,172 @@
+"""
+What the etcd clusters of this master are, and where clients connect; for people and monitoring.
+"""
+
+import datetime
+
+# Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_faces
+import etcd_ha_master
+import etcd_ha_minions
+import etcd_ha_observed
+import etcd_ha_report
+import etcd_ha_space
+from salt.exceptions import SaltInvocationError
+
+# Beside _runners/etcd_ha.py: Salt puts the functions of both under this name.
+__virtualname__ = "etcd_ha"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def status(cluster=None):
+    """
+    What is: every member and balancer with role, health, version, revision, lag and size.
+
+    The lag is in entries of the log, behind the member that has most of them.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are shown.
+
+    Returns text, a table a cluster; below it who holds the virtual address, and what is short of
+    space.
+
+    Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
+    SaltInvocationError when there is no such cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.status
+    """
+    etcd_ha_faces.sound(locals(), cluster="name?")
+    master = etcd_ha_master.Master(__opts__, __context__)
+    clusters = master.clusters(cluster)
+    facts = etcd_ha_minions.facts(master, clusters.values())
+    observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
+    reports = []
+    for one in clusters.values():
+        notes = etcd_ha_space.notes(one, observed)
+        reports.append("\n".join([etcd_ha_report.status(one, facts), *notes]))
+    return "\n\n".join(reports)
+
+
+def certificates(cluster=None):
+    """
+    Every certificate of every host: purpose, issuer, expiry, days left; for people and monitoring.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are shown.
+
+    Returns text, a table a cluster. When a certificate has expired, is inside its renewal window
+    (``tls:days_remaining``, of the CA's own ``tls:ca:days_remaining``), or cannot be read, or a
+    host has none yet or does not answer, the exit code of salt-run is 1.
+
+    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
+    cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.certificates
+        salt-run etcd_ha.certificates cluster=main
+    """
+    etcd_ha_faces.sound(locals(), cluster="name?")
+    master = etcd_ha_master.Master(__opts__, __context__)
+    clusters = master.clusters(cluster)
+    named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
+    found = _certificates(master, etcd_ha_minions.connected(master, named))
+    # Minions with older modules do not know the function yet.
+    blank = [minion for minion, told in found.items() if not isinstance(told, list)]
+    etcd_ha_minions.sync(master, blank)
+    found |= _certificates(master, blank)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return _told([etcd_ha_report.certificates(one, found, now) for one in clusters.values()])
+
+
+def hash_kv(cluster=None):
+    """
+    Whether all members hold the same keys, by their hashes at one revision; for people.
+
+    Each member reads its whole database for it (some seconds a GiB).
+
+    cluster : None
+        The name of one cluster (text); without it all clusters are compared.
+
+    Returns text, a table a cluster. When members differ, or a voter does not tell (a learner is not
+    asked), the exit code of salt-run is 1.
+
+    Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
+    SaltInvocationError when there is no such cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.hash_kv
+        salt-run etcd_ha.hash_kv cluster=main
+    """
+    etcd_ha_faces.sound(locals(), cluster="name?")
+    master = etcd_ha_master.Master(__opts__, __context__)
+    clusters = master.clusters(cluster).values()
+    facts = etcd_ha_minions.facts(master, clusters)
+    return _told([etcd_ha_report.hashes(one, _hashes(master, one, facts)) for one in clusters])
+
+
+def endpoints(cluster=None, consumer=None):
+    """
+    Where clients connect, also as the settings that a consumer pastes; reads the pillar alone.
+
+    cluster : None
+        The name of one cluster (text); without it all clusters.
+
+    consumer : None
+        ``kube-apiserver`` or ``patroni`` for that program's own settings (text).
+
+    Returns a dict cluster -> list of URLs (the virtual address, or each balancer, or else the
+    members), or text for a consumer.
+
+    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
+    cluster or consumer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.endpoints
+        salt-run etcd_ha.endpoints main consumer=kube-apiserver
+    """
+    etcd_ha_faces.sound(locals(), cluster="name?")
+    clusters = etcd_ha_master.Master(__opts__, __context__).clusters(cluster)
+    if consumer is None:
+        return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
+    try:
+        return "\n".join(etcd_ha_report.consumer(one, consumer) for one in clusters.values())
+    except ValueError as err:
+        raise SaltInvocationError(str(err)) from err
+
+
+def _certificates(master, minions):
+    answers = etcd_ha_minions.ask(master, minions, "etcd_ha.certificates")
+    return {minion: answer.get("ret") for minion, answer in answers.items()}
+
+
+def _hashes(master, cluster, facts):
+    """What the first member that can says of all; the last word of one that cannot, or nothing."""
+    answer = {}
+    for minion in etcd_ha_report.healthy_members(cluster, facts):
+        answers = etcd_ha_minions.ask(master, [minion], "etcd_ha.hash_kv")
+        answer = answers.get(minion, {}).get("ret")
+        if isinstance(answer, dict):
+            break
+    return answer
+
+
+def _told(reports):
+    """All reports as one text; an exit code of 1 where one of them needs somebody."""
+    told = "\n\n".join(report.text for report in reports)
+    return told if all(report.sound for report in reports) else etcd_ha_master.failed(told)

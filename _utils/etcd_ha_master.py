@@ -1,0 +1,175 @@
+"""The master as its runners see it: the pillar's clusters, the formula's files, what it remembers.
+
+Salt's loader gives its dunders to the runners alone, so a runner hands its ``__opts__`` and
+``__context__`` over. This file knows Salt: runners and etcd_ha_minions import it, and no logic.
+"""
+
+import copy
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import cached_property
+from typing import Any, NoReturn
+
+import etcd_ha_faces
+import etcd_ha_topology
+import salt.cache
+import salt.exceptions
+import salt.fileclient
+import salt.pillar
+import salt.utils.hashutils
+import salt.utils.yaml
+from etcd_ha_topology import Cluster
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# Where the master remembers each cluster that was bootstrapped.
+RECORDS = "etcd_ha/clusters"
+MODULES = ("_modules", "_states", "_utils")
+
+
+class Master:
+    """The master of one run; what was read of it is kept in Salt's ``__context__`` as long."""
+
+    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any]) -> None:
+        self.opts = opts
+        self.context = context
+
+    @cached_property
+    def cache(self) -> Any:
+        """What the master keeps from run to run."""
+        return salt.cache.Cache(self.opts)
+
+    @property
+    def peer(self) -> Mapping[str, Any]:
+        """Whom it lets call what on other minions."""
+        return dict(self.opts.get("peer") or {})
+
+    def clusters(self, name: str | None = None) -> dict[str, Cluster]:
+        """All clusters of the pillar, or the one of this name."""
+        found = self._read(None)
+        if name is None:
+            return found
+        if name not in found:
+            raise SaltInvocationError(
+                f"the pillar has no cluster {name!r}; it has {', '.join(sorted(found))}"
+            )
+        return {name: found[name]}
+
+    def clusters_on(self, os_file: str) -> dict[str, Cluster]:
+        """All clusters as they are on hosts whose operating system has its data in this file."""
+        return self._read(self._yaml(os_file).get("settings"))
+
+    def record(self, cluster: Cluster) -> dict[str, Any]:
+        """What the master remembers of a cluster; empty where it was never bootstrapped."""
+        own = self.cache.fetch(RECORDS, cluster.name)
+        former = self.cache.fetch(RECORDS, cluster.former) if cluster.former and not own else {}
+        return dict(own or former or {})
+
+    def environments(self) -> list[str]:
+        """The environments of the file server."""
+        return list(self._files.envs())
+
+    def source_digest(self) -> str:
+        """One hash of all states and templates, so that a changed formula is applied everywhere."""
+        if "etcd_ha_source" not in self.context:
+            lines = self._hashes("etcd_ha", lambda path: not path.startswith("etcd_ha/orch/"))
+            self.context["etcd_ha_source"] = _digest(lines)
+        return str(self.context["etcd_ha_source"])
+
+    def modules_digest(self) -> str:
+        """The same hash that ``etcd_ha.modules_digest`` makes on a minion."""
+        lines = []
+        for folder in MODULES:
+            lines += self._hashes(folder, lambda path: _is_own(path) and path.endswith(".py"))
+        return _digest(lines)
+
+    def check_own_modules(self) -> None:
+        """
+        The master's own copies of the formula's modules must be those of its file server.
+
+        Minions are synced by the plan; a master with older ones would expect what no host can be.
+        """
+        old = []
+        for folder in ("_runners", "_utils"):
+            own = os.path.join(self.opts["extension_modules"], folder[1:])
+            for line in self._hashes(folder, _is_own):
+                name, _, hsum = line.partition(" ")
+                path = os.path.join(own, os.path.basename(name))
+                if os.path.exists(path) and salt.utils.hashutils.get_hash(path) != hsum:
+                    old.append(name)
+        if old:
+            raise CommandExecutionError(
+                f"the master's own copy of {', '.join(old)} is older than its file server's. "
+                "Run salt-run saltutil.sync_all, then this again"
+            )
+
+    def _read(self, settings: Mapping[str, Any] | None) -> dict[str, Cluster]:
+        pillar, defaults = self._pillar(), self._yaml("etcd_ha/defaults.yaml")
+        with etcd_ha_faces.told(etcd_ha_topology.PillarError):
+            return etcd_ha_topology.read(pillar, defaults, settings)
+
+    def _pillar(self) -> Any:
+        if "etcd_ha_pillar" not in self.context:
+            own, grains = str(self.opts["id"]), self.opts.get("grains") or {}
+            # Salt's own name for the pillar of a master.
+            name = own if own.endswith("_master") else f"{own}_master"
+            compiled = salt.pillar.get_pillar(
+                self.opts, grains, name, self.opts.get("saltenv")
+            ).compile_pillar()
+            if compiled.get("_errors"):
+                raise CommandExecutionError(
+                    "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
+                )
+            self.context["etcd_ha_pillar"] = compiled.get("etcd_ha")
+        return copy.deepcopy(self.context["etcd_ha_pillar"])
+
+    @property
+    def _files(self) -> Any:
+        if "etcd_ha_files" not in self.context:
+            self.context["etcd_ha_files"] = salt.fileclient.FSClient(self.opts)
+        return self.context["etcd_ha_files"]
+
+    def _yaml(self, path: str) -> dict[str, Any]:
+        key = f"etcd_ha_yaml_{path}"
+        if key not in self.context:
+            found = self._files.cache_file(f"salt://{path}", saltenv="base")
+            if not found:
+                raise CommandExecutionError(
+                    f"{path} is not on the master's file server: add the formula to file_roots"
+                )
+            with open(found, encoding="utf-8") as file:
+                self.context[key] = salt.utils.yaml.safe_load(file) or {}
+        return dict(copy.deepcopy(self.context[key]))
+
+    def _hashes(self, prefix: str, wanted: Callable[[str], bool]) -> list[str]:
+        """``PATH HASH`` of each of these files on the file server."""
+        return [
+            f"{path} {self._files.hash_file(f'salt://{path}', 'base')['hsum']}"
+            for path in sorted(self._files.file_list("base", prefix=prefix))
+            if wanted(path)
+        ]
+
+
+def tell(line: str) -> None:
+    """A line for who ran salt-run, beside what it returns."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def failed(text: str) -> NoReturn:
+    """
+    Have salt-run show this text as it is, with exit code 1.
+
+    Of all exceptions only this one is shown without a traceback (salt.client.mixins, ``low``); a
+    returned ``retcode`` would have to stand in the text's place, as data.
+    """
+    raise salt.exceptions.NotImplemented(text)
+
+
+def _is_own(path: str) -> bool:
+    return os.path.basename(path).startswith("etcd_ha")
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

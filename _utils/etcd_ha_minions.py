@@ -1,0 +1,181 @@
+"""What the master asks its minions: who is there, what each is, what its disks hold.
+
+This file knows Salt: runners import it, and no logic. ``master`` is an etcd_ha_master.Master.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import etcd_ha_access
+import etcd_ha_master
+import etcd_ha_restore
+import etcd_ha_told
+import etcd_ha_trust
+import salt.client
+import salt.utils.minions
+from etcd_ha_master import Master
+from etcd_ha_topology import Cluster
+from salt.exceptions import CommandExecutionError
+
+# Whom the master has brought the formula's modules to.
+SYNCED = "etcd_ha/synced"
+# Seconds in which what an interrupted run has left running on the hosts must have ended.
+BUSY_TIMEOUT = 300
+Answers = dict[str, dict[str, Any]]
+
+
+def connected(master: Master, wanted: Iterable[str]) -> list[str]:
+    """
+    Those of the wanted minions that are connected, or all where the master cannot tell.
+
+    A dead minion would cost every command its whole timeout and gather_job_timeout.
+    """
+    found, wanted = salt.utils.minions.CkMinions(master.opts).connected_ids(), list(wanted)
+    return [minion for minion in wanted if minion in found] or wanted
+
+
+def ask(
+    master: Master,
+    minions: Sequence[str],
+    function: str | Sequence[str],
+    arguments: Sequence[Any] = (),
+    kwarg: Mapping[str, Any] | None = None,
+) -> Answers:
+    """Run a function on these minions: minion -> {ret, retcode}; silent ones are left out."""
+    if not minions:
+        return {}
+    with salt.client.get_local_client(mopts=master.opts) as client:
+        answers = client.cmd(
+            minions,
+            function,
+            arguments,
+            tgt_type="list",
+            timeout=30,
+            kwarg=kwarg,
+            full_return=True,
+        )
+    # For one that is connected and says nothing (a host that stands still), Salt itself answers.
+    return {minion: one for minion, one in answers.items() if one.get("out") != "no_return"}
+
+
+def sync(master: Master, minions: Sequence[str]) -> None:
+    """
+    Bring the formula's modules to minions, with one reload there at the end.
+
+    Salt asks each minion for its top file to learn the environments. Where the file server has
+    ``base`` alone there is nothing to learn, and nothing of another environment to clean away.
+    """
+    if not minions:
+        return
+    etcd_ha_master.tell(f"syncing the formula's modules to {', '.join(sorted(minions))}")
+    only = {"saltenv": "base"} if master.environments() == ["base"] else {}
+    last = "saltutil.sync_modules"
+    functions = ["saltutil.sync_utils", "saltutil.sync_states", last]
+    arguments = [[{"__kwarg__": True, "refresh": one == last, **only}] for one in functions]
+    ask(master, minions, functions, arguments)
+
+
+def facts(master: Master, clusters: Iterable[Cluster]) -> dict[str, dict[str, Any]]:
+    """The facts of every host of these clusters that is there, synced first where need be."""
+    clusters = list(clusters)
+    there, digest = connected(master, _hosts(master, clusters)), master.modules_digest()
+    asked = _asked(clusters)
+    answers, synced = _of_synced(master, there, asked, digest)
+    if _busy(answers):
+        _wait_until_idle(master, answers)
+        answers = ask(master, there, "etcd_ha.facts", kwarg=asked)
+    for minion in synced & set(answers):
+        master.cache.store(SYNCED, minion, {"digest": digest})
+    return {minion: _facts(minion, answer.get("ret")) for minion, answer in answers.items()}
+
+
+def looks(
+    master: Master, cluster: Cluster, minions: Sequence[str], path: str = ""
+) -> dict[str, dict[str, Any]]:
+    """What the disks of these members say; of a backup at this path, whether it is whole."""
+    places = {
+        m.minion: [m.settings["data_dir"], m.settings["wal_dir"] or ""] for m in cluster.members
+    }
+    asked = {"places": places, "folders": etcd_ha_restore.folders(cluster), "path": path}
+    answers = ask(master, minions, "etcd_ha_restore.look", kwarg=asked)
+    found: dict[str, Any] = {minion: answer.get("ret") for minion, answer in answers.items()}
+    for minion in minions:
+        fault = etcd_ha_told.look_fault(found.get(minion, "no answer"))
+        if fault:
+            raise CommandExecutionError(f"{minion} could not tell what its disk holds: {fault}")
+    return found
+
+
+def _hosts(master: Master, clusters: Iterable[Cluster]) -> list[str]:
+    """All hosts of these clusters; who has left the pillar may still have to be stopped."""
+    named: list[str] = []
+    known: list[str] = []
+    for one in clusters:
+        record = master.record(one)
+        named += one.hosts
+        known += [*record.get("members", {}), *record.get("balancers", ())]
+    return list(dict.fromkeys(named + known))
+
+
+def _asked(clusters: Sequence[Cluster]) -> dict[str, Any]:
+    """What ``etcd_ha.facts`` is to look at for these clusters."""
+    asked: dict[str, Any] = {
+        "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),
+        "authorities": sorted({f for one in clusters for f in etcd_ha_trust.authority_files(one)}),
+    }
+    if any(etcd_ha_access.Access.of(one.settings["access"]).managed for one in clusters):
+        asked["access"] = True
+    return asked
+
+
+def _of_synced(
+    master: Master, there: Sequence[str], asked: Mapping[str, Any], digest: str
+) -> tuple[Answers, set[str]]:
+    """What minions that have these modules answer, and whom they had to be brought to."""
+    # A minion that lacks the function first loads every module that it has, to look for it.
+    blank = [minion for minion in there if not master.cache.contains(SYNCED, minion)]
+    sync(master, blank)
+    answers = ask(master, there, "etcd_ha.facts", kwarg=asked)
+    old = [minion for minion, one in answers.items() if not _has(one.get("ret"), digest)]
+    if old:
+        sync(master, old)
+        answers.update(ask(master, old, "etcd_ha.facts", kwarg=asked))
+    return answers, {*blank, *old}
+
+
+def _has(told: Any, digest: str) -> bool:
+    return isinstance(told, dict) and told.get("modules") == digest
+
+
+def _facts(minion: str, told: Any) -> dict[str, Any]:
+    fault = etcd_ha_told.facts_fault(told)
+    if fault:
+        raise CommandExecutionError(f"{minion} could not tell its facts: {fault}")
+    return dict(told)
+
+
+def _wait_until_idle(master: Master, answers: Answers) -> None:
+    """
+    Wait until the states have ended that still run on these hosts.
+
+    Whoever ends an orchestrate (Ctrl-C, a lost master) does not end the state that it had begun on
+    a minion: it goes on there, and Salt refuses the next one meanwhile.
+    """
+    busy, deadline = _busy(answers), time.monotonic() + BUSY_TIMEOUT
+    while busy:
+        told = ", ".join(f"{minion} ({', '.join(jobs)})" for minion, jobs in sorted(busy.items()))
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(
+                f"an earlier run is still at work on {told}. Wait for its end, or end it "
+                "(salt ID saltutil.kill_job JID), and run again"
+            )
+        etcd_ha_master.tell(f"waiting for an earlier run that is still at work on {told}")
+        time.sleep(2)
+        busy = _busy(ask(master, list(busy), "etcd_ha.facts"))
+
+
+def _busy(answers: Answers) -> dict[str, list[str]]:
+    """minion -> the states that run there."""
+    told = ((minion, answer.get("ret")) for minion, answer in answers.items())
+    return {m: found["busy"] for m, found in told if isinstance(found, dict) and found.get("busy")}

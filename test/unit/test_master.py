@@ -1,0 +1,126 @@
+"""What the runners share: the master's pillar and records, and how its minions are asked."""
+
+import dataclasses
+
+import etcd_ha_minions
+import pytest
+import salt.cache
+import salt.client
+import salt.pillar
+import salt.utils.hashutils
+from etcd_ha_master import Master
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+class Pillar:
+    """Salt's compiler of pillars: tells one after the other, and notes for whom."""
+
+    def __init__(self, *told):
+        self.told, self.minions = list(told), []
+
+    def __call__(self, opts, grains, minion, saltenv):
+        self.minions.append(minion)
+        return self
+
+    def compile_pillar(self):
+        return self.told.pop(0)
+
+
+@pytest.fixture
+def master(pillar, defaults, monkeypatch):
+    """Call with what the compiled pillar is, one a compilation."""
+
+    def made(*told, name="master.example.com"):
+        compiled = Pillar(*(told or ({"etcd_ha": pillar},)))
+        monkeypatch.setattr(salt.pillar, "get_pillar", compiled)
+        found = Master({"id": name}, {"etcd_ha_yaml_etcd_ha/defaults.yaml": defaults})
+        found.compiled = compiled
+        return found
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["master.example.com", "master.example.com_master"])
+def test_the_pillar_is_the_master_s_own_and_compiled_once(master, name):
+    found = master(name=name)
+    assert list(found.clusters()) == list(found.clusters("main")) == ["main"]
+    assert found.compiled.minions == ["master.example.com_master"]
+
+
+def test_a_cluster_that_nobody_knows_is_told_with_those_that_are(master):
+    with pytest.raises(SaltInvocationError, match="'prod'; it has main"):
+        master().clusters("prod")
+
+
+def test_a_pillar_that_does_not_render_is_told_each_time(master, pillar):
+    broken = {"_errors": ["no such file"], "etcd_ha": pillar}
+    found = master(broken, broken)
+    for _ in range(2):
+        with pytest.raises(CommandExecutionError, match="does not render: no such file"):
+            found.clusters()
+
+
+def test_a_wrong_pillar_is_a_sentence(master):
+    with pytest.raises(CommandExecutionError, match="is not right"):
+        master({"etcd_ha": {"clusters": {"main": {}}}}).clusters()
+
+
+def test_a_renamed_cluster_is_remembered_by_its_former_name(cluster, monkeypatch):
+    records = {"old": {"cluster": "old"}}
+
+    class Cache:
+        def __init__(self, opts):
+            pass
+
+        def fetch(self, bank, key):
+            return records.get(key, {})
+
+    monkeypatch.setattr(salt.cache, "Cache", Cache)
+    renamed = dataclasses.replace(cluster, former="old")
+    assert Master({}, {}).record(cluster) == {}
+    assert Master({}, {}).record(renamed) == {"cluster": "old"}
+    records["main"] = {"cluster": "main"}
+    assert Master({}, {}).record(renamed) == {"cluster": "main"}
+
+
+def test_where_there_is_nobody_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr(salt.client, "get_local_client", lambda **_: pytest.fail("it asked"))
+    assert etcd_ha_minions.ask(Master({}, {}), [], "test.ping") == {}
+
+
+def test_a_run_that_is_still_at_work_is_waited_for_and_then_told(monkeypatch, capsys):
+    busy = {"etcd1": {"ret": {"busy": ["state.apply 1"]}}}
+    answers = [busy, {"etcd1": {"ret": {"busy": []}}}]
+    monkeypatch.setattr(etcd_ha_minions.time, "sleep", lambda _: None)
+    monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_: answers.pop(0))
+    etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
+    assert answers == [] and capsys.readouterr().err.count("etcd1 (state.apply 1)") == 2
+    monkeypatch.setattr(etcd_ha_minions, "BUSY_TIMEOUT", -1)
+    with pytest.raises(CommandExecutionError, match="still at work on etcd1"):
+        etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
+
+
+@pytest.mark.parametrize("own", [None, "new", "old"])
+def test_own_modules_must_be_those_of_the_file_server(own, tmp_path):
+    served, copies = tmp_path / "served", tmp_path / "ext" / "utils"
+    copies.mkdir(parents=True)
+    for name in ("_runners/etcd_ha.py", "_utils/etcd_ha_x.py", "_utils/other.py"):
+        (served / name).parent.mkdir(parents=True, exist_ok=True)
+        (served / name).write_text("new")
+    for name in ("etcd_ha_x.py", "other.py") if own else ():
+        (copies / name).write_text(own)
+
+    class Files:
+        def file_list(self, saltenv, prefix):
+            return [str(one.relative_to(served)) for one in served.glob(f"{prefix}/*")]
+
+        def hash_file(self, url, saltenv):
+            path = served / url.removeprefix("salt://")
+            return {"hsum": salt.utils.hashutils.get_hash(str(path))}
+
+    master = Master({"extension_modules": str(tmp_path / "ext")}, {"etcd_ha_files": Files()})
+    if own == "old":
+        with pytest.raises(CommandExecutionError, match=r"copy of _utils/etcd_ha_x.py is older"):
+            master.check_own_modules()
+    else:
+        master.check_own_modules()
