@@ -4,6 +4,7 @@ etcd on this minion: its health, its place in the cluster, and what the formula 
 :depends: etcdctl, which the formula installs on members
 """
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -274,13 +275,11 @@ def version():
 
         salt 'etcd*' etcd_ha.version
     """
-    mark = etcd_ha_client.mark()
     running = ""
-    if "member" in mark:
-        try:
+    # A member that is stopped would be waited for: etcdctl tries for seconds.
+    if "member" in etcd_ha_client.mark() and etcd_ha_machine.unit("etcd.service")["pid"]:
+        with contextlib.suppress(CommandExecutionError):
             running = status()["version"]
-        except CommandExecutionError:
-            running = ""
     return {"installed": _installed_version(), "running": running}
 
 

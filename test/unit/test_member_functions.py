@@ -163,3 +163,15 @@ def test_a_snapshot_without_room_says_where_to_look(cluster, tmp_path):
     module.SNAPSHOTS = str(tmp_path / "snapshots")
     with pytest.raises(CommandExecutionError, match=r"refused.*run it again"):
         module.snapshot("main", "by-hand")
+
+
+@pytest.mark.parametrize(("pid", "running"), [(0, ""), (7, "3.6.14")])
+def test_only_an_etcd_that_runs_is_asked_for_its_version(monkeypatch, pid, running):
+    asked = []
+    module = load("_modules/etcd_ha")
+    monkeypatch.setattr(etcd_ha_client, "mark", lambda: {"member": {"name": "etcd1"}})
+    monkeypatch.setattr(etcd_ha_machine, "unit", lambda name: {"pid": pid})
+    monkeypatch.setattr(module, "status", lambda: asked.append(1) or {"version": "3.6.14"})
+    monkeypatch.setattr(module, "_installed_version", lambda: "3.6.14")
+    assert module.version() == {"installed": "3.6.14", "running": running}
+    assert len(asked) == (1 if pid else 0)
