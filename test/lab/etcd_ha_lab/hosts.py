@@ -209,7 +209,7 @@ def output(places: Places, name: str, argv: Sequence[str]) -> subprocess.Complet
 def require_running(places: Places, names: Sequence[str]) -> None:
     """Raise with the last words of a host that ended by itself."""
     for name in names:
-        if not cgroups.processes(cgroups.of_host(places, name)):
+        if not cgroups.is_populated(cgroups.of_host(places, name)):
             console = (places.host(name) / "console.log").read_text(errors="replace")
             tail = "\n    ".join(console.strip().splitlines()[-4:])
             raise LabError(f"{name} did not boot; its console said last:\n    {tail}")
