@@ -21,7 +21,7 @@ down:
 	@$(LAB) down
 
 unit: venv
-	$(BIN)/python -m pytest test/unit test/functional
+	$(BIN)/python -m pytest test/unit test/functional -n auto --dist loadfile
 
 lint: venv
 	$(BIN)/ruff format --check .

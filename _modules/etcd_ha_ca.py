@@ -9,7 +9,7 @@ import time
 import etcd_ha_faces
 import etcd_ha_machine
 import etcd_ha_mark
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_ca"
 
