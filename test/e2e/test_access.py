@@ -364,9 +364,10 @@ def test_it_does_not_lock_the_formula_out(changed):
     changed.begin(THREE)
     lab, minion = changed.lab, f"etcd1.{DOMAIN}"
     pki = "/etc/etcd/pki"
-    lab.exec("etcd1", "sh", "-c", f"cd {pki}; cp admin.crt /root; cp server.crt admin.crt").ok()
+    other = "for end in crt key; do cp admin.$end /root; cp server.$end admin.$end; done"
+    lab.exec("etcd1", "sh", "-c", f"cd {pki}; {other}").ok()
     done = lab.salt(minion, "etcd_ha_auth.enable")
     assert done.code != 0 and "authentication was not turned on" in done.text, done.text
-    lab.exec("etcd1", "sh", "-c", f"cp /root/admin.crt {pki}/admin.crt").ok()
+    lab.exec("etcd1", "sh", "-c", f"cp /root/admin.crt /root/admin.key {pki}").ok()
     assert status(lab)["enabled"] is False
     changed.same()

@@ -241,7 +241,7 @@ def test_a_full_disk_stops_one_member_and_nobody_else(changed):
     try:
         with Load(changed.lab, "/disk-full/") as load:
             for number in range(40):
-                write(changed, f"/fill{number}-", 5)
+                write(changed, f"/fill{number}-", 10)
                 if not changed.lab.healthy("etcd3"):
                     break
             assert not changed.lab.healthy("etcd3"), "200 MB should not have fitted"

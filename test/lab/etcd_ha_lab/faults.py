@@ -188,9 +188,12 @@ def fill(places: Places, name: str, leave: int) -> None:
         while free > 4096:
             try:
                 os.posix_fallocate(ballast.fileno(), start, free)
-                break
             except OSError:
                 free = free * 99 // 100
+                continue
+            start += free
+            room = os.statvfs(disk)
+            free = room.f_bavail * room.f_frsize - leave
     room = os.statvfs(disk)
     left = size(room.f_bavail * room.f_frsize)
     say(f"the disk of {name} has {left} left: `lab fault {name} heal` frees it")
