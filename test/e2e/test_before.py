@@ -1,6 +1,7 @@
 """Before anything was set up: a dry run, a wrong pillar and a bad download change nothing."""
 
 import pytest
+from extent import only_in_all
 from lab_command import HOSTS, MEMBERS, differences
 
 
@@ -137,6 +138,7 @@ def good_hash(lab, version):
     return found
 
 
+@only_in_all
 def test_a_corrupt_release_has_both_hashes_in_its_message(fresh):
     """A hash pinned in the pillar wins over the mirror's own list."""
     pinned = "0" * 64

@@ -177,6 +177,7 @@ def test_a_bootstrap(changed):
         whole(changed)
 
 
+@only_in_all
 def test_an_upgrade(changed):
     obtained(changed, OLDER, NEWER)
     changed.begin(THREE, version=OLDER)

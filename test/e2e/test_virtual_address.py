@@ -262,6 +262,7 @@ def test_a_changed_configuration_moves_it_once_at_most(shared, first):
     shared.ground.settled()
 
 
+@only_in_all
 def test_it_is_switched_off_and_on_again(shared):
     lab = shared.lab
     shared.ground.ask_for(THREE, load_balancers=shared.settings()["load_balancers"])
