@@ -5,7 +5,7 @@ import time
 
 import pytest
 from changing import THREE, Load
-from extent import only_in_all, only_in_all_case
+from extent import RELEASES, SHIPPED, each_release, only_in_all, only_in_all_case
 
 MIB = 1024**2
 SMALL = {"defragment": {"minimum_size": 4 * MIB, "fragmentation": 30}}
@@ -23,6 +23,15 @@ for one in re.finditer(b"sound-value", held):
         flipped += os.pwrite(number, b"other-value", one.start()) == 11
 print(flipped)
 """
+
+
+def of_release(changed, version, **settings):
+    """Three members of this release."""
+    if not changed.obtainable(version):
+        pytest.fail(f"the mirror cannot get {version} on this machine")
+    if version != SHIPPED:
+        settings["version"] = version
+    changed.begin(THREE, **settings)
 
 
 def write(changed, prefix, count, kib=500):
@@ -94,8 +103,9 @@ def await_alarm(changed, number, seconds=60):
 
 
 @only_in_all
-def test_databases_are_defragmented_where_it_pays_the_leader_last(changed):
-    changed.begin(THREE, maintenance=SMALL)
+@pytest.mark.parametrize("version", RELEASES)
+def test_databases_are_defragmented_where_it_pays_the_leader_last(changed, version):
+    of_release(changed, version, maintenance=SMALL)
     changed.lead("etcd2")
     write(changed, "/big/", 60)
     changed.lab.etcdctl("etcd1", "del", "--prefix", "/big/").ok()
@@ -104,7 +114,7 @@ def test_databases_are_defragmented_where_it_pays_the_leader_last(changed):
     assert all(row["dbSize"] > 20 * MIB for row in before.values()), before
     dry = changed.lab.orch("test=True", command="defrag")
     assert dry.code == 0 and rows(changed)["etcd1"]["dbSize"] == before["etcd1"]["dbSize"]
-    run = changed.run(THREE, "defrag", command="defrag")
+    run = changed.run(THREE, f"defrag-{version}", command="defrag")
     steps = [step for step in run.states if "defragment" in step]
     assert len(steps) == 3 and "etcd2: move leadership to" in steps[-1], steps
     told = json.dumps(run.changes)
@@ -116,8 +126,9 @@ def test_databases_are_defragmented_where_it_pays_the_leader_last(changed):
     assert again.changes == {} and "nothing to defragment: 3 healthy members" in again.text
 
 
-def test_a_full_database_takes_writes_again(changed):
-    changed.begin(THREE, **QUOTA)
+@each_release()
+def test_a_full_database_takes_writes_again(changed, version):
+    of_release(changed, version, **QUOTA)
     assert "database space exceeded" in write(changed, "/old/first/", 600, kib=60)
     await_alarm(changed, 1)
     health = changed.lab.salt("etcd1*", "etcd_ha.health")
@@ -158,8 +169,9 @@ def test_a_larger_quota_is_applied_while_the_database_is_full(changed):
     changed.settled()
 
 
-def test_all_members_hold_the_same(changed):
-    changed.begin(THREE)
+@each_release()
+def test_all_members_hold_the_same(changed, version):
+    of_release(changed, version)
     done = changed.lab.salt_run("etcd_ha.hash_kv").ok()
     assert done.out.count(" ok") == 3, done.text
     changed.same()

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+from changing import THREE
+from extent import RELEASES, SHIPPED, only_in_all
+
 ONE = "etcd1.example.com"
 STRANGER = "https://198.18.0.99:2380"
 
@@ -75,6 +79,22 @@ def test_an_alarm_is_disarmed_alone(converged):
     converged.put("/after-alarms", "written")
     wrong = single(converged, "alarm_absent", "NOSPCE")
     assert wrong["result"] is False and "use NOSPACE or CORRUPT" in wrong["comment"]
+
+
+@only_in_all
+@pytest.mark.parametrize("version", [one for one in RELEASES if one != SHIPPED])
+def test_they_do_the_same_on_other_releases(changed, version):
+    if not changed.obtainable(version):
+        pytest.fail(f"the mirror cannot get {version} on this machine")
+    changed.begin(THREE, version=version)
+    for test in (
+        test_keys_are_seeded_and_cleared,
+        test_a_member_of_somebody_else_comes_and_goes,
+        test_health_is_a_gate_that_changes_nothing,
+        test_an_alarm_is_disarmed_alone,
+    ):
+        test(changed.lab)
+    changed.settled()
 
 
 def raise_alarm(lab, number):
