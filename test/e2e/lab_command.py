@@ -63,6 +63,7 @@ class Orchestrated:
         for name, state in self.states.items():
             if state.get("duration", 0) > SLOW * 1000:
                 print(f"    {state['duration'] / 1000:.1f} s of it: {name}")
+                _tell_slow_hosts(state)
 
     @property
     def changes(self):
@@ -85,6 +86,26 @@ class Orchestrated:
         for word in words:
             assert word in self.text, f"{word!r} is not in:\n{self.text}"
         return self
+
+
+def _tell_slow_hosts(state):
+    """Where the time of a slow step went: on each host its first and last state, and the slowest.
+
+    What is missing between the step's own begin or end and theirs is Salt's, not the states'.
+    """
+    answers = (state.get("changes") or {}).get("ret")
+    for minion, states in answers.items() if isinstance(answers, dict) else ():
+        rows = [r for r in states.values() if isinstance(r, dict)] if _is_run(states) else []
+        if rows:
+            times = [row.get("start_time", "?") for row in rows]
+            slow = max(rows, key=lambda row: row.get("duration", 0))
+            took, name = slow.get("duration", 0) / 1000, slow.get("__id__")
+            said = f"states from {min(times)} to {max(times)}, the slowest {took:.1f} s: {name}"
+            print(f"      {minion} (the step began {state.get('start_time')}): {said}")
+
+
+def _is_run(states):
+    return isinstance(states, dict) and any("_|-" in key for key in states)
 
 
 class Lab:
