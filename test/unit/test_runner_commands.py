@@ -62,8 +62,9 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
 @pytest.fixture
 def planned(runner, cluster, monkeypatch):
     """The answer of ``steps`` for plans that are given."""
-    monkeypatch.setattr(runner, "_clusters", lambda name=None: {"main": cluster})
-    monkeypatch.setattr(runner, "_source_digest", lambda: "hash")
+    found = {"main": cluster, "other": cluster}
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: found)
+    monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
 
     def told(*plans):
         monkeypatch.setattr(runner, "_plans", lambda *_: list(plans))
