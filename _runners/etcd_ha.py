@@ -265,12 +265,12 @@ def _from_data(master, cluster, observed, known, command, asked):
 
 def _with_release(master, cluster, made, facts):
     """Refuse a version that the mirror does not have, before any host is touched."""
-    install = cluster.settings["install"]
-    touched = [m.minion for s in made.steps for m in cluster.members if m.minion in s.targets]
-    if not touched or install["method"] != "archive":
+    installing = [s for s in etcd_ha_steps.installing(made.steps) if _fetching(cluster, s)]
+    if not installing:
         return made
-    asked = touched[0]
-    for url in _release_files(cluster, made, facts, asked):
+    first = _fetching(cluster, installing[0])[0]
+    asked = first.minion
+    for url in _release_files(cluster, installing, facts, first):
         answers = etcd_ha_minions.ask(master, [asked], "etcd_ha.release_available", [url])
         reason = answers.get(asked, {}).get("ret", "?")
         if reason:
@@ -282,12 +282,18 @@ def _with_release(master, cluster, made, facts):
     return made
 
 
-def _release_files(cluster, made, facts, minion):
-    """What a minion will fetch over HTTP for releases that no member has; one file of each."""
-    install = cluster.settings["install"]
-    arch = etcd_ha_release.architecture(facts[minion]["arch"])
+def _fetching(cluster, step):
+    """The members on which this step brings etcd from a release archive."""
+    there = [member for member in cluster.members if member.minion in step.targets]
+    return [member for member in there if member.settings["install"]["method"] == "archive"]
+
+
+def _release_files(cluster, installing, facts, member):
+    """What a member will fetch over HTTP for releases that no member has; one file of each."""
+    install = member.settings["install"]
+    arch = etcd_ha_release.architecture(facts[member.minion]["arch"])
     present = {facts[m.minion].get("etcd", {}).get("version") for m in cluster.members}
-    needed = {step.stage.get("version", cluster.version) for step in made.steps} - present
+    needed = {step.stage.get("version", cluster.version) for step in installing} - present
     urls = []
     for version in sorted(needed):
         if etcd_ha_release.pinned(install["checksum"], arch):

@@ -5,6 +5,7 @@ import copy
 import etcd_ha_minions
 import pytest
 from etcd_ha_master import Master
+from etcd_ha_steps import Plan, Step
 from faces import load
 from good_pillar import PILLAR
 from salt.exceptions import CommandExecutionError
@@ -59,6 +60,19 @@ def plans(runner, command="converge"):
     return {one.cluster: one for one in made}
 
 
+def runs(runner, version="3.6.14"):
+    """Have all members of main run etcd, healthy."""
+    main = Master(runner.__opts__, runner.__context__).clusters()["main"]
+    for member in main.members:
+        runner.facts[member.minion]["etcd"] = {
+            "active": True,
+            "healthy": True,
+            "has_data": True,
+            "version": version,
+            "record": {"cluster": "main", "state": "bootstrapped"},
+        }
+
+
 def test_a_host_of_an_architecture_that_has_no_archive_refuses_its_cluster_alone(runner):
     runner.facts[ODD]["arch"] = "riscv64"
     made = plans(runner)
@@ -104,3 +118,32 @@ def test_the_host_itself_says_it_in_the_same_words(runner, monkeypatch, defaults
     monkeypatch.setattr(module.etcd_ha_client, "configured", dict)
     with pytest.raises(CommandExecutionError, match=f"{ODD} cannot be a member of main"):
         module.host()
+
+
+@pytest.mark.parametrize("command", ["remove_cluster", "defrag", "recover_space"])
+def test_what_installs_nothing_needs_no_mirror(runner, command, monkeypatch):
+    """The pillar may name a release that is neither installed nor on the mirror yet."""
+    runs(runner, "3.6.13")
+    step = Step("main: one step", "function", ("etcd1.example.com",))
+    made = Plan("main", "", (step,))
+    if command != "remove_cluster":
+        monkeypatch.setattr(runner.etcd_ha_planner, "plan", lambda *_: made)
+    runner.lacking = "HTTP 404"
+    found = plans(runner, command)["main"]
+    assert found.steps and not found.refusal and not runner.fetched
+
+
+def test_a_release_that_the_mirror_lacks_is_refused_before_a_host_is_touched(runner):
+    runner.lacking = "HTTP 404"
+    made = plans(runner)["main"]
+    assert made.steps == () and "etcd1.example.com cannot fetch https://" in made.refusal
+    assert "/v3.6.14/SHA256SUMS (HTTP 404)" in made.refusal
+
+
+def test_the_mirror_is_asked_by_a_member_that_fetches_from_it(runner):
+    """Of an architecture that has no archive, the first one comes by a package."""
+    runner.facts["etcd1.example.com"]["arch"] = "riscv64"
+    own = runner.pillar["clusters"]["main"]["members"]["etcd1.example.com"]
+    own["install"] = {"method": "package"}
+    assert plans(runner)["main"].steps
+    assert [asked for asked, _ in runner.fetched] == [ODD, "etcd1.example.org"]
