@@ -524,8 +524,8 @@ def host():
     Returns the dict of ``etcd_ha_host.describe``: ``member`` and ``balancer`` (dicts, or None),
     ``authorities`` (list), ...
 
-    Raises CommandExecutionError with every fault of the pillar, and where the formula's files
-    cannot be had from the master.
+    Raises CommandExecutionError with every fault of the pillar, where etcd has no release archive
+    for this machine, and where the formula's files cannot be had from the master.
 
     CLI Example:
 
@@ -538,12 +538,12 @@ def host():
         present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
         step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
         defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
-        __context__["etcd_ha_host"] = etcd_ha_host.describe(
-            __grains__["id"],
-            _clusters(__pillar__.get("etcd_ha"), defaults, settings).values(),
-            _arch(),
-            step,
-        )
+        clusters = _clusters(__pillar__.get("etcd_ha"), defaults, settings).values()
+        unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
+        if unfit:
+            raise CommandExecutionError(unfit)
+        described = etcd_ha_host.describe(__grains__["id"], clusters, _arch(), step)
+        __context__["etcd_ha_host"] = described
     return copy.deepcopy(__context__["etcd_ha_host"])
 
 

@@ -24,6 +24,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_auth"
 
+_CURE = "Where root is not let in see docs/access.md, else journalctl -u etcd"
+
 
 def __virtual__():
     return __virtualname__
@@ -77,7 +79,7 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
 
     Raises SaltInvocationError for a name or a password that etcd could not keep, and for a pillar
     key that is not there; CommandExecutionError when a role is missing, a password cannot be
-    fetched, or etcd refuses.
+    fetched, or etcd refuses. What was changed by then stands in the error (``info:changes``).
 
     CLI Example:
 
@@ -105,13 +107,11 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
             _refuse_new_root(user, found)
         if test or not changes:
             return changes
-        if present is None:
-            etcd_ha_auth.add_user(run, user, secret)
-        elif anew:
-            etcd_ha_auth.remake_user(run, user, secret, present)
-        elif "password" in changes:
-            etcd_ha_auth.set_password(run, user, secret)
-        etcd_ha_auth.set_roles(run, user, present or (), wanted)
+        how = "anew" if anew else "password" if "password" in changes else ""
+        try:
+            etcd_ha_auth.set_user(run, user, secret, present, wanted, how)
+        except etcd_ha_auth.Halfway as err:
+            raise _halfway(err, _user_made(err, present, changes)) from err
     return changes
 
 
@@ -165,7 +165,8 @@ def set_role(role, permissions=(), test=False):
     where nothing differs.
 
     Raises SaltInvocationError for permissions that are none and for the role root,
-    CommandExecutionError when etcd refuses.
+    CommandExecutionError when etcd refuses. What was changed by then stands in the error
+    (``info:changes``).
 
     CLI Example:
 
@@ -186,8 +187,13 @@ def set_role(role, permissions=(), test=False):
     with _told():
         present = etcd_ha_auth.roles(run).get(role)
         changes = etcd_ha_access.role_changes(present, wanted)
-        if changes and not test:
+        if test or not changes:
+            return changes
+        try:
             etcd_ha_auth.set_role(run, role, present, wanted)
+        except etcd_ha_auth.Halfway as err:
+            made = {} if err.now is None else etcd_ha_access.role_changes(present, err.now)
+            raise _halfway(err, made) from err
     return changes
 
 
@@ -264,7 +270,11 @@ def enable(test=False):
             )
         if not test:
             _make_root(run, found)
-            etcd_ha_auth.enable(run)
+            try:
+                etcd_ha_auth.enable(run)
+            except (etcd_ha_auth.AuthError, etcd_ha_etcdctl.EtcdctlError) as err:
+                made = {name: change for name, change in changes.items() if name == root}
+                raise _halfway(err, made) from err
     return changes
 
 
@@ -510,11 +520,36 @@ def _refuse_without_root(run, name):
 
 def _make_root(run, found):
     root = etcd_ha_access.ROOT
-    if root not in found.users:
-        etcd_ha_auth.add_user(run, root, None)
+    present = found.users.get(root)
     if root not in found.roles:
         etcd_ha_auth.set_role(run, root, None, {})
-    etcd_ha_auth.set_roles(run, root, found.users.get(root, ()), [root])
+    try:
+        etcd_ha_auth.set_user(run, root, None, present, [root])
+    except etcd_ha_auth.Halfway as err:
+        made = {}
+        if err.now is not None and (present is None or sorted(present) != err.now):
+            made[root] = {"old": "absent" if present is None else sorted(present), "new": err.now}
+        if root not in found.roles:
+            made["role root"] = {"old": "absent", "new": "present"}
+        raise _halfway(err, made) from err
+
+
+def _user_made(err, present, changes):
+    """Those of a user's changes that were made before etcd refused."""
+    made = {}
+    if (present is None) != (err.now is None):
+        states = {True: "absent", False: "present"}
+        made["user"] = {"old": states[present is None], "new": states[err.now is None]}
+    if err.password:
+        made["password"] = changes["password"]
+    if sorted(present or ()) != list(err.now or ()):
+        made["roles"] = {"old": sorted(present or ()), "new": list(err.now or ())}
+    return made
+
+
+def _halfway(err, made):
+    """The error of a change that ended halfway: Salt's own place for what was changed by then."""
+    return CommandExecutionError(f"{err}. {_CURE}", info={"changes": made} if made else None)
 
 
 def _admin_name():
@@ -549,5 +584,5 @@ def _told():
     return etcd_ha_faces.told(
         etcd_ha_auth.AuthError,
         etcd_ha_etcdctl.EtcdctlError,
-        cure="Where root is not let in see docs/access.md, else journalctl -u etcd",
+        cure=_CURE,
     )

@@ -274,10 +274,11 @@ def add(name, peer_url, timeout=30):
     timeout : 30
         Seconds (int or float) to try for: etcd refuses while it finds its voters badly connected.
 
-    Returns text for its first start: the ``initial-cluster``.
+    Returns text for its first start: the ``initial-cluster``. A learner at this URL alone that was
+    added before and has not started is not added again.
 
-    Raises CommandExecutionError when etcd refuses, such as for a second learner or a peer URL that
-    the list has already.
+    Raises CommandExecutionError when etcd refuses, such as for a second learner, and when the list
+    has another member at this peer URL.
 
     CLI Example:
 
@@ -287,9 +288,15 @@ def add(name, peer_url, timeout=30):
     """
     etcd_ha_faces.sound(locals())
     member, here = etcd_ha_faces.member(), etcd_ha_client.serving_endpoint()
-    command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
-    _try(member, command, here, time.monotonic() + timeout)
-    pairs = [f"{m['name'] or name}={u}" for m in _listed(member, here) for u in m["peer_urls"]]
+    listed = _listed(member, here)
+    known = next((m for m in listed if peer_url in m["peer_urls"]), None)
+    if known is None:
+        command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
+        _try(member, command, here, time.monotonic() + timeout)
+        listed = _listed(member, here)
+    else:
+        _refuse_another(known, peer_url)
+    pairs = [f"{m['name'] or name}={u}" for m in listed for u in m["peer_urls"]]
     return ",".join(pairs)
 
 
@@ -810,6 +817,24 @@ def _try(member, command, endpoints, deadline):
                 "etcd_ha.health, and run it again"
             )
         time.sleep(0.5)
+
+
+def _refuse_another(known, peer_url):
+    """Who is at a peer URL already is whom one adds there only where it waits for its first start.
+
+    Until then it has no name, and starts under the one that it is given.
+    """
+    if known["learner"] and not known["started"] and known["peer_urls"] == [peer_url]:
+        return
+    who, role = known["name"] or known["id"], "learner" if known["learner"] else "voter"
+    if known["started"]:
+        told = f"a {role} that has started. Give another member a peer URL of its own"
+    else:
+        told = (
+            f"a {role} that has not started. Give the new member another peer URL, or take that "
+            f"one out first: etcd_ha_member.remove {known['id']}"
+        )
+    raise CommandExecutionError(f"nothing was added: {peer_url} is that of {who}, {told}")
 
 
 def _refuse_without_quorum(member, endpoints, entry):

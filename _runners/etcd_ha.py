@@ -174,12 +174,15 @@ def _plans(master, name, command, asked):
         if refusal:
             raise CommandExecutionError(refusal)
     facts = etcd_ha_minions.facts(master, clusters.values())
-    wanted = _wanted(master, facts)
-    return [_plan(master, one, facts, wanted, command, asked) for one in clusters.values()]
+    wanted, unfit = _wanted(master, facts)
+    return [_plan(master, one, facts, wanted, unfit, command, asked) for one in clusters.values()]
 
 
-def _plan(master, cluster, facts, wanted, command, asked):
-    """The plan for one cluster, by the facts of all hosts and what they should have."""
+def _plan(master, cluster, facts, wanted, unfit, command, asked):
+    """The plan for one cluster, by the facts of all hosts and what they should have.
+
+    ``unfit`` are the hosts that cannot have it: minion -> why.
+    """
     observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
     record = master.record(cluster)
     known = etcd_ha_observed.Wanted(
@@ -192,6 +195,7 @@ def _plan(master, cluster, facts, wanted, command, asked):
         made = etcd_ha_planner.plan(cluster, observed, known, command, int(time.time()))
     else:
         made = _from_data(master, cluster, observed, known, command, asked)
+    made = _of_fit(cluster, made, unfit)
     if command != "recover":
         # Data that is there needs no mirror: hosts that lack a release say so as they join.
         made = _with_release(master, cluster, made, facts)
@@ -203,20 +207,35 @@ def _plan(master, cluster, facts, wanted, command, asked):
 
 
 def _wanted(master, facts):
-    """What every host that answered should have in its mark, and every CA in its memory."""
+    """What every host that answered should have in its mark, and every CA in its memory.
+
+    Beside it the hosts that cannot be what the pillar wants, and why: they get no such mark.
+    """
     source = master.source_digest()
-    digests, policies = {}, {}
+    digests, policies, unfit = {}, {}, {}
     named = {minion for one in master.clusters().values() for minion in one.hosts}
     for minion, found in facts.items():
         if minion not in named:
             continue
         clusters = master.clusters_on(found["os_file"])
+        why = etcd_ha_host.unfit(minion, clusters.values(), found["arch"])
+        if why:
+            unfit[minion] = why
+            continue
         described = etcd_ha_host.describe(minion, clusters.values(), found["arch"])
         digests[minion] = etcd_ha_host.digest(described, source)
         if described["authorities"]:
             signed = etcd_ha_certificates.policies(clusters.values(), minion)
             policies[minion] = etcd_ha_host.policies_digest(signed)
-    return {"digests": digests, "policies": policies}
+    return {"digests": digests, "policies": policies}, unfit
+
+
+def _of_fit(cluster, made, unfit):
+    """Refuse states on a cluster with a host that cannot have them; functions need none."""
+    why = [unfit[minion] for minion in cluster.hosts if minion in unfit]
+    if not why or made.refusal or not any(step.kind == "state" for step in made.steps):
+        return made
+    return dataclasses.replace(made, steps=(), refusal="; ".join(why))
 
 
 def _from_data(master, cluster, observed, known, command, asked):
@@ -246,12 +265,12 @@ def _from_data(master, cluster, observed, known, command, asked):
 
 def _with_release(master, cluster, made, facts):
     """Refuse a version that the mirror does not have, before any host is touched."""
-    install = cluster.settings["install"]
-    touched = [m.minion for s in made.steps for m in cluster.members if m.minion in s.targets]
-    if not touched or install["method"] != "archive":
+    installing = [s for s in etcd_ha_steps.installing(made.steps) if _fetching(cluster, s)]
+    if not installing:
         return made
-    asked = touched[0]
-    for url in _release_files(cluster, made, facts, asked):
+    first = _fetching(cluster, installing[0])[0]
+    asked = first.minion
+    for url in _release_files(cluster, installing, facts, first):
         answers = etcd_ha_minions.ask(master, [asked], "etcd_ha.release_available", [url])
         reason = answers.get(asked, {}).get("ret", "?")
         if reason:
@@ -263,12 +282,18 @@ def _with_release(master, cluster, made, facts):
     return made
 
 
-def _release_files(cluster, made, facts, minion):
-    """What a minion will fetch over HTTP for releases that no member has; one file of each."""
-    install = cluster.settings["install"]
-    arch = etcd_ha_release.architecture(facts[minion]["arch"])
+def _fetching(cluster, step):
+    """The members on which this step brings etcd from a release archive."""
+    there = [member for member in cluster.members if member.minion in step.targets]
+    return [member for member in there if member.settings["install"]["method"] == "archive"]
+
+
+def _release_files(cluster, installing, facts, member):
+    """What a member will fetch over HTTP for releases that no member has; one file of each."""
+    install = member.settings["install"]
+    arch = etcd_ha_release.architecture(facts[member.minion]["arch"])
     present = {facts[m.minion].get("etcd", {}).get("version") for m in cluster.members}
-    needed = {step.stage.get("version", cluster.version) for step in made.steps} - present
+    needed = {step.stage.get("version", cluster.version) for step in installing} - present
     urls = []
     for version in sorted(needed):
         if etcd_ha_release.pinned(install["checksum"], arch):

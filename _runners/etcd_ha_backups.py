@@ -146,7 +146,10 @@ def _new(master, one, members):
     """Have the first member that can take a backup: its minion, and what it told."""
     answers = etcd_ha_minions.ask(master, members, "etcd_ha.status")
     statuses = {minion: answer.get("ret") for minion, answer in answers.items()}
-    errors = []
+    strange = etcd_ha_backup_report.odd(statuses)
+    errors = [f"{m} {etcd_ha_report.odd_answer(fault)}" for m, fault in strange.items()]
+    for error in errors:
+        etcd_ha_master.tell(f"{one.name}: {error}")
     for minion in etcd_ha_backup_report.candidates(statuses):
         role = "the leader" if statuses[minion]["leader"] else "a follower"
         size = etcd_ha_report.size(statuses[minion]["db_size"])

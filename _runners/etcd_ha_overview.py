@@ -11,6 +11,7 @@ import etcd_ha_minions
 import etcd_ha_observed
 import etcd_ha_report
 import etcd_ha_space
+import etcd_ha_told
 from salt.exceptions import SaltInvocationError
 
 # Beside _runners/etcd_ha.py: Salt puts the functions of both under this name.
@@ -63,7 +64,7 @@ def certificates(cluster=None):
 
     Returns text, a table a cluster. When a certificate has expired, is inside its renewal window
     (``tls:days_remaining``, of the CA's own ``tls:ca:days_remaining``), or cannot be read, or a
-    host has none yet or does not answer, the exit code of salt-run is 1.
+    host has none yet, gives an odd answer or none, the exit code of salt-run is 1.
 
     Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
     cluster.
@@ -97,8 +98,8 @@ def hash_kv(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are compared.
 
-    Returns text, a table a cluster. When members differ, or a voter does not tell (a learner is not
-    asked), the exit code of salt-run is 1.
+    Returns text, a table a cluster. When members differ, a voter does not tell (a learner is not
+    asked), or a host gives an odd answer, the exit code of salt-run is 1.
 
     Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
     SaltInvocationError when there is no such cluster.
@@ -114,7 +115,7 @@ def hash_kv(cluster=None):
     master = etcd_ha_master.Master(__opts__, __context__)
     clusters = master.clusters(cluster).values()
     facts = etcd_ha_minions.facts(master, clusters)
-    return _told([etcd_ha_report.hashes(one, _hashes(master, one, facts)) for one in clusters])
+    return _told([etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters])
 
 
 def endpoints(cluster=None, consumer=None):
@@ -156,14 +157,22 @@ def _certificates(master, minions):
 
 
 def _hashes(master, cluster, facts):
-    """What the first member that can says of all; the last word of one that cannot, or nothing."""
-    answer = {}
+    """What the first member that can says of all; the last word of one that cannot, or nothing.
+
+    Beside it those whose answer is of another form: minion -> fault.
+    """
+    answer, odd = {}, {}
     for minion in etcd_ha_report.healthy_members(cluster, facts):
         answers = etcd_ha_minions.ask(master, [minion], "etcd_ha.hash_kv")
-        answer = answers.get(minion, {}).get("ret")
-        if isinstance(answer, dict):
-            break
-    return answer
+        told = answers.get(minion, {}).get("ret")
+        if told is None or isinstance(told, str):
+            answer = told
+            continue
+        fault = etcd_ha_told.hashes_fault(told)
+        if not fault:
+            return told, odd
+        odd[minion] = fault
+    return answer, odd
 
 
 def _told(reports):

@@ -168,7 +168,10 @@ def _state(name, function, subject, fine, **asked):
     arguments = [subject] if subject else []
     try:
         ret["changes"] = __salt__[function](*arguments, test=__opts__["test"], **asked)
-    except (CommandExecutionError, SaltInvocationError) as err:
+    except CommandExecutionError as err:
+        made = (err.info or {}).get("changes", {})
+        return {**ret, "result": False, "changes": made, "comment": err.strerror_without_changes}
+    except SaltInvocationError as err:
         return {**ret, "result": False, "comment": str(err)}
     if ret["changes"]:
         ret["comment"] = "would be changed" if __opts__["test"] else "was changed"

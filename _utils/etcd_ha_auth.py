@@ -28,6 +28,18 @@ class AuthError(RuntimeError):
     """etcd refused; the text is its own."""
 
 
+class Halfway(AuthError):
+    """etcd refused what is done in several calls; what the earlier ones did stays.
+
+    ``now`` is what there is by then: a user's roles or a role's permissions, None where there is no
+    such user or role. ``password`` is whether a user has got the wanted one.
+    """
+
+    def __init__(self, why: Exception, now: Any, password: bool = False) -> None:
+        super().__init__(str(why))
+        self.now, self.password = now, password
+
+
 def _said(answer: Answer) -> str:
     """etcdctl's own word for a failure, without the lines of its log."""
     lines = [line.strip() for line in f"{answer.err}\n{answer.out}".splitlines() if line.strip()]
@@ -157,24 +169,40 @@ def set_password(run: Run, user: str, password: str) -> None:
     _do(run, "user passwd", user, flags="--interactive=false", stdin=f"{password}\n")
 
 
-def remake_user(run: Run, user: str, password: str | None, held: Iterable[str]) -> None:
-    """Take a user out and make it anew with the same roles.
+def set_user(
+    run: Run,
+    user: str,
+    password: str | None,
+    present: Iterable[str] | None,
+    wanted: Iterable[str],
+    how: str = "",
+) -> None:
+    """Make a user with these roles, or change one that is there; raises Halfway.
 
-    etcd can give no password to a user without one, and take none away: ``user passwd`` says that
-    it has, and has not (server/auth/store.go, UserChangePassword).
+    ``how`` is what becomes of a user that is there: ``anew`` takes it out first, ``password`` gives
+    it another one. etcd can give no password to a user without one, and take none away: ``user
+    passwd`` says that it has, and has not (server/auth/store.go, UserChangePassword).
     """
-    _do(run, "user delete", user)
-    add_user(run, user, password)
-    for role in held:
-        _do(run, "user grant-role", user, role)
-
-
-def set_roles(run: Run, user: str, present: Iterable[str], wanted: Iterable[str]) -> None:
-    """Grant what lacks, then revoke what is too much."""
-    for role in sorted(set(wanted) - set(present)):
-        _do(run, "user grant-role", user, role)
-    for role in sorted(set(present) - set(wanted)):
-        _do(run, "user revoke-role", user, role)
+    now = None if present is None else sorted(present)
+    given = False
+    try:
+        if now is not None and how == "anew":
+            remove_user(run, user)
+            now = None
+        if now is None:
+            add_user(run, user, password)
+            now, given = [], True
+        elif how == "password" and password is not None:
+            set_password(run, user, password)
+            given = True
+        for role in sorted(set(wanted) - set(now)):
+            _do(run, "user grant-role", user, role)
+            now = sorted([*now, role])
+        for role in sorted(set(now) - set(wanted)):
+            _do(run, "user revoke-role", user, role)
+            now = [one for one in now if one != role]
+    except (AuthError, EtcdctlError) as err:
+        raise Halfway(err, now, given) from err
 
 
 def remove_user(run: Run, user: str) -> None:
@@ -183,14 +211,24 @@ def remove_user(run: Run, user: str) -> None:
 
 
 def set_role(run: Run, role: str, present: Permissions | None, wanted: Permissions) -> None:
-    """Make a role, grant what lacks or is otherwise, then revoke what is too much."""
-    if present is None:
-        _do(run, "role add", role)
-    for one, access in sorted(wanted.items()):
-        if (present or {}).get(one) != access:
-            _with_range(run, "role grant-permission", one, role, access)
-    for one in sorted(set(present or {}) - set(wanted)):
-        _with_range(run, "role revoke-permission", one, role)
+    """Make a role, grant what lacks or is otherwise, then revoke what is too much; raises Halfway.
+
+    A range that is there with other rights is granted anew, which changes them.
+    """
+    now = None if present is None else dict(present)
+    try:
+        if now is None:
+            _do(run, "role add", role)
+            now = {}
+        for one, access in sorted(wanted.items()):
+            if now.get(one) != access:
+                _with_range(run, "role grant-permission", one, role, access)
+                now[one] = access
+        for one in sorted(set(now) - set(wanted)):
+            _with_range(run, "role revoke-permission", one, role)
+            del now[one]
+    except (AuthError, EtcdctlError) as err:
+        raise Halfway(err, now) from err
 
 
 def _with_range(run: Run, verb: str, one: Range, *words: str) -> None:

@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import etcd_ha_backup
+import etcd_ha_plain
 import etcd_ha_report
+import etcd_ha_told
 from etcd_ha_backup import Backup
 from etcd_ha_topology import Cluster
 
@@ -37,13 +39,24 @@ def candidates(statuses: Mapping[str, Any]) -> list[str]:
     able = {
         minion: status
         for minion, status in statuses.items()
-        if isinstance(status, Mapping) and status.get("leader_id") not in (None, "", "0")
+        if not etcd_ha_told.status_fault(status) and status["leader_id"] not in ("", "0")
     }
     rows = [
         {"name": minion, "leader": one["leader"], "learner": one["learner"]}
         for minion, one in able.items()
     ]
     return etcd_ha_backup.order(rows)
+
+
+def odd(statuses: Mapping[str, Any]) -> dict[str, str]:
+    """Who told a status of another form than a member's, and what is odd of it: minion -> fault."""
+    told = {
+        minion: etcd_ha_told.status_fault(status)
+        for minion, status in statuses.items()
+        # One that cannot tell says so in words, and one that is no member has a role alone.
+        if not isinstance(status, str) and not (isinstance(status, Mapping) and "role" in status)
+    }
+    return {minion: fault for minion, fault in told.items() if fault}
 
 
 def backups(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Backups:
@@ -55,7 +68,9 @@ def backups(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Backup
     rows, silent = [], []
     for place, told in found.items():
         if not isinstance(told, list):
-            silent.append(f"{place}: {str(told).strip().rpartition(chr(10))[2]}")
+            silent.append(
+                f"{place}: {etcd_ha_plain.brief(str(told).strip().rpartition(chr(10))[2])}"
+            )
             continue
         try:
             rows += [(Backup.of(one), place) for one in told]

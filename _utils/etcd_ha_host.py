@@ -13,6 +13,7 @@ from typing import Any
 import etcd_ha_backup_host
 import etcd_ha_certificates
 import etcd_ha_environment
+import etcd_ha_plain
 import etcd_ha_release
 import etcd_ha_virtual
 from etcd_ha_certificates import Certificate
@@ -86,6 +87,25 @@ def _staged(cluster: Cluster, member: Member, stage: Mapping[str, str]) -> tuple
         dataclasses.replace(cluster, version=stage.get("version") or cluster.version),
         dataclasses.replace(member, settings=settings),
     )
+
+
+def unfit(minion: str, clusters: Iterable[Cluster], arch: str) -> str:
+    """Why this minion cannot be what these clusters want, with the cure; empty where it can.
+
+    Whoever plans asks first: ``describe`` raises ValueError for such a host.
+    """
+    for cluster in clusters:
+        member = cluster.member(minion)
+        if member is None or member.settings["install"]["method"] != "archive":
+            continue
+        try:
+            etcd_ha_release.architecture(arch)
+        except ValueError as err:
+            return etcd_ha_plain.brief(
+                f"{minion} cannot be a member of {cluster.name}: {err} for it "
+                f"(etcd_ha:clusters:{cluster.name}:members:{minion}), or another host"
+            )
+    return ""
 
 
 def record_file(cluster: str) -> str:

@@ -81,7 +81,7 @@ class Master:
         """The same hash that ``etcd_ha.modules_digest`` makes on a minion."""
         lines = []
         for folder in MODULES:
-            lines += self._hashes(folder, lambda path: _is_own(path) and path.endswith(".py"))
+            lines += self._hashes(folder, _is_module)
         return _digest(lines)
 
     def check_own_modules(self) -> None:
@@ -89,19 +89,27 @@ class Master:
         The master's own copies of the formula's modules must be those of its file server.
 
         Minions are synced by the plan; a master with older ones would expect what no host can be.
+        Where it has no copy at all, it loads them from elsewhere (runner_dirs, utils_dirs).
         """
-        old = []
+        old, lacking = [], []
         for folder in ("_runners", "_utils"):
             own = os.path.join(self.opts["extension_modules"], folder[1:])
-            for line in self._hashes(folder, _is_own):
-                name, _, hsum = line.partition(" ")
-                path = os.path.join(own, os.path.basename(name))
-                if os.path.exists(path) and salt.utils.hashutils.get_hash(path) != hsum:
-                    old.append(name)
+            served = dict(line.rsplit(" ", 1) for line in self._hashes(folder, _is_module))
+            copies = {name: os.path.join(own, os.path.basename(name)) for name in served}
+            there = {name: path for name, path in copies.items() if os.path.exists(path)}
+            get_hash = salt.utils.hashutils.get_hash
+            old += [name for name, path in there.items() if get_hash(path) != served[name]]
+            lacking += [name for name in served if there and name not in there]
+        told = []
         if old:
+            told.append(
+                f"the master's own copy of {', '.join(old)} is older than its file server's"
+            )
+        if lacking:
+            told.append(f"the master has no copy of {', '.join(lacking)} yet")
+        if told:
             raise CommandExecutionError(
-                f"the master's own copy of {', '.join(old)} is older than its file server's. "
-                "Run salt-run saltutil.sync_all, then this again"
+                f"{', and '.join(told)}. Run salt-run saltutil.sync_all, then this again"
             )
 
     def _read(self, settings: Mapping[str, Any] | None) -> dict[str, Cluster]:
@@ -167,8 +175,9 @@ def failed(text: str) -> NoReturn:
     raise salt.exceptions.NotImplemented(text)
 
 
-def _is_own(path: str) -> bool:
-    return os.path.basename(path).startswith("etcd_ha")
+def _is_module(path: str) -> bool:
+    """Whether this is one of the formula's; what Python compiles of it lies there as well."""
+    return os.path.basename(path).startswith("etcd_ha") and path.endswith(".py")
 
 
 def _digest(lines: list[str]) -> str:

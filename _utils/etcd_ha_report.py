@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import etcd_ha_machine
+import etcd_ha_told
 import etcd_ha_virtual
+from etcd_ha_plain import brief
 from etcd_ha_topology import Cluster
 
 CONSUMERS = ("kube-apiserver", "patroni")
@@ -129,20 +131,30 @@ def healthy_members(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) ->
     return [minion for minion, found in etcd.items() if found.get("healthy")]
 
 
-def hashes(cluster: Cluster, answer: Any) -> Report:
+def odd_answer(fault: str) -> str:
+    """What is said of a host whose answer has another form than the formula's."""
+    return f"gave an odd answer: {fault}"
+
+
+def hashes(cluster: Cluster, answer: Any, odd: Mapping[str, str] | None = None) -> Report:
     """One cluster: the hash of each member's keys, and what to do where they differ.
 
-    ``answer`` is what ``etcd_ha.hash_kv`` returned on one of them.
+    ``answer`` is what ``etcd_ha.hash_kv`` returned on one of them; ``odd`` are those that were
+    asked before it and told something else: minion -> its fault.
     """
+    strange = [f"{minion} {odd_answer(fault)}" for minion, fault in (odd or {}).items()]
     if not isinstance(answer, dict) or not answer.get("members"):
-        why = str(answer).strip().rpartition("\n")[2] if answer else "no member is healthy"
-        return Report(f"{cluster.name}\nThe hashes could not be compared: {why}", False)
+        why = _last_line(answer) if answer else "no member is healthy"
+        why = "no member told them" if strange and not answer else why
+        lines = [cluster.name, f"The hashes could not be compared: {why}", *strange]
+        return Report("\n".join(lines), False)
     rows = []
     for member in answer["members"]:
         told = "differs" if member["differs"] else "ok" if answer["right"] else "?"
         state = told if member["hash"] else "no answer"
-        rows.append((member["name"], member["member_id"], member["hash"] or "-", state))
-    lines = [cluster.name, table(("MEMBER", "ID", "HASH", "STATE"), rows)]
+        cells = (member["name"], member["member_id"], member["hash"] or "-", state)
+        rows.append([brief(cell) for cell in cells])
+    lines = [cluster.name, table(("MEMBER", "ID", "HASH", "STATE"), rows), *strange]
     if not answer["right"]:
         lines.append(
             "No majority holds the same. Take the member whose data is wrong out of the pillar, or "
@@ -153,7 +165,12 @@ def hashes(cluster: Cluster, answer: Any) -> Report:
             "One that differs: with the alarm CORRUPT, etcd_ha.orch replaces it by itself. Without "
             "it, stop etcd there, move its data directory aside, and run etcd_ha.orch"
         )
-    return Report("\n".join(lines), bool(answer["agree"]))
+    return Report("\n".join(lines), bool(answer["agree"]) and not strange)
+
+
+def _last_line(answer: object) -> str:
+    """What an error of Salt's says in the end."""
+    return brief(str(answer).strip().rpartition("\n")[2])
 
 
 def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Report:
@@ -179,20 +196,24 @@ def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> R
 def _certificate_rows(
     cluster: Cluster, minion: str, answer: Any, now: datetime
 ) -> list[tuple[str, ...]]:
-    if not isinstance(answer, list):
-        told = "no answer" if answer is None else str(answer).strip().rpartition("\n")[2]
+    if answer is None or isinstance(answer, str):
+        told = "no answer" if answer is None else _last_line(answer)
         return [(minion, "-", "-", "-", "-", told)]
+    fault = etcd_ha_told.certificates_fault(answer)
+    if fault:
+        return [(minion, "-", "-", "-", "-", odd_answer(fault))]
     own = [one for one in answer if one["cluster"] == cluster.name]
     if not own:
         return [(minion, "-", "-", "-", "-", "none yet")]
     rows: list[tuple[str, ...]] = []
     for one in own:
         if "error" in one:
-            rows.append((minion, one["purpose"], "-", "-", "-", str(one["error"])))
+            rows.append((minion, brief(one["purpose"]), "-", "-", "-", brief(one["error"])))
             continue
         days = etcd_ha_machine.days_left({one["path"]: one["not_after"]}, now) or 0
         state = _validity(days, _window(cluster, one["purpose"]))
-        rows.append((minion, one["purpose"], one["issuer"], one["not_after"], str(days), state))
+        cells = (one["purpose"], one["issuer"], one["not_after"], str(days), state)
+        rows.append((minion, *map(brief, cells)))
     return rows
 
 

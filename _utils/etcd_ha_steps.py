@@ -57,6 +57,11 @@ def names(minions: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(shown))
 
 
+def installing(steps: Sequence[Step]) -> list[Step]:
+    """Those that bring a release of etcd to their hosts; functions take what is there."""
+    return [step for step in steps if {"etcd_ha", "etcd_ha.prepare"} & set(step.sls)]
+
+
 def idle(plans: Sequence[Plan]) -> list[dict[str, str]]:
     """What the orchestrate says of each cluster for which a command has nothing to do."""
     return [

@@ -1,19 +1,23 @@
-"""What a minion may tell its master: the form of its facts, checked before anybody plans by them.
+"""What a minion may tell its master: the form of each answer, checked before anybody goes by it.
 
 A minion that was broken into can tell what it likes. What it tells of itself is taken for true, but
-not what is of another form: it would end a plan for all clusters in a traceback, or name a file of
-the master's.
+not what is of another form: it would end a plan or a table of all clusters in a traceback, or name
+a file of the master's.
 """
 
 import base64
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
+import etcd_ha_machine
 import etcd_ha_plain
 from etcd_ha_backup import Backup
 
 Kind = Callable[[Any], bool]
+
+_ODD = "of another form than this formula tells it; look at that host"
 
 
 def _text(value: Any) -> bool:
@@ -163,6 +167,38 @@ _LOOK: Mapping[str, Kind] = {
 }
 
 
+_STATUS: Mapping[str, Kind] = {
+    "leader_id": _text,
+    **_all("leader learner", _flag),
+    "db_size": _number,
+}
+_HASHED = _form(
+    {**_all("name member_id hash", _text), "differs": _flag}, "name member_id hash differs"
+)
+_HASHES: Mapping[str, Kind] = {
+    "agree": _flag,
+    "right": _text,
+    "members": lambda value: bool(value) and _rows(_HASHED)(value),
+}
+
+
+def _time(value: Any) -> bool:
+    try:
+        return bool(datetime.strptime(value, etcd_ha_machine.TIME))
+    except (TypeError, ValueError):
+        return False
+
+
+_LEAF = _form(
+    {**_all("cluster purpose path subject issuer error", _text), "not_after": _time},
+    "cluster purpose path",
+)
+
+
+def _certificate(value: Any) -> bool:
+    return _LEAF(value) and ("error" in value or {"issuer", "not_after"} <= set(value))
+
+
 def facts_fault(told: object) -> str:
     """Why this is not what ``etcd_ha.facts`` returns, or an empty text."""
     return _fault(told, _FACTS, ("minion", "arch", "os_file", "etcd"))
@@ -171,6 +207,21 @@ def facts_fault(told: object) -> str:
 def look_fault(told: object) -> str:
     """Why this is not what ``etcd_ha_restore.look`` returns, or an empty text."""
     return _fault(told, _LOOK, ("free", "backups"))
+
+
+def status_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha.status`` returns on a member, or an empty text."""
+    return _fault(told, _STATUS, tuple(_STATUS))
+
+
+def hashes_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha.hash_kv`` returns, or an empty text."""
+    return _fault(told, _HASHES, tuple(_HASHES))
+
+
+def certificates_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha.certificates`` returns, or an empty text."""
+    return "" if _rows(_certificate)(told) else f"what it tells of certificates is {_ODD}"
 
 
 def backup_fault(told: Any, cluster: str) -> str:
@@ -192,4 +243,4 @@ def _fault(told: object, form: Mapping[str, Kind], needed: tuple[str, ...]) -> s
     odd += [name for name, kind in form.items() if name in told and not kind(told[name])]
     if not odd:
         return ""
-    return f"{', '.join(odd)} is of another form than this formula tells it; look at that host"
+    return f"{', '.join(odd)} is {_ODD}"

@@ -24,11 +24,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "test" / "e2e"), str(pathlib.Path(__file__).parent)]
 
 from bench import table  # noqa: E402
-from changing import FIVE, PKI, SEVEN, THREE, Ground, Load  # noqa: E402
+from changing import FIVE, KEPT_PKI, PKI, SEVEN, THREE, Ground, Load  # noqa: E402
 from lab_command import DOMAIN, Lab  # noqa: E402
 from test_authority import OWN, own_ca  # noqa: E402
 from test_changes import OPTION, PLACE, PORTS, corrupts_its_log  # noqa: E402
-from test_interruptions import KEPT_PKI  # noqa: E402
 
 PLAIN = {"tls": {"enabled": False}}
 NGINX = {"balancer": {"kind": "nginx"}}

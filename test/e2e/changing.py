@@ -12,6 +12,8 @@ EVERYONE = tuple(f"etcd{number}" for number in range(1, 6))
 THREE, FIVE = EVERYONE[:3], EVERYONE
 SEVEN = (*FIVE, "etcd6", "etcd7")
 PKI = "/etc/etcd/main"
+# The balancers' own certificates move with the cluster's name: clients keep a copy of them.
+KEPT_PKI = "/root/kept-pki"
 KNOWN = set()
 
 # Handing leadership over costs a write some milliseconds. Without a leader etcd stands still for

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from changing import FIVE, THREE, Load
+from changing import FIVE, KEPT_PKI, PKI, THREE, Load
 from extent import each_release, only_in_all
 from lab_command import DOMAIN, MEMBERS, minions
 from test_authority import CHECK_TOO, OWN, own_ca
@@ -29,8 +29,6 @@ ACCESS = {
         },
     },
 }
-PKI = "/etc/etcd/main"
-KEPT_PKI = "/root/kept-pki"
 CHECK = {
     "ca": f"{PKI}/ca.crt",
     "certificate": f"{PKI}/check.crt",

@@ -1,8 +1,6 @@
 """What is asked for once beside the pillar, and a cluster's other name."""
 
-from changing import THREE, Load
-
-KEPT_PKI = "/root/kept-pki"
+from changing import KEPT_PKI, PKI, THREE, Load
 
 
 def test_all_members_are_restarted_one_by_one(changed):
@@ -29,7 +27,7 @@ def test_another_name(changed):
     lab.orch().refused("holds a member of the cluster main", "renamed_from: main")
     renamed(changed, renamed_from="main")
     # The balancers' own certificates move with the name: clients have others.
-    lab.exec("lb", "sh", "-c", f"rm -rf {KEPT_PKI}; cp -a /etc/etcd/main {KEPT_PKI}").ok()
+    lab.exec("lb", "sh", "-c", f"rm -rf {KEPT_PKI}; cp -a {PKI} {KEPT_PKI}").ok()
     with Load(lab, "/renamed/", pki=KEPT_PKI) as load:
         lab.orch().ok()
     load.check(THREE)

@@ -13,7 +13,7 @@ has left.
 import os
 
 import pytest
-from changing import FIVE, PKI, THREE, Load
+from changing import FIVE, KEPT_PKI, PKI, THREE, Load
 from interrupting import (
     ABOUT_TO_ACT,
     CERTIFIED,
@@ -44,8 +44,6 @@ PLACE = {"data_dir": "/var/lib/etcd-moved"}
 PORTS = {"ports": {"client": 2479, "peer": 2480, "metrics": 2481}, "balancer": {"port": 2379}}
 PLAIN = {"tls": {"enabled": False}}
 OLDER, NEWER = "3.6.14", "3.7.1"
-# The balancers' own certificates move with the cluster's name: clients have others.
-KEPT_PKI = "/root/kept-pki"
 
 
 def only_in_all(test):

@@ -32,6 +32,8 @@ def written(ground, count=50):
     lab = ground.lab
     script = f"for n in $(seq {count}); do etcdctl put /kept/$n $n; done >/dev/null"
     lab.exec("etcd1", "sh", "-c", f"set -a; . /etc/etcd/etcdctl.env; set +a; {script}").ok()
+    # The test before may have left it.
+    lab.etcdctl("etcd1", "del", "/later").ok()
     lab.etcdctl("etcd2", "snapshot", "save", KEPT, endpoint=lab.own("etcd2")).ok()
     revision = json.loads(lab.etcdctl("etcd1", "get", "/kept/1", "-w", "json").ok().out)["header"]
     lab.put("/later", "lost")

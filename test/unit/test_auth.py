@@ -205,7 +205,7 @@ def test_a_password_is_tried(etcd, user, password, says):
 
 def test_a_refusal_is_etcdctl_s_own_word_without_its_log(etcd):
     with pytest.raises(etcd_ha_auth.AuthError) as caught:
-        etcd_ha_auth.set_roles(etcd.run, "app", [], ["no"])
+        etcd_ha_auth.set_user(etcd.run, "app", None, [], ["no"])
     assert str(caught.value) == "etcdctl user grant-role failed: etcdserver: role name not found"
 
 
@@ -415,6 +415,110 @@ def test_a_state_fails_with_the_reason_and_no_changes(states, etcd):
     found = states.user_present("new", roles=["no"])
     assert found["result"] is False and "no role no, which new is to have" in found["comment"]
     assert found["changes"] == {} and "new" not in etcd.users
+
+
+def refuse(monkeypatch, etcd, name, after=0):
+    """Have etcd refuse this call once it has taken so many of them."""
+    inner, taken = getattr(etcd, name), []
+
+    def refusing(*asked):
+        if len(taken) >= after:
+            raise LookupError("request timed out")
+        taken.append(asked)
+        return inner(*asked)
+
+    monkeypatch.setattr(etcd, name, refusing)
+
+
+ADDED = {"old": "absent", "new": "present"}
+
+
+@pytest.mark.parametrize(
+    ("user", "asked", "refused", "after", "made"),
+    [
+        ("new", {"roles": ["app"]}, "user_add", 0, {}),
+        ("new", {"roles": ["app"]}, "user_grant_role", 0, {"user", "password"}),
+        ("new", {"roles": ["app", "two"]}, "user_grant_role", 1, {"user", "password", "roles"}),
+        (
+            "app",
+            {"roles": ["two"], "password_pillar": "secrets:app"},
+            "user_revoke_role",
+            0,
+            {"roles"},
+        ),
+        ("app", {"password_pillar": "secrets:other"}, "user_revoke_role", 0, {"password"}),
+        ("app", {"roles": ["app"]}, "user_delete", 0, {}),
+        # It was to be made anew, without a password.
+        ("app", {"roles": ["app"]}, "user_add", 0, {"user", "roles"}),
+        ("app", {"roles": ["app"]}, "user_grant_role", 0, {"password", "roles"}),
+    ],
+)
+def test_a_user_s_state_that_ends_halfway_tells_what_was_done(
+    states, etcd, monkeypatch, user, asked, refused, after, made
+):
+    etcd.enabled, etcd.roles["two"] = ON, {}
+    before = {name: sorted(held) for name, held in etcd.users.items()}
+    refuse(monkeypatch, etcd, refused, after)
+    found = states.user_present(user, **asked)
+    assert found["result"] is False and set(found["changes"]) == set(made)
+    assert "request timed out. Where root is not let in" in found["comment"]
+    assert "Additional info" not in found["comment"]
+    now = sorted(etcd.users.get(user, ()))
+    if "roles" in made:
+        assert found["changes"]["roles"] == {"old": before.get(user, []), "new": now}
+    else:
+        assert now == before.get(user, [])
+    if "user" in made:
+        there = {True: "present", False: "absent"}
+        told = {"old": there[user in before], "new": there[user in etcd.users]}
+        assert found["changes"]["user"] == told
+    assert SECRET not in json.dumps(found) and OTHER not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("role", "refused", "after", "made"),
+    [
+        ("new", "role_add", 0, {}),
+        ("new", "role_grant_permission", 0, {"role": ADDED}),
+        (
+            "new",
+            "role_grant_permission",
+            1,
+            {"role": ADDED, "/a": {"old": "none", "new": "read"}},
+        ),
+        (
+            "app",
+            "role_revoke_permission",
+            0,
+            {"/a": {"old": "none", "new": "read"}, "/b": {"old": "none", "new": "write"}},
+        ),
+    ],
+)
+def test_a_role_s_state_that_ends_halfway_tells_what_was_done(
+    states, etcd, monkeypatch, role, refused, after, made
+):
+    refuse(monkeypatch, etcd, refused, after)
+    asked = [{"key": "/a", "access": "read"}, {"key": "/b", "access": "write"}]
+    found = states.role_present(role, permissions=asked)
+    assert (found["result"], found["changes"]) == (False, made)
+    assert "request timed out" in found["comment"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "made"),
+    [
+        ("role_add", {}),
+        ("user_add", {"role root": ADDED}),
+        ("user_grant_role", {"root": {"old": "absent", "new": []}, "role root": ADDED}),
+        ("auth_enable", {"root": {"old": "absent", "new": ["root"]}}),
+    ],
+)
+def test_root_that_was_made_before_etcd_refused_is_told(states, etcd, monkeypatch, refused, made):
+    del etcd.users["root"], etcd.roles["root"]
+    refuse(monkeypatch, etcd, refused)
+    found = states.auth_enabled("on")
+    assert (found["result"], found["changes"]) == (False, made)
+    assert "request timed out" in found["comment"] and not etcd.enabled
 
 
 def test_each_state_does_what_it_says(states, etcd):

@@ -72,7 +72,7 @@ def test_each_place_that_the_pillar_names_has_to_have_one(cluster):
 
 def test_whom_the_master_asks(cluster):
     def status(**more):
-        return {"leader_id": "ab", "leader": False, "learner": False, **more}
+        return {"leader_id": "ab", "leader": False, "learner": False, "db_size": 4096, **more}
 
     statuses = {
         "a": status(leader=True),

@@ -2,9 +2,11 @@
 
 import collections
 import copy
+import datetime
 import json
 
 import etcd_ha_access
+import etcd_ha_backup_report
 import etcd_ha_machine
 import etcd_ha_minions
 import etcd_ha_observed
@@ -85,6 +87,30 @@ LOOK = {
     "backups": [{"path": "/b/x.db", "size": 5, "sha256": "0" * 64, "revision": 5, "keys": None}],
     "evidence": {"has_data": True, "kept": 5, "commit": 5, "last": 6, "term": 2, "revision": 5},
 }
+LEAF = {
+    "cluster": "main",
+    "purpose": "server",
+    "path": "/etc/etcd/pki/server.crt",
+    "subject": "CN=etcd1",
+    "issuer": "CN=etcd main CA",
+    "not_after": "2999-01-01 00:00:00",
+}
+CERTIFICATES = [LEAF, {**LEAF, "error": "the file is gone"}]
+HASHES = {
+    "agree": True,
+    "right": "00000007",
+    "members": [
+        {
+            "name": "etcd1",
+            "member_id": "a",
+            "endpoint": "https://a:2379",
+            "hash": "00000007",
+            "differs": False,
+        }
+    ],
+}
+STATUS = {"leader_id": "ab", "leader": True, "learner": False, "db_size": 4096}
+E1, E2, E3 = (f"etcd{number}.example.com" for number in (1, 2, 3))
 ODD = [
     None,
     5,
@@ -115,6 +141,13 @@ def test_good_facts_are_good():
     assert etcd_ha_told.look_fault(LOOK) == ""
 
 
+def test_so_are_good_answers():
+    assert etcd_ha_told.certificates_fault(CERTIFICATES) == ""
+    assert etcd_ha_told.certificates_fault([]) == ""
+    assert etcd_ha_told.hashes_fault(HASHES) == ""
+    assert etcd_ha_told.status_fault(STATUS) == ""
+
+
 @pytest.mark.parametrize("path", list(places(FACTS)), ids=lambda path: ":".join(map(str, path)))
 def test_odd_facts_are_named_or_can_be_planned_by(path, cluster):
     for odd in ODD:
@@ -141,6 +174,88 @@ def test_an_odd_look_is_named_or_can_be_planned_by(path):
         TRIED["look read"] += 1
         assert etcd_ha_restore.Look.of("etcd1", look)
         assert etcd_ha_survivor.Evidence.of(look.get("evidence") or {}) is not None
+
+
+def each_place(value):
+    return pytest.mark.parametrize(
+        "path", list(places(value)), ids=lambda path: ":".join(map(str, path))
+    )
+
+
+@each_place(CERTIFICATES)
+def test_odd_certificates_are_told_in_the_table_beside_the_others(path, cluster):
+    now = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
+    for odd in ODD:
+        told = with_odd(CERTIFICATES, path, odd)
+        answers = {**{minion: [LEAF] for minion in cluster.hosts}, E2: told}
+        report = etcd_ha_report.certificates(cluster, answers, now)
+        fault = not isinstance(told, str) and told is not None
+        fault = fault and bool(etcd_ha_told.certificates_fault(told))
+        TRIED["certificates refused" if fault else "certificates read"] += 1
+        lines = [line for line in report.text.splitlines() if line.startswith(E2)]
+        assert lines and ("gave an odd answer" in lines[0]) is fault
+        assert not (fault and report.sound)
+        assert report.text.count(" ok") >= len(cluster.hosts) - 1
+
+
+@each_place(HASHES)
+def test_odd_hashes_are_told_and_the_next_member_is_asked(path, cluster, monkeypatch):
+    module = load("_runners/etcd_ha_overview")
+    facts = {minion: {"etcd": {"healthy": True}} for minion in (E1, E2)}
+    for odd in ODD:
+        answers = {E1: with_odd(HASHES, path, odd), E2: HASHES}
+        monkeypatch.setattr(
+            etcd_ha_minions,
+            "ask",
+            lambda _, asked, __, got=answers: {asked[0]: {"ret": got[asked[0]]}},
+        )
+        report = etcd_ha_report.hashes(cluster, *module._hashes(None, cluster, facts))
+        fault = isinstance(answers[E1], (dict, list, int, float)) and bool(
+            etcd_ha_told.hashes_fault(answers[E1])
+        )
+        TRIED["hashes refused" if fault else "hashes read"] += 1
+        assert (f"{E1} gave an odd answer" in report.text) is fault
+        assert "MEMBER" in report.text and not (fault and report.sound)
+
+
+def test_where_all_hashes_are_odd_each_host_is_told(cluster):
+    report = etcd_ha_report.hashes(cluster, {}, {E1: "x is odd", E2: "y is odd"})
+    assert not report.sound and report.text.count("gave an odd answer") == 2
+
+
+@each_place(STATUS)
+def test_whose_status_is_odd_is_not_asked_for_a_backup_and_is_told(
+    path, cluster, monkeypatch, capsys
+):
+    module = load("_runners/etcd_ha_backups")
+    for odd in ODD:
+        answers = {E1: with_odd(STATUS, path, odd), E2: {**STATUS, "leader": False}}
+        fault = etcd_ha_told.status_fault(answers[E1])
+        TRIED["status refused" if fault else "status read"] += 1
+        assert (E1 in etcd_ha_backup_report.candidates(answers)) <= (not fault)
+        asked = []
+
+        def ask(master, minions, function, got=answers, asked=asked):
+            if function == "etcd_ha.status":
+                return {minion: {"ret": got[minion]} for minion in minions}
+            asked.extend(minions)
+            return {minion: {"ret": "no space"} for minion in minions}
+
+        monkeypatch.setattr(etcd_ha_minions, "ask", ask)
+        with pytest.raises(CommandExecutionError) as told:
+            module._new(None, cluster, [E1, E2])
+        assert E2 in asked and (E1 in asked) <= (not fault)
+        strange = bool(fault) and not isinstance(answers[E1], str)
+        assert (f"{E1} gave an odd answer" in str(told.value)) is strange
+        assert (f"{E1} gave an odd answer" in capsys.readouterr().err) is strange
+
+
+def test_what_an_odd_host_tells_breaks_no_line_of_a_table(cluster):
+    now = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
+    bad = {**LEAF, "issuer": "x\n\x1b[2Jetcd2.example.com  ok", "purpose": "y" * 10**5}
+    report = etcd_ha_report.certificates(cluster, {E1: [bad]}, now)
+    assert len(report.text.splitlines()) <= len(cluster.hosts) + 4
+    assert "\x1b" not in report.text and max(map(len, report.text.splitlines())) < 2000
 
 
 @pytest.mark.parametrize("told", [None, 5, [], "ERROR: Minion exception\nTraceback ...", {}])

@@ -33,6 +33,17 @@ def test_only_what_shall_be_refused_is_refused():
     assert refused == {"A member that nobody knows"}
 
 
+def test_all_that_is_set_aside_stands_on_the_page():
+    """By the names that the code gives it: a word, and the date."""
+    code = "".join(one.read_text() for one in sorted(told_changes.ROOT.glob("_*/etcd_ha*.py")))
+    dated = r"(?:progress\['date'\]|time\.strftime\('%Y%m%d-%H%M%S'\))"
+    words = set(re.findall(rf"\b([a-z]+)-\{{{dated}\}}", code))
+    words |= set(re.findall(r'\bset_aside"?\]?\(.*, "([a-z]+)"', code))
+    assert {"removed", "replaced", "recovered", "moved", "former"} <= words
+    table = TEXT[TEXT.index("## What is set aside") :]
+    assert [word for word in sorted(words) if f"{word}-DATE" not in table] == []
+
+
 def test_an_edit_that_does_not_fit_the_pillar_is_an_error():
     with pytest.raises(ValueError, match=r"3\.5\.1"):
         edited(base(TEXT), "-      version: 3.5.1\n+      version: 3.6.1\n")

@@ -100,27 +100,69 @@ def test_a_run_that_is_still_at_work_is_waited_for_and_then_told(monkeypatch, ca
         etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
 
 
-@pytest.mark.parametrize("own", [None, "new", "old"])
-def test_own_modules_must_be_those_of_the_file_server(own, tmp_path):
-    served, copies = tmp_path / "served", tmp_path / "ext" / "utils"
-    copies.mkdir(parents=True)
-    for name in ("_runners/etcd_ha.py", "_utils/etcd_ha_x.py", "_utils/other.py"):
-        (served / name).parent.mkdir(parents=True, exist_ok=True)
-        (served / name).write_text("new")
-    for name in ("etcd_ha_x.py", "other.py") if own else ():
-        (copies / name).write_text(own)
+@pytest.fixture
+def with_copies(tmp_path):
+    """A master whose file server has these files, and which has these copies: path -> text."""
 
-    class Files:
-        def file_list(self, saltenv, prefix):
-            return [str(one.relative_to(served)) for one in served.glob(f"{prefix}/*")]
+    def made(served, copies):
+        for root, files in ((tmp_path / "served", served), (tmp_path / "ext", copies)):
+            for name, text in files.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text)
+        root = tmp_path / "served"
 
-        def hash_file(self, url, saltenv):
-            path = served / url.removeprefix("salt://")
-            return {"hsum": salt.utils.hashutils.get_hash(str(path))}
+        class Files:
+            def file_list(self, saltenv, prefix):
+                found = (root / prefix).rglob("*")
+                return [str(one.relative_to(root)) for one in found if one.is_file()]
 
-    master = Master({"extension_modules": str(tmp_path / "ext")}, {"etcd_ha_files": Files()})
-    if own == "old":
-        with pytest.raises(CommandExecutionError, match=r"copy of _utils/etcd_ha_x.py is older"):
-            master.check_own_modules()
-    else:
+            def hash_file(self, url, saltenv):
+                path = root / url.removeprefix("salt://")
+                return {"hsum": salt.utils.hashutils.get_hash(str(path))}
+
+        return Master({"extension_modules": str(tmp_path / "ext")}, {"etcd_ha_files": Files()})
+
+    return made
+
+
+SERVED = {
+    "_runners/etcd_ha.py": "new",
+    "_utils/etcd_ha_x.py": "new",
+    "_utils/etcd_ha_y.py": "new",
+    "_utils/other.py": "new",
+    # What Python leaves there where somebody runs the tests in file_roots.
+    "_utils/__pycache__/etcd_ha_x.cpython-311.pyc": "compiled",
+}
+ALL = {"runners/etcd_ha.py": "new", "utils/etcd_ha_x.py": "new", "utils/etcd_ha_y.py": "new"}
+
+
+@pytest.mark.parametrize(
+    ("copies", "says"),
+    [
+        # The formula is loaded from elsewhere.
+        ({}, None),
+        (ALL, None),
+        ({**ALL, "utils/other.py": "old"}, None),
+        ({"runners/etcd_ha.py": "new"}, None),
+        (
+            {**ALL, "utils/etcd_ha_x.py": "old"},
+            r"^the master's own copy of _utils/etcd_ha_x.py is older than its file server's\. Run",
+        ),
+        (
+            {**ALL, "utils/etcd_ha_y.py": None},
+            r"^the master has no copy of _utils/etcd_ha_y.py yet\. Run salt-run saltutil\.sync_all",
+        ),
+        (
+            {**ALL, "runners/etcd_ha.py": "old", "utils/etcd_ha_x.py": None},
+            r"copy of _runners/etcd_ha.py is older .*, and the master has no copy of _utils/",
+        ),
+    ],
+)
+def test_own_modules_must_be_those_of_the_file_server(with_copies, copies, says):
+    held = {name: text for name, text in copies.items() if text is not None}
+    master = with_copies(SERVED, held)
+    if says is None:
+        master.check_own_modules()
+        return
+    with pytest.raises(CommandExecutionError, match=says):
         master.check_own_modules()

@@ -95,6 +95,43 @@ def test_what_etcd_refuses_says_where_to_look(cluster):
         module.readdress("1", "https://192.168.200.52:2380", timeout=0.1)
 
 
+WAITING = {**entry(4, learner=True), "name": "", "client_urls": [], "started": False}
+
+
+def test_who_was_added_and_waits_for_its_start_is_not_added_again(cluster):
+    module = cluster([entry(1), WAITING], [row(1)])
+    assert module.add("etcd4", "https://p4", timeout=0.1) == "etcd1=https://p1,etcd4=https://p4"
+    assert module.ran == []
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"learner": False}, "4, a voter that has not started.*etcd_ha_member.remove 4"),
+        ({"peer_urls": ["https://p4", "https://p5"]}, "4, a learner that has not started"),
+        ({"name": "etcd4", "started": True}, "etcd4, a learner that has started"),
+        ({"name": "x", "started": True, "learner": False}, "x, a voter that has started"),
+    ],
+)
+def test_but_not_at_the_peer_url_of_another(cluster, other, says):
+    module = cluster([entry(1), {**WAITING, **other}], [row(1)])
+    with pytest.raises(CommandExecutionError, match=f"nothing was added: https://p4 .*{says}"):
+        module.add("etcd4", "https://p4", timeout=0.1)
+    assert module.ran == []
+
+
+def test_a_new_member_is_added_as_a_learner(cluster, monkeypatch):
+    listed = [entry(1)]
+    module = cluster(listed, [row(1)])
+
+    def added(member, command, deadline, *_):
+        listed.append(WAITING)
+        assert command == ["member", "add", "etcd4", "--learner", "--peer-urls=https://p4"]
+
+    monkeypatch.setattr(module, "_try", added)
+    assert module.add("etcd4", "https://p4") == "etcd1=https://p1,etcd4=https://p4"
+
+
 def test_a_voter_is_not_admitted_again(cluster):
     module = cluster([entry(1), entry(2)], [row(1), row(2)])
     assert module.admit("2", timeout=1) == {"lag": 0}

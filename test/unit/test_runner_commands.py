@@ -51,9 +51,7 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     step = etcd_ha_steps.Step("main: one step", "function", ("etcd1.example.com",))
     made = etcd_ha_steps.Plan("main", "3 members", (step,))
     monkeypatch.setattr(runner, "_plans", lambda *_: [made])
-    monkeypatch.setattr(
-        Master, "clusters", lambda self, name=None: {"main": cluster, "other": cluster}
-    )
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": cluster})
     monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
     record = {"cluster": "main", "members": {"old": {}}}
     monkeypatch.setattr(Master, "record", lambda self, cluster: record)
@@ -64,9 +62,8 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
 @pytest.fixture
 def planned(runner, cluster, monkeypatch):
     """The answer of ``steps`` for plans that are given."""
-    monkeypatch.setattr(
-        Master, "clusters", lambda self, name=None: {"main": cluster, "other": cluster}
-    )
+    found = {"main": cluster, "other": cluster}
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: found)
     monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
 
     def told(*plans):

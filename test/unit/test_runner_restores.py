@@ -98,7 +98,7 @@ def planned(runner, cluster, monkeypatch):
     monkeypatch.setattr(Master, "clusters", lambda *_: {"main": cluster})
     monkeypatch.setattr(Master, "record", lambda *_: {})
     monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: {E1: {"minion": E1}})
-    monkeypatch.setattr(runner, "_wanted", lambda *_: {"digests": {}, "policies": {}})
+    monkeypatch.setattr(runner, "_wanted", lambda *_: ({"digests": {}, "policies": {}}, {}))
     monkeypatch.setattr(runner, "_from_data", lambda *_: made)
     monkeypatch.setattr(etcd_ha_workers, "checked", lambda _, made, *__: made)
     monkeypatch.setattr(runner, "_with_release", lambda *_: pytest.fail("the mirror was asked"))

@@ -1,0 +1,149 @@
+"""The plans of all clusters: what one odd host or a mirror that lacks a release does to them."""
+
+import copy
+
+import etcd_ha_minions
+import pytest
+from etcd_ha_master import Master
+from etcd_ha_steps import Plan, Step
+from faces import load
+from good_pillar import PILLAR
+from salt.exceptions import CommandExecutionError
+
+OTHER = {
+    "version": "3.6.14",
+    "members": {
+        f"etcd{number}.example.org": {"address": f"192.168.201.5{number}"} for number in (1, 2, 3)
+    },
+    "tls": {"ca": {"minion": "ca.example.org"}},
+}
+ODD = "etcd2.example.com"
+
+
+@pytest.fixture
+def runner(defaults, monkeypatch):
+    """A runner of two clusters on blank hosts; ``pillar``, ``facts`` and ``lacking`` may change."""
+    pillar = copy.deepcopy(PILLAR)
+    pillar["clusters"]["other"] = copy.deepcopy(OTHER)
+    os_file = "etcd_ha/os/Debian.yaml"
+    context = {
+        "etcd_ha_pillar": pillar,
+        "etcd_ha_yaml_etcd_ha/defaults.yaml": defaults,
+        f"etcd_ha_yaml_{os_file}": {"settings": {}},
+        "etcd_ha_source": "hash",
+    }
+    module = load("_runners/etcd_ha", opts={"id": "master"}, context=context)
+    module.pillar, module.lacking, module.fetched = pillar, "", []
+    module.facts = {
+        minion: {"minion": minion, "arch": "amd64", "os_file": os_file, "etcd": {}}
+        for cluster in Master({"id": "master"}, context).clusters().values()
+        for minion in cluster.hosts
+    }
+
+    def ask(master, minions, function, arguments):
+        assert function == "etcd_ha.release_available"
+        module.fetched += [(minions[0], url) for url in arguments]
+        return {minions[0]: {"ret": module.lacking}}
+
+    monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
+    monkeypatch.setattr(Master, "record", lambda self, one: {})
+    monkeypatch.setattr(Master, "peer", {".*": ["x509.sign_remote_certificate", ".*"]})
+    monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: module.facts)
+    monkeypatch.setattr(etcd_ha_minions, "ask", ask)
+    monkeypatch.setattr(module.etcd_ha_peers, "refusal", lambda *_: "")
+    return module
+
+
+def plans(runner, command="converge"):
+    master = Master(runner.__opts__, runner.__context__)
+    made = runner._plans(master, None, command, {})
+    return {one.cluster: one for one in made}
+
+
+def runs(runner, version="3.6.14"):
+    """Have all members of main run etcd, healthy."""
+    main = Master(runner.__opts__, runner.__context__).clusters()["main"]
+    for member in main.members:
+        runner.facts[member.minion]["etcd"] = {
+            "active": True,
+            "healthy": True,
+            "has_data": True,
+            "version": version,
+            "record": {"cluster": "main", "state": "bootstrapped"},
+        }
+
+
+def test_a_host_of_an_architecture_that_has_no_archive_refuses_its_cluster_alone(runner):
+    runner.facts[ODD]["arch"] = "riscv64"
+    made = plans(runner)
+    assert made["main"].steps == () and made["other"].steps and not made["other"].refusal
+    for part in (ODD, "'riscv64'", "install: {method: package}", "main:members:" + ODD):
+        assert part in made["main"].refusal
+
+
+def test_plan_and_steps_tell_it_in_words(runner, monkeypatch):
+    runner.facts[ODD]["arch"] = "riscv64"
+    (refused,) = runner.steps()["refusals"]
+    assert refused["id"].startswith("main: ") and "riscv64" in refused["why"]
+    monkeypatch.setattr(runner.etcd_ha_master, "failed", lambda text: text)
+    assert "refused: etcd2.example.com cannot" in runner.plan()
+
+
+def test_the_cure_that_it_names_is_one(runner):
+    runner.facts[ODD]["arch"] = "riscv64"
+    own = runner.pillar["clusters"]["main"]["members"][ODD]
+    own["install"] = {"method": "package"}
+    made = plans(runner)["main"]
+    assert made.steps and not made.refusal
+
+
+def test_a_cluster_with_such_a_host_can_be_removed(runner):
+    runner.facts[ODD]["arch"] = "riscv64"
+    made = plans(runner, "remove_cluster")["main"]
+    assert made.steps and not made.refusal
+
+
+def test_its_architecture_is_no_matter_where_no_member_is(runner):
+    for minion in ("lb.example.com", "ca.example.com"):
+        runner.facts[minion]["arch"] = "riscv64"
+    assert not plans(runner)["main"].refusal
+
+
+def test_the_host_itself_says_it_in_the_same_words(runner, monkeypatch, defaults):
+    module = load("_modules/etcd_ha", pillar={"etcd_ha": PILLAR}, grains={"id": ODD})
+    module.__grains__["cpuarch"] = "riscv64"
+    monkeypatch.setattr(module, "_file", lambda path: {**defaults, "settings": {}})
+    monkeypatch.setattr(module, "os_file", lambda: "x")
+    monkeypatch.setattr(module, "_present_stage", dict)
+    monkeypatch.setattr(module.etcd_ha_client, "configured", dict)
+    with pytest.raises(CommandExecutionError, match=f"{ODD} cannot be a member of main"):
+        module.host()
+
+
+@pytest.mark.parametrize("command", ["remove_cluster", "defrag", "recover_space"])
+def test_what_installs_nothing_needs_no_mirror(runner, command, monkeypatch):
+    """The pillar may name a release that is neither installed nor on the mirror yet."""
+    runs(runner, "3.6.13")
+    step = Step("main: one step", "function", ("etcd1.example.com",))
+    made = Plan("main", "", (step,))
+    if command != "remove_cluster":
+        monkeypatch.setattr(runner.etcd_ha_planner, "plan", lambda *_: made)
+    runner.lacking = "HTTP 404"
+    found = plans(runner, command)["main"]
+    assert found.steps and not found.refusal and not runner.fetched
+
+
+def test_a_release_that_the_mirror_lacks_is_refused_before_a_host_is_touched(runner):
+    runner.lacking = "HTTP 404"
+    made = plans(runner)["main"]
+    assert made.steps == () and "etcd1.example.com cannot fetch https://" in made.refusal
+    assert "/v3.6.14/SHA256SUMS (HTTP 404)" in made.refusal
+
+
+def test_the_mirror_is_asked_by_a_member_that_fetches_from_it(runner):
+    """Of an architecture that has no archive, the first one comes by a package."""
+    runner.facts["etcd1.example.com"]["arch"] = "riscv64"
+    own = runner.pillar["clusters"]["main"]["members"]["etcd1.example.com"]
+    own["install"] = {"method": "package"}
+    assert plans(runner)["main"].steps
+    assert [asked for asked, _ in runner.fetched] == [ODD, "etcd1.example.org"]
