@@ -22,6 +22,8 @@ from salt.exceptions import CommandExecutionError
 SYNCED = "etcd_ha/synced"
 # Seconds in which what an interrupted run has left running on the hosts must have ended.
 BUSY_TIMEOUT = 300
+# Seconds after which a state whose result has come should have ended on its host, too.
+REPORT_TIMEOUT = 20
 Answers = dict[str, dict[str, Any]]
 
 
@@ -160,9 +162,11 @@ def _wait_until_idle(master: Master, answers: Answers) -> None:
     Wait until the states have ended that still run on these hosts.
 
     Whoever ends an orchestrate (Ctrl-C, a lost master) does not end the state that it had begun on
-    a minion: it goes on there, and Salt refuses the next one meanwhile.
+    a minion: it goes on there, and Salt refuses the next one meanwhile. So does one that has ended
+    and cannot report it: in a minion of Salt 3007 the master's replies may get lost for good.
     """
-    busy, deadline = _busy(answers), time.monotonic() + BUSY_TIMEOUT
+    busy, began = _busy(answers), time.monotonic()
+    deadline = began + BUSY_TIMEOUT
     while busy:
         told = ", ".join(f"{minion} ({', '.join(jobs)})" for minion, jobs in sorted(busy.items()))
         if time.monotonic() > deadline:
@@ -170,9 +174,25 @@ def _wait_until_idle(master: Master, answers: Answers) -> None:
                 f"an earlier run is still at work on {told}. Wait for its end, or end it "
                 "(salt ID saltutil.kill_job JID), and run again"
             )
+        if time.monotonic() > began + REPORT_TIMEOUT:
+            _refuse_mute(master, busy)
         etcd_ha_master.tell(f"waiting for an earlier run that is still at work on {told}")
         time.sleep(2)
         busy = _busy(ask(master, list(busy), "etcd_ha.facts"))
+
+
+def _refuse_mute(master: Master, busy: Mapping[str, Sequence[str]]) -> None:
+    """A state whose result is here has ended: waiting for its process does not help."""
+    jobs = {job.split()[-1] for told in busy.values() for job in told}
+    with salt.client.get_local_client(mopts=master.opts) as client:
+        come = {job: client.get_cache_returns(job) for job in jobs}
+    mute = [m for m, told in busy.items() if all(m in come[job.split()[-1]] for job in told)]
+    if mute:
+        raise CommandExecutionError(
+            f"{', '.join(sorted(mute))} sent the result of an earlier run, but its process there "
+            "does not end: the minion does not hear the master's replies. Restart salt-minion "
+            "there, and run again"
+        )
 
 
 def _busy(answers: Answers) -> dict[str, list[str]]:

@@ -1,6 +1,8 @@
 """What the runners share: the master's pillar and records, and how its minions are asked."""
 
+import contextlib
 import dataclasses
+import types
 
 import etcd_ha_minions
 import pytest
@@ -98,6 +100,25 @@ def test_a_run_that_is_still_at_work_is_waited_for_and_then_told(monkeypatch, ca
     monkeypatch.setattr(etcd_ha_minions, "BUSY_TIMEOUT", -1)
     with pytest.raises(CommandExecutionError, match="still at work on etcd1"):
         etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
+
+
+def test_a_minion_that_cannot_end_its_report_is_not_waited_for(monkeypatch):
+    """Its result is here already; only a restart of that minion helps."""
+    busy = {"etcd1": {"ret": {"busy": ["state.sls 17"]}}, "etcd2": {"ret": {"busy": ["x 18"]}}}
+    returns = {"17": {"etcd1": {"ret": {}}}, "18": {}}
+
+    client = types.SimpleNamespace(get_cache_returns=returns.get)
+    asked = contextlib.nullcontext(client)
+    monkeypatch.setattr(salt.client, "get_local_client", lambda **_: asked)
+    monkeypatch.setattr(etcd_ha_minions.time, "sleep", lambda _: None)
+    monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_: {})
+    # Not at once: a report takes its time.
+    etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
+    monkeypatch.setattr(etcd_ha_minions, "REPORT_TIMEOUT", -1)
+    with pytest.raises(CommandExecutionError, match=r"^etcd1 sent .* Restart salt-minion"):
+        etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
+    returns["17"] = {}
+    etcd_ha_minions._wait_until_idle(Master({}, {}), busy)
 
 
 @pytest.fixture
