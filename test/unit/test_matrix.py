@@ -63,3 +63,9 @@ def test_the_readme_holds_the_last_results():
 def test_a_readme_without_markers_is_not_written():
     with pytest.raises(SystemExit, match="lost its markers"):
         matrix.written("# no markers", [])
+
+
+def test_one_row_is_asked_for_by_its_system_and_its_salt():
+    assert matrix.asked(()) == matrix.ROWS
+    assert matrix.asked(("trixie",)) == [("trixie", "3008.3"), ("trixie", "3007.15")]
+    assert matrix.asked(("trixie", "3007.15")) == [("trixie", "3007.15")]
