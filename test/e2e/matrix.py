@@ -1,7 +1,7 @@
 """Run the core of the end-to-end tests on every system and Salt, and write the table of the README.
 
     .venv/bin/python test/e2e/matrix.py                     all of it, about half an hour a row
-    .venv/bin/python test/e2e/matrix.py --only trixie       the rows of one system, or of one Salt, or of both
+    .venv/bin/python test/e2e/matrix.py --only trixie       one system, or one Salt, or both
     .venv/bin/python test/e2e/matrix.py --table             the README anew from the last results
 
 The results are in matrix.json beside this file; the README's table is made from them, and from
