@@ -47,8 +47,14 @@ DPKG_OPTIONS = ("path-exclude=/usr/share/man/*", "path-exclude=/usr/share/doc/*"
 # A machine behind a proxy of its own trusts more than the distribution does.
 MACHINE_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
+# Salt 3007 names Python 3.10 as its newest. Under the 3.13 of these suites its minions do not hear
+# the master's replies, and no report of a job ends.
+NEWER_SUITES = ("trixie",)
+OLDER_SUITE, OLDER_PYTHON = "bookworm", "python3.11"
+
 # Salt's own packages put it here, too.
 SALT_HOME = "/opt/saltstack/salt"
+PIP_HOME = "/tmp/pip"
 
 # Nothing in a host that lives for minutes needs these, and each costs time in every boot.
 MASKED_UNITS = (
@@ -183,9 +189,14 @@ def build(suite: str, salt: str, key: str, home: Path) -> None:
     with step("  packages that hosts will install"):
         count = packages.download(chroot, builder, home / "packages", log)
     say(f"  {count} packages in the hosts' repository")
+    python = OLDER_PYTHON if _is_older(salt) and suite in NEWER_SUITES else ""
     with step(f"  Salt {salt} and what it needs"):
-        _install_salt(salt, chroot, log)
+        if python:
+            _install_python(python, chroot, builder, log)
+        _install_salt(salt, python or "python3", chroot, log)
     _leave_builder(builder)
+    for place in (f"usr/bin/{python}", f"usr/lib/{python}") if python else ():
+        machine.run("mv", builder / place, tree / place)
     machine.run("mv", builder / SALT_HOME[1:], _made(tree / SALT_HOME[1:]))
     machine.run("rm", "-rf", "--one-file-system", builder)
     _finish(tree, key)
@@ -261,12 +272,30 @@ def _build_environment(builder: Path) -> list[str]:
     return [f"{name}={value}" for name, value in kept.items()]
 
 
-def _install_salt(salt: str, chroot: list[str], log: Path) -> None:
+def _is_older(salt: str) -> bool:
+    """Whether this Salt was made before the Python of the newer suites."""
+    return int(salt.partition(".")[0]) < 3008
+
+
+def _install_python(python: str, chroot: list[str], builder: Path, log: Path) -> None:
+    """A Python that an older Salt was made for, from the suite before; its packages bring one."""
+    lines = "\n".join(machine.apt_lines(OLDER_SUITE))
+    _plain_file(builder / "etc/apt/sources.list.d/older.list").write_text(lines + "\n")
+    machine.run(*chroot, "apt-get", "-q", "update", log=log)
+    # Without its venv, which comes with the distutils of a whole other system.
+    words = ["-q", "-y", "--no-install-recommends", "install", python, f"lib{python}-dev"]
+    machine.run(*chroot, "apt-get", *words, log=log)
+
+
+def _install_salt(salt: str, interpreter: str, chroot: list[str], log: Path) -> None:
     apt = [*chroot, "apt-get", "-q", "-y", "--no-install-recommends", "install"]
     machine.run(*apt, *BUILD_PACKAGES, log=log)
-    machine.run(*chroot, "python3", "-m", "venv", SALT_HOME, log=log)
+    # pip is the system's own: it installs for any Python.
+    machine.run(*chroot, "python3", "-m", "venv", PIP_HOME, log=log)
+    machine.run(*chroot, interpreter, "-m", "venv", "--without-pip", SALT_HOME, log=log)
     python = f"{SALT_HOME}/bin/python"
-    machine.run(*chroot, python, "-m", "pip", "install", "--no-compile", f"salt=={salt}", log=log)
+    pip = [f"{PIP_HOME}/bin/python", "-m", "pip", "--python", python]
+    machine.run(*chroot, *pip, "install", "--no-compile", f"salt=={salt}", log=log)
     # Every host would compile all of it at every boot of a blank disk.
     machine.run(*chroot, python, "-m", "compileall", "-q", "-j0", f"{SALT_HOME}/lib", log=log)
 
