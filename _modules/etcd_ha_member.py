@@ -638,7 +638,8 @@ def allow_downgrade(version, timeout=30):
     if not _cluster_version().startswith(f"{line}."):
         command = ["downgrade", "enable", line]
         with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
-            done = etcd_ha_client.etcdctl(etcd_ha_faces.member(), command, timeout)
+            path = etcd_ha_client.newest("etcdctl")
+            done = etcd_ha_client.etcdctl(etcd_ha_faces.member(), command, timeout, path=path)
         told = done.err.strip()
         if done.code != 0 and "downgrade job in progress" not in told:
             raise CommandExecutionError(
@@ -737,7 +738,8 @@ def _wait_for_storage(version, endpoints, timeout):
     wanted, deadline = etcd_ha_release.parse(version), time.monotonic() + timeout
     while True:
         with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
-            rows = etcd_ha_client.status(etcd_ha_faces.member(), 10, endpoints)
+            path = etcd_ha_client.newest("etcdctl")
+            rows = etcd_ha_client.status(etcd_ha_faces.member(), 10, endpoints, path)
         late = [row["endpoint"] for row in rows if _is_above(row, wanted)]
         if not late:
             return

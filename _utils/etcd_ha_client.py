@@ -1,6 +1,7 @@
 """The etcd of this host as a client reaches it: its files, its endpoints, its certificates."""
 
 import contextlib
+import functools
 import os
 import re
 import time
@@ -14,6 +15,7 @@ import etcd_ha_hashes
 import etcd_ha_machine
 import etcd_ha_mark
 import etcd_ha_pem
+import etcd_ha_release
 
 ENVIRONMENT_FILE = "/etc/default/etcd"
 UNIT_FILE = "/etc/systemd/system/etcd.service"
@@ -139,6 +141,21 @@ def program(name: str) -> str:
     return found[0] if os.path.exists(found[0]) else name
 
 
+def newest(name: str) -> str:
+    """That program of the newest release that lies here beside the one in use.
+
+    On its way down a host has the older etcdctl in use while its etcd still runs the newer release.
+    That one knows neither ``downgrade`` nor what 3.6 tells of its database.
+    """
+    used = os.path.realpath(program(name))
+    parent = os.path.dirname(os.path.dirname(used))
+    if not etcd_ha_release.is_version(os.path.basename(os.path.dirname(used))):
+        return program(name)
+    there = [one for one in os.listdir(parent) if etcd_ha_release.is_version(one)]
+    usable = [one for one in there if os.path.exists(f"{parent}/{one}/{name}")]
+    return f"{parent}/{max(usable, key=etcd_ha_release.parse)}/{name}"
+
+
 def _unit_folder() -> str:
     """Where the unit's own etcd lies: with another ``install:bin_dir`` no link leads there."""
     found = re.search(r"^ExecStart=(/\S+)/etcd$", etcd_ha_machine.read_text(UNIT_FILE), re.M)
@@ -152,14 +169,16 @@ def etcdctl(
     endpoints: str | None = None,
     stdin: str | None = None,
     more: Mapping[str, str] | None = None,
+    path: str = "",
 ) -> etcd_ha_etcdctl.Answer:
     """Run etcdctl against this member, or against the endpoints given; ``timeout`` in seconds.
 
-    ``more`` are ``ETCDCTL_*`` variables beside those of root's etcdctl.
+    ``more`` are ``ETCDCTL_*`` variables beside those of root's etcdctl, ``path`` is another etcdctl
+    than that in use.
     """
     variables = {**environment(member), **(more or {})}
     variables["ETCDCTL_ENDPOINTS"] = endpoints or local_endpoint(variables)
-    return etcd_ha_etcdctl.call(arguments, variables, program("etcdctl"), timeout, stdin)
+    return etcd_ha_etcdctl.call(arguments, variables, path or program("etcdctl"), timeout, stdin)
 
 
 def members(
@@ -171,12 +190,13 @@ def members(
 
 
 def status(
-    member: Mapping[str, Any], timeout: float, endpoints: str | None = None
+    member: Mapping[str, Any], timeout: float, endpoints: str | None = None, path: str = ""
 ) -> list[dict[str, Any]]:
-    """The status of each endpoint that answers."""
+    """The status of each endpoint that answers; ``path`` is another etcdctl than that in use."""
     # It asks them one after the other (etcdctl/ctlv3/command/ep_command.go).
     command = ["endpoint", "status", "-w", "json", _patience(timeout, endpoints)]
-    return etcd_ha_etcdctl.status(etcdctl(member, command, timeout, endpoints).json())
+    ask = functools.partial(etcdctl, path=path) if path else etcdctl
+    return etcd_ha_etcdctl.status(ask(member, command, timeout, endpoints).json())
 
 
 def healthy(member: Mapping[str, Any], timeout: float, endpoints: str) -> set[str]:

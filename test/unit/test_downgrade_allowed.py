@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 from types import SimpleNamespace
 
+import etcd_ha_client
 import pytest
 
 MODULE = pathlib.Path(__file__).parents[2] / "_modules" / "etcd_ha_member.py"
@@ -29,7 +30,7 @@ def member(monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.etcd_ha_faces, "member", dict)
     refused = SimpleNamespace(code=1, err=REFUSED, out="")
-    monkeypatch.setattr(module.etcd_ha_client, "etcdctl", lambda *_: refused)
+    monkeypatch.setattr(module.etcd_ha_client, "etcdctl", lambda *_, **__: refused)
     monkeypatch.setattr(module.etcd_ha_client, "serving_endpoint", lambda: "https://own")
     monkeypatch.setattr(module.etcd_ha_client, "advertised", lambda _: "https://own")
     monkeypatch.setattr(module, "_listed", lambda *_: [])
@@ -75,3 +76,19 @@ def test_an_upgrade_waits_for_no_database(member, monkeypatch):
     module = member("3.6.0")
     stored(monkeypatch, module, "3.5.0")
     assert module.ready_for("3.6.14") == "3.6.0"
+
+
+def test_the_newest_etcdctl_asks_since_an_older_one_is_in_use_on_the_way_down(
+    monkeypatch, tmp_path
+):
+    """Else a downgrade that was interrupted before a restart would never be gone on with."""
+    for release in ("3.5.33", "3.6.14", "3.6.9"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "etcdctl").write_text("")
+    (tmp_path / "3.7.0").mkdir()
+    (tmp_path / "current").symlink_to(tmp_path / "3.5.33")
+    client = etcd_ha_client
+    monkeypatch.setattr(client, "program", lambda name: f"{tmp_path}/current/{name}")
+    assert client.newest("etcdctl") == f"{tmp_path}/3.6.14/etcdctl"
+    monkeypatch.setattr(client, "program", lambda name: f"/usr/bin/{name}")
+    assert client.newest("etcdctl") == "/usr/bin/etcdctl"

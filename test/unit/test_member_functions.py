@@ -46,7 +46,7 @@ def cluster(monkeypatch):
 
         ran = []
 
-        def ctl(member, command, timeout, endpoints=None, stdin=None, more=None):
+        def ctl(member, command, timeout, endpoints=None, stdin=None, more=None, path=""):
             ran.append(command)
             if command[0] == "downgrade":
                 raise etcd_ha_etcdctl.EtcdctlError("etcdctl downgrade gave no answer within 3 s")
