@@ -736,9 +736,9 @@ def ready_for(version, timeout=30):
 def _wait_for_storage(version, endpoints, timeout):
     """Wait until the databases behind these endpoints can be read by an older release."""
     wanted, deadline = etcd_ha_release.parse(version), time.monotonic() + timeout
+    path = etcd_ha_client.newest("etcdctl")
     while True:
         with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
-            path = etcd_ha_client.newest("etcdctl")
             rows = etcd_ha_client.status(etcd_ha_faces.member(), 10, endpoints, path)
         late = [row["endpoint"] for row in rows if _is_above(row, wanted)]
         if not late:

@@ -138,8 +138,7 @@ def backups(cluster=None):
         etcd_ha_backup_report.backups(one, _everywhere(master, one), now)
         for one in master.clusters(cluster).values()
     ]
-    told = "\n\n".join(report.text for report in reports)
-    return told if all(report.sound for report in reports) else etcd_ha_master.failed(told)
+    return etcd_ha_master.shown(reports)
 
 
 def _new(master, one, members):

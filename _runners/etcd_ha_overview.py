@@ -86,7 +86,9 @@ def certificates(cluster=None):
     etcd_ha_minions.sync(master, blank)
     found |= _certificates(master, blank)
     now = datetime.datetime.now(datetime.timezone.utc)
-    return _told([etcd_ha_report.certificates(one, found, now) for one in clusters.values()])
+    return etcd_ha_master.shown(
+        [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
+    )
 
 
 def hash_kv(cluster=None):
@@ -115,7 +117,9 @@ def hash_kv(cluster=None):
     master = etcd_ha_master.Master(__opts__, __context__)
     clusters = master.clusters(cluster).values()
     facts = etcd_ha_minions.facts(master, clusters)
-    return _told([etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters])
+    return etcd_ha_master.shown(
+        [etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters]
+    )
 
 
 def endpoints(cluster=None, consumer=None):
@@ -173,9 +177,3 @@ def _hashes(master, cluster, facts):
             return told, odd
         odd[minion] = fault
     return answer, odd
-
-
-def _told(reports):
-    """All reports as one text; an exit code of 1 where one of them needs somebody."""
-    told = "\n\n".join(report.text for report in reports)
-    return told if all(report.sound for report in reports) else etcd_ha_master.failed(told)

@@ -1,7 +1,6 @@
 """The etcd of this host as a client reaches it: its files, its endpoints, its certificates."""
 
 import contextlib
-import functools
 import os
 import re
 import time
@@ -195,8 +194,8 @@ def status(
     """The status of each endpoint that answers; ``path`` is another etcdctl than that in use."""
     # It asks them one after the other (etcdctl/ctlv3/command/ep_command.go).
     command = ["endpoint", "status", "-w", "json", _patience(timeout, endpoints)]
-    ask = functools.partial(etcdctl, path=path) if path else etcdctl
-    return etcd_ha_etcdctl.status(ask(member, command, timeout, endpoints).json())
+    answer = etcdctl(member, command, timeout, endpoints, path=path)
+    return etcd_ha_etcdctl.status(answer.json())
 
 
 def healthy(member: Mapping[str, Any], timeout: float, endpoints: str) -> set[str]:

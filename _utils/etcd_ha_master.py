@@ -8,7 +8,7 @@ import copy
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ import salt.fileclient
 import salt.pillar
 import salt.utils.hashutils
 import salt.utils.yaml
+from etcd_ha_report import Report
 from etcd_ha_topology import Cluster
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -163,6 +164,12 @@ def tell(line: str) -> None:
     """A line for who ran salt-run, beside what it returns."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def shown(reports: Sequence[Report]) -> str:
+    """All reports as one text; an exit code of 1 where one of them needs somebody."""
+    told = "\n\n".join(report.text for report in reports)
+    return told if all(report.sound for report in reports) else failed(told)
 
 
 def failed(text: str) -> NoReturn:

@@ -76,7 +76,7 @@ def test_nothing_secret_stands_in_the_arguments(tmp_path):
 def test_endpoints_that_hang_leave_time_for_the_others(monkeypatch):
     asked = []
 
-    def answer(member, command, timeout, endpoints=None):
+    def answer(member, command, timeout, endpoints=None, path=""):
         asked.append(float(command[-1].removeprefix("--command-timeout=").removesuffix("s")))
         return etcd_ha_etcdctl.Answer(0, "[]", "")
 
@@ -121,7 +121,7 @@ DEAD = {"endpoint": "c", "health": False, "error": "context deadline exceeded"}
 
 
 def answered(monkeypatch, row, alarms=()):
-    def answer(member, command, timeout, endpoints=None):
+    def answer(member, command, timeout, endpoints=None, path=""):
         numbers = {"NOSPACE": 1, "CORRUPT": 2}
         raised = {"alarms": [{"memberID": 1, "alarm": numbers[one]} for one in alarms]}
         document = raised if command[0] == "alarm" else [row]

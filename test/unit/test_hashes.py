@@ -71,7 +71,7 @@ class Etcd:
         self.hashes, self.alarm, self.compacting = hashes, alarm, compacting
         self.refuses_revision, self.leader, self.calls = refuses_revision, leader, []
 
-    def ctl(self, member, command, timeout, endpoints=None, stdin=None):
+    def ctl(self, member, command, timeout, endpoints=None, stdin=None, path=""):
         self.calls.append(list(command))
         urls = (endpoints or "https://c1").split(",")
         numbers = [int(url[-1]) for url in urls]
