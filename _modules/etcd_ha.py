@@ -659,6 +659,29 @@ def modules_digest():
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
+def wanted_digest():
+    """
+    One hash of what the pillar in this minion's memory wants it to be.
+
+    Functions see that pillar alone, while a state compiles it anew: where this hash is another one
+    than the master's, the minion does not know the pillar of now.
+
+    Returns text; empty where that pillar is faulty, or the formula's files cannot be had.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd*' etcd_ha.wanted_digest
+    """
+    try:
+        defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
+        clusters = _clusters(__pillar__.get("etcd_ha"), defaults, settings).values()
+        return etcd_ha_host.pillar_digest(__grains__["id"], clusters, _arch())
+    except CommandExecutionError:
+        return ""
+
+
 def _file(path):
     """A YAML file of the formula, fetched once a job."""
     key = f"etcd_ha_file_{path}"

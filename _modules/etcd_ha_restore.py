@@ -61,8 +61,9 @@ def look(places, folders=(), path=""):
     Returns a dict: ``free`` and ``wal_free`` (bytes; the latter None where the log is with the
     data), ``progress`` (dict: what a restore has begun here; empty where nothing is), ``recovery``
     (dict: what a recovery has), ``backups`` (list of dicts: ``path``, ``size``, ``sha256``,
-    ``revision``, ``version``, ``keys``, ``when``, ``verified``, and ``fault`` where it is no good)
-    and ``evidence`` (dict: how far the data here goes).
+    ``revision``, ``version``, ``keys``, ``when``, ``verified``, and ``fault`` where it is no good),
+    ``evidence`` (dict: how far the data here goes) and ``wanted`` (text: a hash of what the pillar
+    in this minion's memory wants it to be).
 
     Raises SaltInvocationError where ``places`` lacks this minion.
 
@@ -89,6 +90,7 @@ def look(places, folders=(), path=""):
         "recovery": etcd_ha_progress.read(etcd_ha_progress.RECOVER),
         "backups": backups,
         "evidence": etcd_ha_survivor.evidence(data_dir, f"{wal_dir}/wal" if wal_dir else ""),
+        "wanted": __salt__["etcd_ha.wanted_digest"](),
     }
 
 

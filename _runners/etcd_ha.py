@@ -194,7 +194,7 @@ def _plan(master, cluster, facts, wanted, unfit, command, asked):
     if command in etcd_ha_planner.COMMANDS:
         made = etcd_ha_planner.plan(cluster, observed, known, command, int(time.time()))
     else:
-        made = _from_data(master, cluster, observed, known, command, asked)
+        made = _from_data(master, cluster, facts, observed, known, command, asked)
     made = _of_fit(cluster, made, unfit)
     if command != "recover":
         # Data that is there needs no mirror: hosts that lack a release say so as they join.
@@ -238,16 +238,13 @@ def _of_fit(cluster, made, unfit):
     return dataclasses.replace(made, steps=(), refusal="; ".join(why))
 
 
-def _from_data(master, cluster, observed, known, command, asked):
+def _from_data(master, cluster, facts, observed, known, command, asked):
     """The plan of a restore or a recovery: beside the facts, it needs what the disks say."""
     there = [m.minion for m in cluster.members if m.minion in observed]
-    # The steps are functions, which see the pillar that a minion had when it started, while a
-    # state compiles it anew: on new hosts that names other members.
-    fresh = {"wait": True, "timeout": 10}
-    etcd_ha_minions.ask(master, there, "saltutil.refresh_pillar", kwarg=fresh)
     backup = str(asked.get("backup") or "")
     path = backup if backup.startswith("/") else ""
     found = etcd_ha_minions.looks(master, cluster, there, path)
+    etcd_ha_minions.refresh(master, _unaware(master, facts, found))
     if command == "recover":
         lost, survivor = asked.get("lost") or (), str(asked.get("survivor") or "")
         lost = [lost] if isinstance(lost, str) else list(lost)
@@ -261,6 +258,22 @@ def _from_data(master, cluster, observed, known, command, asked):
         backup = named.path
     now = time.strftime("%Y%m%d%H%M%S", time.gmtime())
     return etcd_ha_restore.plan(cluster, observed, known, looks, backup, now)
+
+
+def _unaware(master, facts, looks):
+    """
+    The minions that do not have the pillar of now in their memory.
+
+    The steps are functions, which see the pillar that a minion had when it started, while a state
+    compiles it anew: on new hosts that names other members.
+    """
+    unaware = []
+    for minion, look in looks.items():
+        clusters = master.clusters_on(facts[minion]["os_file"]).values()
+        known = etcd_ha_host.pillar_digest(minion, clusters, facts[minion]["arch"])
+        if not known or look.get("wanted") != known:
+            unaware.append(minion)
+    return unaware
 
 
 def _with_release(master, cluster, made, facts):

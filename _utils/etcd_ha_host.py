@@ -146,6 +146,14 @@ def digest(host: Mapping[str, Any], source: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def pillar_digest(minion: str, clusters: Iterable[Cluster], arch: str) -> str:
+    """One hash of all that a pillar says of a host; empty where the host cannot be that."""
+    clusters = list(clusters)
+    if unfit(minion, clusters, arch):
+        return ""
+    return digest(describe(minion, clusters, arch), "")
+
+
 def policies_digest(policies: Mapping[str, Any]) -> str:
     """One hash of the formula's signing policies, whatever else the minion signs."""
     ours = {name: value for name, value in policies.items() if name.startswith("etcd_ha_")}

@@ -24,6 +24,8 @@ SYNCED = "etcd_ha/synced"
 BUSY_TIMEOUT = 300
 # Seconds after which a state whose result has come should have ended on its host, too.
 REPORT_TIMEOUT = 20
+# Seconds for a minion to have its new pillar.
+REFRESH_TIMEOUT = 10
 Answers = dict[str, dict[str, Any]]
 
 
@@ -107,6 +109,12 @@ def looks(
         if fault:
             raise CommandExecutionError(f"{minion} could not tell what its disk holds: {fault}")
     return found
+
+
+def refresh(master: Master, minions: Sequence[str]) -> None:
+    """Have these minions take the pillar of now into their memory, where functions see it."""
+    wait = {"wait": True, "timeout": REFRESH_TIMEOUT}
+    ask(master, minions, "saltutil.refresh_pillar", kwarg=wait)
 
 
 def _hosts(master: Master, clusters: Iterable[Cluster]) -> list[str]:

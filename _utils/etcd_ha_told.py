@@ -153,6 +153,7 @@ _BACKUP = _form(
 )
 _LOOK: Mapping[str, Kind] = {
     "free": _number,
+    "wanted": _text,
     "wal_free": _or_none(_number),
     "progress": _table,
     "recovery": _table,

@@ -318,6 +318,7 @@ class Salt(dict):
             "etcd_ha.facts": {"etcd": {}},
             "etcd_ha.members": [],
             "etcd_ha.reason_to_stay": "refused",
+            "etcd_ha.wanted_digest": "",
             "etcd_ha_auth.observed": {},
             "etcd_ha_maintenance.alarms": [],
             "saltutil.running": [],

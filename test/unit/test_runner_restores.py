@@ -1,5 +1,8 @@
 """What the master asks of the disks before a restore or a recovery."""
 
+import dataclasses
+
+import etcd_ha_host
 import etcd_ha_minions
 import etcd_ha_peers
 import etcd_ha_steps
@@ -12,23 +15,35 @@ from test_planner import healthy, wanted
 
 E1, E2, E3 = (f"etcd{number}.example.com" for number in (1, 2, 3))
 MASTER = Master({}, {})
+FACTS = {m: {"os_file": "etcd_ha/os/Debian.yaml", "arch": "amd64"} for m in (E1, E2, E3)}
 KNOWN = {"path": "/var/backups/etcd_ha/one.db", "size": 99, "sha256": "ab", "verified": True}
 
 
 @pytest.fixture
-def runner(monkeypatch):
+def runner(monkeypatch, cluster):
     module = load("_runners/etcd_ha", opts={})
-    module.asked, module.refreshed = [], []
+    monkeypatch.setattr(Master, "clusters_on", lambda self, os_file: {"main": cluster})
+
+    def known(minion):
+        # A pillar of before has other settings.
+        has = cluster
+        if minion in module.unaware:
+            has = dataclasses.replace(cluster, version="3.5.33")
+        return etcd_ha_host.pillar_digest(minion, [has], "amd64")
+
+    module.known = known
+    module.asked, module.refreshed, module.unaware = [], [], ()
 
     def ask(master, minions, function, kwarg):
         if function == "saltutil.refresh_pillar":
-            assert kwarg["wait"] and not module.asked
-            module.refreshed.append(sorted(minions))
+            assert kwarg["wait"]
+            module.refreshed += [sorted(minions)] if minions else []
             return {}
         module.asked.append((sorted(minions), function, kwarg["path"]))
         fault = {"fault": "its own hash is wrong"} if kwarg["path"] and module.broken else {}
         own = [{**KNOWN, **fault}]
-        return {m: {"ret": {"free": 1 << 40, "backups": own if m == E2 else []}} for m in minions}
+        told = {m: {"free": 1 << 40, "backups": own if m == E2 else []} for m in minions}
+        return {m: {"ret": one | {"wanted": module.known(m)}} for m, one in told.items()}
 
     module.broken = False
     monkeypatch.setattr(etcd_ha_minions, "ask", ask)
@@ -37,7 +52,7 @@ def runner(monkeypatch):
 
 def plan(runner, cluster, command, **asked):
     known = (healthy(cluster), wanted(cluster))
-    return runner._from_data(MASTER, cluster, *known, command, asked)
+    return runner._from_data(MASTER, cluster, FACTS, *known, command, asked)
 
 
 @pytest.mark.parametrize("backup", ["", "one"])
@@ -53,8 +68,18 @@ def test_a_backup_that_is_known_by_its_sidecar_is_read_whole_before_it_is_taken(
 
 
 @pytest.mark.parametrize("command", ["restore", "recover"])
-def test_members_know_the_pillar_of_now_before_functions_act_by_it(runner, cluster, command):
+@pytest.mark.parametrize("unaware", [[], [E2], [E1, E2, E3]])
+def test_members_know_the_pillar_of_now_before_functions_act_by_it(
+    runner, cluster, command, unaware
+):
+    runner.unaware = unaware
     plan(runner, cluster, command)
+    assert runner.refreshed == ([unaware] if unaware else [])
+
+
+def test_members_that_cannot_be_what_the_pillar_wants_are_no_less_told_of_it(runner, cluster):
+    odd = {minion: {**one, "arch": "mips"} for minion, one in FACTS.items()}
+    runner._from_data(MASTER, cluster, odd, healthy(cluster), wanted(cluster), "recover", {})
     assert runner.refreshed == [[E1, E2, E3]]
 
 
