@@ -20,6 +20,7 @@ import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
+import etcd_ha_journal
 import etcd_ha_machine
 import etcd_ha_membership
 import etcd_ha_program
@@ -325,7 +326,7 @@ def certificates():
     ]
 
 
-def facts(data_dirs=None, authorities=None, timeout=5, access=False):
+def facts(data_dirs=None, authorities=None, timeout=5, access=False, hurried=False):
     """
     All that the planner needs to know of this minion; reads only.
 
@@ -341,6 +342,10 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
 
     access : False
         Also tell who may do what in the cluster (bool); see ``etcd_ha_auth.observed``.
+
+    hurried : False
+        Do not wait for an election where etcd's own log says that it has been without a leader for
+        longer than one takes (bool).
 
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
@@ -366,7 +371,7 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False):
     if "balancer" in mark:
         balancer = _balancer_health(mark["balancer"], _seconds(timeout))
         balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
-    etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout))
+    etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout), hurried)
     return {
         "minion": __grains__["id"],
         "arch": _arch(),
@@ -819,7 +824,7 @@ def _installed_version():
     return etcd_ha_release.told(done.out)
 
 
-def _etcd_facts(mark, data_dirs, timeout):
+def _etcd_facts(mark, data_dirs, timeout, hurried):
     unit = etcd_ha_machine.unit("etcd.service")
     running = etcd_ha_machine.process_environment(unit["pid"]) if unit["pid"] else {}
     configured, record = etcd_ha_client.configured(), _record()
@@ -841,7 +846,7 @@ def _etcd_facts(mark, data_dirs, timeout):
     }
     if unit["active"] and configured:
         here = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")[-1]
-        result.update(_live_facts(etcd_ha_faces.member(), timeout, here))
+        result.update(_live_facts(etcd_ha_faces.member(), timeout, here, hurried))
     if not result["healthy"] and not result.get("corrupt"):
         result["corrupt"] = _corruption(result)
     return result
@@ -864,13 +869,17 @@ def _corruption(found):
     """Why this member's data is of no use any more, as etcd's own log says, or an empty text."""
     if not found["has_data"]:
         return ""
-    command = ["journalctl", "-u", "etcd.service", "-n", "150", "--no-pager", "-o", "cat"]
+    # Without a journal the data counts as sound: a member is never thrown away unproven.
+    return etcd_ha_journal.corruption(_journal("-n", "150", "-o", "cat"))
+
+
+def _journal(*arguments):
+    """Lines of etcd's own log; none where they cannot be had."""
+    command = ["journalctl", "-u", "etcd.service", "--no-pager", *arguments]
     try:
-        done = etcd_ha_program.run(command, dict(os.environ), 10)
+        return etcd_ha_program.run(command, dict(os.environ), 10).out
     except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
-        # Without a journal the data counts as sound: a member is never thrown away unproven.
         return ""
-    return etcd_ha_etcdctl.corruption(done.out)
 
 
 def _record():
@@ -890,10 +899,10 @@ def _is_record(found):
     return bool(found) and all(isinstance(one, (str, type(None))) for one in texts)
 
 
-def _live_facts(member, timeout, here):
+def _live_facts(member, timeout, here, hurried=False):
     """What the running etcd says; ``member list`` needs a quorum, so it is the proof of health."""
     try:
-        row = _settled_status(member, timeout, here)
+        row = _settled_status(member, timeout, here, hurried)
     except CommandExecutionError as err:
         return {"healthy": False, "error": str(err)}
     if row["leader_id"] in ("", "0") and not row["learner"]:
@@ -926,14 +935,29 @@ def _of_corruption(member, row, listed):
     return {}
 
 
-def _settled_status(member, timeout, here):
-    """The member's status, after an election where one goes on."""
-    deadline = time.monotonic() + min(timeout, ELECTION)
+def _settled_status(member, timeout, here, hurried):
+    """The member's status, after an election where one goes on.
+
+    Peers that have just come back may yet elect one, so only who is in a hurry goes by the past.
+    """
+    deadline = None
     while True:
         row = etcd_ha_faces.status(member, timeout, here)[0]
-        if row["leader_id"] not in ("", "0") or time.monotonic() > deadline:
+        if row["leader_id"] not in ("", "0"):
+            return row
+        if deadline is None:
+            began = _leaderless_since() if hurried else time.monotonic()
+            deadline = began + min(timeout, ELECTION)
+        if time.monotonic() > deadline:
             return row
         time.sleep(0.2)
+
+
+def _leaderless_since():
+    """When the member lost its leader (seconds of the monotonic clock); now where nothing tells."""
+    told = etcd_ha_journal.leaderless_since(_journal("-b", "-n", "500", "-o", "short-monotonic"))
+    now = time.monotonic()
+    return now if told is None else min(told, now)
 
 
 def _busy():

@@ -33,6 +33,8 @@ CONFIRMED = {
     "restore": "restoring a backup puts a cluster back to what it was",
     "recover": "recovering a cluster may lose its last writes",
 }
+# What is planned from the disks of members, while clients wait.
+FROM_DATA = ("restore", "recover")
 
 
 def __virtual__():
@@ -164,7 +166,7 @@ def _confirmed(master, cluster, confirm, command="remove_cluster"):
 
 
 def _plans(master, name, command, asked):
-    commands = (*etcd_ha_planner.COMMANDS, "restore", "recover")
+    commands = (*etcd_ha_planner.COMMANDS, *FROM_DATA)
     if command not in commands:
         raise SaltInvocationError(f"command is {command!r}; use one of {', '.join(commands)}")
     master.check_own_modules()
@@ -173,7 +175,8 @@ def _plans(master, name, command, asked):
         refusal = etcd_ha_peers.refusal(master.peer, one)
         if refusal:
             raise CommandExecutionError(refusal)
-    facts = etcd_ha_minions.facts(master, clusters.values())
+    hurried = command in FROM_DATA
+    facts = etcd_ha_minions.facts(master, clusters.values(), hurried)
     wanted, unfit = _wanted(master, facts)
     return [_plan(master, one, facts, wanted, unfit, command, asked) for one in clusters.values()]
 

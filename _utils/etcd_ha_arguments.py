@@ -246,6 +246,7 @@ PARAMETERS: Mapping[str, str] = {
     "former": "name?",
     "group": "name",
     "host": "host",
+    "hurried": "bool",
     "key": "path",
     "keys": "whole?",
     "keysize": "whole",

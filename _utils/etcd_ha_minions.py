@@ -80,11 +80,16 @@ def sync(master: Master, minions: Sequence[str]) -> None:
     ask(master, minions, functions, arguments)
 
 
-def facts(master: Master, clusters: Iterable[Cluster]) -> dict[str, dict[str, Any]]:
-    """The facts of every host of these clusters that is there, synced first where need be."""
+def facts(
+    master: Master, clusters: Iterable[Cluster], hurried: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The facts of every host of these clusters that is there, synced first where need be.
+
+    ``hurried`` where clients wait for what no election brings; see ``etcd_ha.facts``.
+    """
     clusters = list(clusters)
     there, digest = connected(master, _hosts(master, clusters)), master.modules_digest()
-    asked = _asked(clusters)
+    asked = _asked(clusters) | ({"hurried": True} if hurried else {})
     answers, synced = _of_synced(master, there, asked, digest)
     if _busy(answers):
         _wait_until_idle(master, answers)

@@ -87,6 +87,7 @@ def good(folder, host):
     """An example of each parameter, by its name; of a few by function and name."""
     return {
         "access": False,
+        "hurried": True,
         "action": "none",
         "address": "192.168.200.10",
         "alarm": "NOSPACE",

@@ -16,6 +16,7 @@ import etcd_ha_client
 import etcd_ha_database
 import etcd_ha_environment
 import etcd_ha_etcdctl
+import etcd_ha_journal
 import etcd_ha_log
 import etcd_ha_machine
 import etcd_ha_mark
@@ -385,7 +386,8 @@ def test_any_answer_of_systemctl_is_a_unit(pid, started):
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(text=st.text())
 def test_any_journal_is_no_proof_of_corruption(text):
-    assert isinstance(etcd_ha_etcdctl.corruption(text), str)
+    assert isinstance(etcd_ha_journal.corruption(text), str)
+    assert etcd_ha_journal.leaderless_since(text) is None
 
 
 # Certificates

@@ -183,32 +183,3 @@ def test_programs_are_found_where_the_unit_has_them(monkeypatch, tmp_path):
     exists = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: path in usual or exists(path))
     assert etcd_ha_client.program("etcd_ha_no") == usual[0]
-
-
-STARTED = '{"level":"info","msg":"starting an etcd server"}\n'
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        '{"level":"fatal","msg":"discovery failed","error":"proto: wrong wireType = 3"}',
-        '{"level":"fatal","msg":"failed to open WAL","error":"unexpected block type 88"}',
-        '{"level":"fatal","msg":"failed to read WAL","error":"wal: slice bounds out of range"}',
-        '{"level":"fatal","msg":"failed to open WAL","error":"walpb: crc mismatch: expected: 1"}',
-        '{"level":"panic","msg":"Was the raft log corrupted, truncated, or lost?"}',
-    ],
-)
-def test_an_end_by_damaged_data_is_told(said):
-    assert "log" in etcd_ha_etcdctl.corruption(STARTED + said)
-
-
-def test_what_a_peer_sent_is_no_damage_of_our_own():
-    log = STARTED + '{"level":"warn","msg":"lost stream","error":"proto: wrong wireType = 3"}\n'
-    log += '{"level":"fatal","msg":"listen failed","error":"address already in use"}\n'
-    assert etcd_ha_etcdctl.corruption(log) == ""
-
-
-def test_damage_before_the_last_two_starts_is_past():
-    damaged = STARTED + '{"level":"fatal","error":"walpb: crc mismatch"}\n'
-    assert etcd_ha_etcdctl.corruption(damaged + STARTED)
-    assert etcd_ha_etcdctl.corruption(damaged + STARTED + STARTED) == ""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import time
 
 import pytest
 
@@ -42,3 +43,37 @@ def test_an_election_is_waited_for(module, monkeypatch):
 def test_a_learner_is_not_asked_for_the_list(module, monkeypatch):
     rows(monkeypatch, module, {**LEADING, "learner": True})
     assert module._live_facts({}, 5, "here")["members"] == []
+
+
+@pytest.fixture
+def without_leader(module, monkeypatch):
+    """Asks for the facts of a member whose log says since when; counts how often it was asked."""
+
+    def ask(since, hurried):
+        asked = []
+        monkeypatch.setattr(module.etcd_ha_faces, "status", lambda *_: asked.append(1) or [ROW])
+        ago = time.monotonic() - since
+        line = f"[{ago:.6f}] etcd1 etcd[9]: {{'msg':'9 is starting a new election at term 2'}}"
+        monkeypatch.setattr(module, "_journal", lambda *_: line)
+        assert module._live_facts({}, 5, "here", hurried)["healthy"] is False
+        return len(asked)
+
+    return ask
+
+
+def test_in_a_hurry_nobody_waits_for_an_election_that_has_failed(without_leader):
+    assert without_leader(since=9, hurried=True) == 1
+
+
+def test_but_for_one_that_may_go_on(without_leader):
+    assert without_leader(since=0, hurried=True) > 1
+
+
+def test_without_hurry_peers_that_came_back_may_yet_elect_one(without_leader):
+    assert without_leader(since=9, hurried=False) > 1
+
+
+def test_in_a_hurry_a_log_that_says_nothing_is_no_reason_to_go_on(module, monkeypatch):
+    rows(monkeypatch, module, ROW, LEADING)
+    monkeypatch.setattr(module, "_journal", lambda *_: "")
+    assert module._live_facts({}, 5, "here", True)["healthy"] is True
