@@ -554,7 +554,8 @@ def _copied(member):
             etcd_ha_data.copy(place, staged)
             # Put here by hand, it may belong to anybody.
             etcd_ha_data.give(staged, member["user"], member["group"])
-    os.sync()
+    for folder in filter(None, (data, log)):
+        etcd_ha_machine.sync_tree(etcd_ha_data.beside(folder))
     return etcd_ha_progress.write(etcd_ha_progress.RECOVER, progress, "copied")
 
 

@@ -71,11 +71,29 @@ def write_text(path: str, text: str, mode: int) -> None:
 
 def sync_folder(path: str) -> None:
     """Have what was renamed in a folder outlive a power loss."""
-    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: str, flags: int) -> None:
+    number = os.open(path, flags)
     try:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def sync_tree(folder: str) -> None:
+    """Have a directory and all in it outlive a power loss.
+
+    os.sync would wait for whatever else this machine has written, too.
+    """
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                _sync(path, os.O_RDONLY)
+        sync_folder(parent)
+    sync_folder(os.path.dirname(folder))
 
 
 def holds_data(folders: Iterable[str], logs: Iterable[str]) -> bool:

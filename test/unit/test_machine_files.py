@@ -26,6 +26,23 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, call):
     assert path.read_text() == "new" and os.listdir(path.parent) == ["file"]
 
 
+def test_a_whole_directory_is_written_out_with_the_way_to_it(tmp_path, monkeypatch):
+    data = tmp_path / "restoring" / "data" / "member"
+    for name in ("wal/0.wal", "snap/db"):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_text("x")
+    (data / "link").symlink_to("/nowhere")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(where(number)))
+    etcd_ha_machine.sync_tree(str(tmp_path / "restoring"))
+    wanted = {tmp_path, *(path for path in tmp_path.rglob("*") if not path.is_symlink())}
+    assert sorted(synced) == sorted(map(str, wanted))
+
+
+def where(number):
+    return os.readlink(f"/proc/self/fd/{number}")
+
+
 @pytest.mark.parametrize(
     ("made", "logs", "held"),
     [
