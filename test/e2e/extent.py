@@ -21,7 +21,7 @@ def only_in_all_case(*values):
 
 
 def each_release(releases=RELEASES, usual=SHIPPED):
-    """One release in the usual run, and each of them where all is asked for."""
+    """In the usual run the release ``usual`` (none where it is empty), else each of them."""
     cases = [v if v == usual else only_in_all_case(v) for v in releases]
     return pytest.mark.parametrize("version", cases)
 

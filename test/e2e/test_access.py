@@ -344,6 +344,7 @@ def test_tls_is_taken_off_only_with_authentication(changed):
     changed.settled()
 
 
+@only_in_all
 def test_a_password_that_cannot_be_is_refused_before_anything_changes(changed):
     changed.begin(THREE, access=ACCESS)
     users = {"app": {"roles": ["everything"], "password": "two words"}}

@@ -233,6 +233,7 @@ def test_to_own_certificates_and_back(changed):
     assert steps(run, "see that every member serves")
 
 
+@only_in_all
 def test_another_own_ca_that_is_not_on_all_hosts_is_refused(changed):
     lab = changed.lab
     changed.begin(THREE)

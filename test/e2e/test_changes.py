@@ -73,6 +73,7 @@ def test_certificates_are_renewed_inside_their_window(changed):
     assert all(new != old for new, old in zip(certificates(changed), first, strict=True))
 
 
+@only_in_all
 def test_more_names_come_into_the_certificates_and_leave_them(changed):
     """A changed list of names, by itself: every server certificate is issued anew, no restart."""
     changed.begin(THREE)

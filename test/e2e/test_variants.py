@@ -3,6 +3,7 @@
 import copy
 import json
 
+from extent import only_in_all
 from lab_command import DOMAIN, MEMBERS
 
 
@@ -10,6 +11,7 @@ def minion(host):
     return f"{host}.{DOMAIN}"
 
 
+@only_in_all
 def test_nginx_as_the_balancer(fresh):
     fresh.change_pillar(lambda cluster: cluster.setdefault("balancer", {}).update(kind="nginx"))
     fresh.orch().ok()
