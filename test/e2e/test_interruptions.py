@@ -105,6 +105,7 @@ def test_a_wiped_member_is_replaced(changed):
     load.check(FIVE, longest=None)
 
 
+@only_in_all
 def test_five_members_become_three(changed):
     changed.begin(FIVE, version=NEWER, **OPTION)
     changed.lead("etcd5")
@@ -115,7 +116,6 @@ def test_five_members_become_three(changed):
         changed.is_retired(host)
 
 
-@only_in_all
 def test_an_option_changes(changed):
     changed.begin(THREE, version=NEWER, **OPTION)
     ways = (power(CONFIGURED), minion(CONFIGURED), ABOUT_TO_ACT)
