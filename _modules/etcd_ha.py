@@ -542,8 +542,7 @@ def host():
         step = dict(__pillar__.get("etcd_ha_step") or {"stage": _present_stage()})
         present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
         step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
-        defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
-        clusters = _clusters(__pillar__.get("etcd_ha"), defaults, settings).values()
+        clusters = _own_clusters()
         unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
         if unfit:
             raise CommandExecutionError(unfit)
@@ -680,9 +679,7 @@ def wanted_digest():
         salt 'etcd*' etcd_ha.wanted_digest
     """
     try:
-        defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
-        clusters = _clusters(__pillar__.get("etcd_ha"), defaults, settings).values()
-        return etcd_ha_host.pillar_digest(__grains__["id"], clusters, _arch())
+        return etcd_ha_host.pillar_digest(__grains__["id"], _own_clusters(), _arch())
     except CommandExecutionError:
         return ""
 
@@ -699,6 +696,12 @@ def _file(path):
         with salt.utils.files.fopen(cached, encoding="utf-8") as file:
             __context__[key] = salt.utils.yaml.safe_load(file) or {}
     return copy.deepcopy(__context__[key])
+
+
+def _own_clusters():
+    """The clusters of this minion's pillar, as they are on its operating system."""
+    defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
+    return _clusters(__pillar__.get("etcd_ha"), defaults, settings).values()
 
 
 def _clusters(pillar, defaults, settings):

@@ -153,7 +153,6 @@ _BACKUP = _form(
 )
 _LOOK: Mapping[str, Kind] = {
     "free": _number,
-    "wanted": _text,
     "wal_free": _or_none(_number),
     "progress": _table,
     "recovery": _table,
@@ -165,6 +164,7 @@ _LOOK: Mapping[str, Kind] = {
             "has_data": _flag,
         }
     ),
+    "wanted": _text,
 }
 
 
