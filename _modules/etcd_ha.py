@@ -646,9 +646,7 @@ def _refusal():
     if not any(one.ports for one in places.values()):
         if not record:
             return ""
-        # It has left its cluster: what is in the way of its end is in the way of its directories.
-        dirs = tuple(one for one in (record.get("data_dir"), record.get("wal_dir")) if one)
-        places = {record["cluster"]: etcd_ha_host_foreign.Place(etcd_ha_host_foreign.UNIT, dirs)}
+        places = {record["cluster"]: etcd_ha_host_foreign.left_place(record)}
     known = etcd_ha_host_foreign.of_record(record, etcd_ha_progress.unfinished())
     folders = [folder for place in places.values() for folder in place.dirs]
     logs = [f"{folder}/wal" for folder in folders]

@@ -62,6 +62,12 @@ def _of_member(member: Member, shared: tuple[int, ...]) -> Place:
     )
 
 
+def left_place(record: Mapping[str, Any]) -> Place:
+    """What the formula has taken on a host that leaves its cluster, or has left it."""
+    dirs = tuple(str(one) for one in (record.get("data_dir"), record.get("wal_dir")) if one)
+    return Place(UNIT, dirs) if record else Place()
+
+
 def of_record(record: Mapping[str, Any], restoring: str = "") -> Known:
     """What a host's own record says of its member."""
     ids = str(record.get("cluster_id") or ""), str(record.get("member_id") or "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import etcd_ha_host_foreign
-from etcd_ha_host_foreign import Ids, Known, Verdict
+from etcd_ha_host_foreign import Ids, Known, Place, Verdict
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Refused, Step
 from etcd_ha_topology import Cluster, Member
@@ -36,17 +36,25 @@ def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) ->
 def verdicts_of(
     cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
 ) -> dict[str, Verdict]:
-    """minion -> whose each etcd there is, for all hosts of the cluster that answered."""
-    hosts = [m for m in cluster.hosts if m in observed and observed[m].etcds]
-    listed = _listed(observed, wanted) if hosts else frozenset()
+    """minion -> whose each etcd there is, for all hosts that a plan for the cluster may change."""
+    leaving = [m for m in wanted.managed if m not in cluster.hosts]
+    hosts = [m for m in (*cluster.hosts, *leaving) if m in observed and observed[m].etcds]
+    listed = _listed(cluster, observed, wanted) if hosts else frozenset()
     return {
         minion: etcd_ha_host_foreign.judged(
             observed[minion].etcds,
             _known(observed[minion], wanted, listed),
-            etcd_ha_host_foreign.place(cluster, minion),
+            _place(cluster, observed[minion]),
         )
         for minion in hosts
     }
+
+
+def _place(cluster: Cluster, host: Observed) -> Place:
+    """What the formula takes on a host, or has taken on one that leaves."""
+    if host.minion in cluster.hosts:
+        return etcd_ha_host_foreign.place(cluster, host.minion)
+    return etcd_ha_host_foreign.left_place(host.record)
 
 
 def _known(host: Observed, wanted: Wanted, listed: frozenset[Ids]) -> Known:
@@ -56,12 +64,13 @@ def _known(host: Observed, wanted: Wanted, listed: frozenset[Ids]) -> Known:
     return Known(own.ids | remembered | listed, own.data_dir, own.changing)
 
 
-def _listed(observed: Mapping[str, Observed], wanted: Wanted) -> frozenset[Ids]:
-    """The members of a recorded cluster that has a quorum, as one that is ours tells it."""
+def _listed(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> frozenset[Ids]:
+    """The members of this recorded cluster while it has a quorum, as one that is ours tells it."""
     found: set[Ids] = set()
     for host in observed.values():
-        trusted = {str(host.record.get("cluster_id") or ""), wanted.cluster_id} - {""}
-        if host.healthy and host.cluster_id in trusted:
+        own = host.record.get("cluster") in (cluster.name, cluster.former)
+        recorded = str(host.record.get("cluster_id") or "") if own else ""
+        if host.healthy and host.cluster_id in {recorded, wanted.cluster_id} - {""}:
             found |= {(host.cluster_id, str(entry["id"])) for entry in host.members}
     return frozenset(found)
 
@@ -74,7 +83,7 @@ def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wan
     steps = []
     for member in cluster.members:
         host = observed.get(member.minion)
-        ids = _ids(host, wanted, observed) if host else None
+        ids = _ids(cluster, host, observed, wanted) if host else None
         if host is None or ids is None or host.restoring:
             continue
         held = tuple(host.record.get(name) or "" for name in ("cluster_id", "member_id"))
@@ -145,11 +154,13 @@ def claimed(
     return members
 
 
-def _ids(host: Observed, wanted: Wanted, observed: Mapping[str, Observed]) -> Ids | None:
+def _ids(
+    cluster: Cluster, host: Observed, observed: Mapping[str, Observed], wanted: Wanted
+) -> Ids | None:
     """The ids of the data on a host that is ours; None where there is none."""
     if host.healthy and host.cluster_id and host.member_id:
         return host.cluster_id, host.member_id
-    known = _known(host, wanted, _listed(observed, wanted))
+    known = _known(host, wanted, _listed(cluster, observed, wanted))
     for one in host.etcds:
         if (
             one["kind"] != "listener"

@@ -24,6 +24,11 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _id(value: Any) -> bool:
+    """An id as etcd has it, in hex, or none."""
+    return _text(value) and re.fullmatch("[0-9a-f]{0,16}", value) is not None
+
+
 def _flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -81,7 +86,7 @@ _MEMBER = _form(
 _ETCD = _form(
     {
         **_all("state installed version endpoint error corrupt disputed", _text),
-        **_all("member_id cluster_id leader_id", _text),
+        **_all("member_id cluster_id leader_id", _id),
         **_all("active enabled has_data healthy leader learner", _flag),
         **_all("revision raft_term raft_index applied_index db_size db_in_use db_quota", _number),
         **_all("pending errors alarms", _texts),
@@ -94,7 +99,8 @@ _ETCD = _form(
 _FOUND = _form(
     {
         **_all("kind program version user cwd container unit config_file name proxy", _text),
-        **_all("data_dir wal_dir cluster_id member_id fault", _text),
+        **_all("data_dir wal_dir fault", _text),
+        **_all("cluster_id member_id", _id),
         **_all("words unit_files clients peers", _texts),
         **_all("by_formula holds_data", _flag),
         "pid": _number,

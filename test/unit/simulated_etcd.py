@@ -17,6 +17,7 @@ import functools
 from dataclasses import dataclass, field, replace
 
 import etcd_ha_environment
+import etcd_ha_host_etcds
 from etcd_ha_observed import Observed, Trust, Wanted
 from etcd_ha_pem import Bundle
 from etcd_ha_release import parse
@@ -117,6 +118,8 @@ class World:
     slow: str = ""
     minted: int = 100
     ca: str = "old"
+    # Hosts tell nothing of etcds that they have no record of.
+    blind: bool = False
 
     def copy(self):
         made = twin(self)
@@ -248,7 +251,8 @@ class World:
             healthy=healthy,
             has_data=bool(host.member),
             corrupt="its log is corrupt" if host.corrupt else "",
-            record={"cluster": host.owner, "state": "bootstrapped"} if host.record else {},
+            record=record(host.owner, host.cluster_id, host.member) if host.record else {},
+            etcds=self._found(host),
             running=running,
             installed=host.version,
             version=host.version if live else "",
@@ -263,8 +267,17 @@ class World:
             authorities=authorities(self.ca) if cluster.tls else {},
         )
 
+    def _found(self, host):
+        """What a host tells of data that it has no record of; the rest changes no plan."""
+        if not host.member or host.record or self.blind:
+            return ()
+        return (found(host.cluster_id, host.member, host.running),)
+
     def wanted(self, cluster):
-        return Wanted(dict.fromkeys(cluster.hosts, NEW_DIGEST), {}, self.recorded, self.managed)
+        ids = {m: self.hosts[m].member if m in self.hosts else "" for m in self.managed}
+        managed = {m: {**known, "member_id": ids[m]} for m, known in self.managed.items()}
+        digests = dict.fromkeys(cluster.hosts, NEW_DIGEST)
+        return Wanted(digests, {}, self.recorded, managed, cluster_id="c" if managed else "")
 
     # What the steps do
 
@@ -297,7 +310,8 @@ class World:
         """A function asks the etcd on its target, and none but retire bears it to be down."""
         for minion in step.targets:
             host = self.hosts[minion]
-            serves = self.works(host.member) or step.function.endswith("retire")
+            may_be_down = step.function.endswith(("retire", "write_record"))
+            serves = self.works(host.member) or may_be_down
             if not serves or not self.answers(host):
                 self._stop(f"{step.title}: {minion} does not answer")
 
@@ -311,6 +325,10 @@ class World:
         targets = [self.hosts[minion] for minion in step.targets if minion in self.hosts]
         if not all(self.answers(host) for host in targets):
             self._stop(f"{step.title}: a minion did not return")
+        for host in targets:
+            if host.member and not host.record and not self.blind:
+                # The states leave alone what no record says is theirs.
+                self._stop(f"{step.title}: {host.minion} has no record of its data")
         if not targets:
             self.balanced = not step.stage and not step.leads_to
         if step.action == "bootstrap":
@@ -530,6 +548,13 @@ class World:
             self._stop(f"{step.title}: it is a member still")
         host.member, host.running, host.record = "", False, False
 
+    def write_record(self, step):
+        host = self.hosts[step.targets[0]]
+        ids = step.arguments["cluster_id"], step.arguments["member_id"]
+        if ids != (host.cluster_id, host.member):
+            self._stop(f"{step.title}: the data there is another member's, or gone")
+        host.record, host.owner = True, step.arguments["cluster"]
+
     def snapshot(self, step):
         if not self.has_quorum:
             self._stop("no snapshot")
@@ -543,6 +568,21 @@ class World:
 
     def allow_downgrade(self, step):
         self.may_downgrade = True
+
+
+@functools.lru_cache(maxsize=128)
+def record(cluster, cluster_id, member_id):
+    own = {"cluster": cluster, "state": "bootstrapped"}
+    return {**own, "cluster_id": cluster_id, "member_id": member_id}
+
+
+@functools.lru_cache(maxsize=128)
+def found(cluster_id, member_id, running):
+    ids = {"cluster_id": cluster_id, "member_id": member_id, "pid": 7 if running else 0}
+    kind = "process" if running else "unit"
+    return etcd_ha_host_etcds._row(
+        kind, unit="etcd.service", data_dir="/var/lib/etcd", holds_data=True, **ids
+    )
 
 
 @functools.lru_cache(maxsize=32)

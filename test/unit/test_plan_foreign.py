@@ -8,6 +8,7 @@ import etcd_ha_recover
 import etcd_ha_restore
 import pytest
 import test_planner
+from etcd_ha_observed import Observed
 
 COMMANDS = (*etcd_ha_planner.COMMANDS, "restore", "recover")
 
@@ -144,3 +145,37 @@ def test_a_list_of_a_cluster_that_nobody_recorded_makes_nobody_ours(cluster):
         hosts = test_planner.change(hosts, member.minion, record={}, etcds=(alien,))
     made = planned(cluster, hosts, test_planner.wanted(cluster, recorded=False))
     assert "did not set up" in made.refusal and "claim" not in made.refusal
+
+
+def test_the_list_of_another_cluster_makes_nobody_ours(cluster):
+    """Two clusters on one master: a member of the other one, whose host lost its record."""
+    hosts = running(cluster)
+    stray = cluster.members[0]
+    alien = {**ours(cluster, stray), "cluster_id": "o1", "member_id": "o2"}
+    hosts = test_planner.change(hosts, stray.minion, record={}, etcds=(alien,), cluster_id="o1")
+    listed = ({"id": "o2", "name": "x", "peer_urls": [], "learner": False},)
+    record = {"cluster": "other", "state": "bootstrapped", "cluster_id": "o1", "member_id": "o3"}
+    hosts["o.example.com"] = dataclasses.replace(
+        hosts[cluster.members[1].minion],
+        minion="o.example.com",
+        record=record,
+        members=listed,
+        cluster_id="o1",
+        member_id="o3",
+        etcds=(),
+    )
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert stray.minion in made.refusal and "did not set up" in made.refusal
+
+
+def test_a_host_that_leaves_with_somebody_else_s_etcd_stops_the_plan(cluster):
+    hosts = running(cluster)
+    record = {"cluster": "main", "state": "bootstrapped", "data_dir": "/var/lib/etcd"}
+    hosts["etcd9.example.com"] = Observed("etcd9.example.com", record=record, etcds=(process(),))
+    known = test_planner.wanted(cluster)
+    managed = {
+        **known.managed,
+        "etcd9.example.com": {"name": "etcd9", "peer_url": "https://x:2380"},
+    }
+    made = planned(cluster, hosts, dataclasses.replace(known, managed=managed))
+    assert "etcd9.example.com" in made.refusal and "did not set up" in made.refusal

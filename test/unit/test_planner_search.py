@@ -32,7 +32,7 @@ from simulated_etcd import NEW_DIGEST, Entry, Host, Stopped, World
 
 CONDITIONS = (
     *("healthy", "drifted", "older", "lagging", "down", "wiped", "corrupt"),
-    *("learner", "unstarted", "absent", "removed", "unreachable"),
+    *("learner", "unstarted", "absent", "removed", "unreachable", "recordless"),
 )
 SIZES = (1, 2, 3, 4, 5)
 ALL_ORDERS_UP_TO = 3
@@ -157,6 +157,11 @@ def _unreachable(host, entry, entries):
     host.reachable = False
 
 
+def _recordless(host, entry, entries):
+    """Its host has lost the record of whose data this is, and it is down."""
+    host.running = host.record = False
+
+
 CONDITION = {
     "healthy": lambda host, entry, entries: None,
     "drifted": _drifted,
@@ -171,6 +176,7 @@ CONDITION = {
     "absent": _absent,
     "removed": _removed,
     "unreachable": _unreachable,
+    "recordless": _recordless,
 }
 
 
@@ -524,12 +530,23 @@ def _removed_stranger(world):
     host.running, host.record = False, False
 
 
+def _blind(make_strange):
+    """Nothing is told of the data but that there is some."""
+
+    def make(world):
+        make_strange(world)
+        world.blind = True
+
+    return make
+
+
 STRANGE = {
     "is in": (_another_cluster_id, 2),
     "holds a member of the cluster other": (_record_of_another, 1),
     "neither the pillar nor the last converge": (_unknown_member, 2),
-    "already holds etcd data that": (_never_seen_with_data, 1),
-    "already holds etcd data": (_removed_stranger, 3),
+    "did not set up": (_never_seen_with_data, 1),
+    "already holds etcd data that": (_blind(_never_seen_with_data), 1),
+    "already holds etcd data": (_blind(_removed_stranger), 3),
 }
 
 
