@@ -22,6 +22,7 @@ import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_host_etcds
 import etcd_ha_host_foreign
+import etcd_ha_host_proxies
 import etcd_ha_host_record
 import etcd_ha_journal
 import etcd_ha_machine
@@ -385,6 +386,7 @@ def facts(
         balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
     etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout), hurried)
     found = etcd_ha_host_etcds.found(_places(data_dirs or []), _logs(wal_dirs or []), ports or [])
+    found += etcd_ha_host_proxies.found(mark.get("files", {}))
     return {
         "minion": __grains__["id"],
         "arch": _arch(),
@@ -652,6 +654,7 @@ def _refusal():
     logs = [f"{folder}/wal" for folder in folders]
     ports = [port for place in places.values() for port in place.ports]
     found = etcd_ha_host_etcds.found(_places(folders), _logs(logs), ports)
+    found += etcd_ha_host_proxies.found(etcd_ha_client.mark().get("files", {}))
     for name, place in places.items():
         verdict = etcd_ha_host_foreign.judged(found, known, place)
         told = etcd_ha_host_foreign.told(minion, verdict)

@@ -5,6 +5,7 @@ Reads only. Whose they are is decided elsewhere (etcd_ha_host_foreign), here is 
 
 import dataclasses
 import os
+import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -33,17 +34,18 @@ def found(
     ``places`` are data directories that may hold data although nothing on the host names them, and
     ``logs`` where the write-ahead logs of these may be, if they are not with the data.
 
-    Each is a dict of ``kind`` (``process``, ``unit``, ``data`` or ``listener``), ``pid`` (0 where
-    it does not run), ``program``, ``version``, ``user``, ``cwd``, ``words``, ``environment``,
-    ``container``, ``unit``, ``unit_files``, ``by_formula`` (whether the formula wrote the unit),
-    ``config_file``, ``name``, ``data_dir``, ``wal_dir``, ``clients`` and ``peers`` (URLs as
-    configured), ``ports`` (as they are listened at, or would be), ``proxy``, ``holds_data``,
-    ``cluster_id``, ``member_id`` (hex text) and ``fault`` (what cannot be known of it, and why).
+    Each is a dict of ``kind`` (``process``, ``unit``, ``data``, ``listener``, or ``files`` for a
+    directory to be etcd's that holds something else), ``pid`` (0 where it does not run),
+    ``program``, ``version``, ``user``, ``cwd``, ``words``, ``environment``, ``container``,
+    ``unit``, ``unit_files``, ``by_formula`` (whether the formula wrote the unit), ``config_file``,
+    ``name``, ``data_dir``, ``wal_dir``, ``clients`` and ``peers`` (URLs as configured), ``ports``
+    (as they are listened at, or would be), ``proxy``, ``holds_data``, ``cluster_id``, ``member_id``
+    (hex text) and ``fault`` (what cannot be known of it, and why).
     """
     units = {unit.name: unit for unit in etcd_ha_host_units.etcds(root)}
     processes = etcd_ha_host_processes.etcds(proc)
     rows = [_running(process, units, [*places, *logs], root, proc) for process in processes]
-    running = {row["unit"] for row in rows}
+    running = {one["unit"] for one in rows}
     rows += [_stopped(unit, root) for unit in units.values() if unit.name not in running]
     rows += _data(places, logs, rows, root)
     own = {process.pid for process in processes}
@@ -58,13 +60,13 @@ def content(data_dir: str, wal_dir: str = "") -> dict[str, Any]:
     return _content(Settings(data_dir=data_dir, wal_dir=wal_dir), "/", "")
 
 
-def _row(kind: str, **values: Any) -> dict[str, Any]:
+def row(kind: str, **values: Any) -> dict[str, Any]:
     """What is told of each, without what is not known."""
-    row: dict[str, Any] = {"kind": kind, "pid": 0, "words": [], "environment": {}, "unit_files": []}
-    row |= dict.fromkeys(("program", "version", "user", "cwd", "container", "unit"), "")
-    row |= dict.fromkeys(("config_file", "name", "data_dir", "wal_dir", "fault", "proxy"), "")
-    row |= {"clients": [], "peers": [], "ports": [], "by_formula": False, "holds_data": False}
-    return {**row, "cluster_id": "", "member_id": "", **values}
+    made: dict[str, Any] = {"kind": kind, "pid": 0, "by_formula": False, "holds_data": False}
+    made |= dict.fromkeys(("program", "version", "user", "cwd", "container", "unit"), "")
+    made |= dict.fromkeys(("config_file", "name", "data_dir", "wal_dir", "fault", "proxy"), "")
+    made |= {"words": [], "environment": {}, "unit_files": [], "clients": [], "peers": []}
+    return {**made, "ports": [], "cluster_id": "", "member_id": "", **values}
 
 
 def _running(
@@ -86,7 +88,7 @@ def _running(
         data = _outside(settings.data_dir, inside, places)
         log = _outside(settings.wal_dir, inside, places)
         settings, root = dataclasses.replace(settings, data_dir=data, wal_dir=log), "/"
-    row = _row(
+    made = row(
         "process",
         pid=process.pid,
         program=process.program,
@@ -104,8 +106,8 @@ def _running(
     )
     # Before it has joined others, etcd does not listen to clients yet.
     listened = dict.fromkeys(port for _, port in ports)
-    row["ports"] = list(dict.fromkeys([*listened, *(settings.ports if shares else ())]))
-    return row
+    made["ports"] = list(dict.fromkeys([*listened, *(settings.ports if shares else ())]))
+    return made
 
 
 def _outside(path: str, inside: str, places: Sequence[str]) -> str:
@@ -128,7 +130,7 @@ def _stopped(unit: etcd_ha_host_units.Unit, root: str) -> dict[str, Any]:
     fault = unit.fault or settings.fault
     if unit.container:
         fault = fault or f"{unit.container} starts it, so it is not known where its data is"
-    return _row(
+    return row(
         "unit",
         program=unit.program,
         version=_version(unit.program, unit.container),
@@ -153,7 +155,7 @@ def _data(
     root: str,
 ) -> list[dict[str, Any]]:
     """Data in one of these directories that no process and no unit names."""
-    known = {_real(root, row[key]) for row in rows for key in ("data_dir", "wal_dir") if row[key]}
+    known = {_real(root, one[key]) for one in rows for key in ("data_dir", "wal_dir") if one[key]}
     result = []
     for place in places:
         if _real(root, place) in known:
@@ -164,12 +166,34 @@ def _data(
         settings = Settings(data_dir=place, wal_dir=log)
         there = _content(settings, root, "")
         if there["holds_data"]:
-            result.append(_row("data", **{**_settings(settings), "name": ""}, **there))
+            result.append(row("data", **{**_settings(settings), "name": ""}, **there))
+        elif others := _others(f"{base}{place}"):
+            told = f"it holds {', '.join(others[:3])}"
+            result.append(row("files", data_dir=place, holds_data=True, fault=told))
     return result
 
 
+# What the formula itself leaves in a data directory that is a mount point, and what no file is.
+_OWN = re.compile(
+    r"(removed|replaced|recovered|moved)-[0-9-]+|restoring|member(\.tmp)?|lost\+found"
+)
+
+
+def _others(folder: str) -> list[str]:
+    """What lies in a directory that is to be etcd's, and is not: whose it is, is not known."""
+    if not os.path.isdir(folder):
+        return []
+    names = [name for name in sorted(os.listdir(folder)) if not _OWN.fullmatch(name)]
+    return [name for name in names if not _is_empty(f"{folder}/{name}")]
+
+
+def _is_empty(path: str) -> bool:
+    """Whether this is a directory with nothing in it."""
+    return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
+
+
 def _listener(port: int, process: etcd_ha_host_processes.Process) -> dict[str, Any]:
-    return _row(
+    return row(
         "listener",
         pid=process.pid,
         program=process.program,

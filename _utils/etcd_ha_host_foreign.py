@@ -5,6 +5,7 @@ record: the host's own, the master's, or the member list of a recorded cluster t
 Identity decides, never a version or a setting: a half-done upgrade is still ours.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ UNIT = "etcd.service"
 # Units that this formula starts beside etcd's: what they run is none of somebody else's.
 OWN_UNITS = ("haproxy.service", "nginx.service", "keepalived.service")
 OWN_PREFIX = "etcd_ha"
+# What is no etcd, and can be in the way all the same.
+BESIDE = ("listener", "proxy")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Place:
     ports: tuple[int, ...] = ()
     user: str = ""
     programs: tuple[str, ...] = ()
+    # The services whose one configuration it takes.
+    proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,19 @@ class Known:
 def place(cluster: Cluster, minion: str) -> Place:
     """What a cluster takes on one of its hosts."""
     member, balancer = cluster.member(minion), cluster.balancer(minion)
-    shared = (int(cluster.settings["balancer"]["port"]),) if balancer else ()
-    return _of_member(member, shared) if member else Place(ports=shared)
+    found = _of_member(member) if member else Place()
+    if balancer is None:
+        return found
+    proxies = (cluster.settings["balancer"]["kind"],)
+    proxies += ("keepalived",) if cluster.virtual_address else ()
+    return dataclasses.replace(
+        found,
+        ports=(*found.ports, int(cluster.settings["balancer"]["port"])),
+        proxies=tuple(f"{one}.service" for one in proxies),
+    )
 
 
-def _of_member(member: Member, shared: tuple[int, ...]) -> Place:
+def _of_member(member: Member) -> Place:
     settings = member.settings
     install, ports = settings["install"], settings["ports"]
     package = install["method"] == "package"
@@ -56,7 +69,7 @@ def _of_member(member: Member, shared: tuple[int, ...]) -> Place:
     return Place(
         unit=UNIT,
         dirs=tuple(one for one in (settings["data_dir"], settings["wal_dir"]) if one),
-        ports=(ports["client"], ports["peer"], *shared),
+        ports=(ports["client"], ports["peer"]),
         user=settings["user"],
         programs=(f"{folder}/etcd",),
     )
@@ -99,6 +112,8 @@ def is_trial(one: Found) -> bool:
 
 def ways(one: Found, place: Place) -> list[str]:
     """What an etcd has that the formula would take for its own, in words; empty: it may stay."""
+    if one["kind"] == "proxy":
+        return [f"the configuration {one['config_file']}"] if one["unit"] in place.proxies else []
     if one["kind"] == "listener":
         own = one["unit"] in (place.unit, *OWN_UNITS) or str(one["unit"]).startswith(OWN_PREFIX)
         shared = [] if own else sorted(set(one["ports"]) & set(place.ports))
@@ -123,8 +138,8 @@ def _nested(one: str, other: str) -> bool:
 
 
 def is_there(one: Found) -> bool:
-    """Whether there is anything that could be lost: a process, or data."""
-    return bool(one["pid"]) or bool(one["holds_data"]) or one["kind"] == "listener"
+    """Whether there is anything that could be lost: a process, or data, or what serves others."""
+    return bool(one["pid"]) or bool(one["holds_data"]) or one["kind"] in BESIDE
 
 
 @dataclass(frozen=True)
@@ -150,13 +165,13 @@ def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
         if not is_there(one) or is_trial(one):
             continue
         reasons = ways(one, place)
-        if one["kind"] != "listener" and is_ours(one, known):
+        if one["kind"] not in BESIDE and is_ours(one, known):
             ours.append(one)
             if one["pid"] and one["unit"] != UNIT:
                 outside.append(one)
         elif reasons:
             foreign.append((one, tuple(reasons)))
-        elif one["kind"] != "listener":
+        elif one["kind"] not in BESIDE:
             others.append(one)
     return Verdict(tuple(ours), tuple(foreign), tuple(others), tuple(outside))
 
@@ -166,6 +181,10 @@ def words(one: Found) -> str:
     if one["kind"] == "listener":
         who = f"PID {one['pid']} ({_text(one['program'])})" if one["pid"] else "a program"
         return f"{who} listens at port {', '.join(map(str, one['ports']))}"
+    if one["kind"] == "proxy":
+        return f"{_text(one['unit'])} serves by {_text(one['config_file'])}"
+    if one["kind"] == "files":
+        return f"{_text(one['data_dir'])} is no empty directory: {_text(one['fault'])}"
     what = "etcd"
     if one["proxy"]:
         what = f"etcd {_text(one['proxy'])}"
@@ -195,13 +214,7 @@ def _text(value: object) -> str:
 
 def told(minion: str, verdict: Verdict) -> list[str]:
     """A sentence for each etcd that is in the way on a host, and a member outside its unit."""
-    found = [
-        f"{minion} has an etcd that this formula did not set up: {words(one)}. It is in the way by "
-        f"{', '.join(_text(reason) for reason in reasons)}"
-        if one["kind"] != "listener"
-        else f"{minion} has another program at etcd's ports: {words(one)}"
-        for one, reasons in verdict.foreign
-    ]
+    found = [_sentence(minion, one, reasons) for one, reasons in verdict.foreign]
     for one in verdict.outside:
         found.append(
             f"the member on {minion} runs outside of its unit {UNIT}: {words(one)}. Stop it there, "
@@ -210,11 +223,35 @@ def told(minion: str, verdict: Verdict) -> list[str]:
     return found
 
 
+def _sentence(minion: str, one: Found, reasons: Sequence[str]) -> str:
+    if one["kind"] in _HEADS:
+        return f"{minion} {_HEADS[one['kind']]}: {words(one)}"
+    return (
+        f"{minion} has an etcd that this formula did not set up: {words(one)}. It is in the way by "
+        f"{', '.join(_text(reason) for reason in reasons)}"
+    )
+
+
+_HEADS = {
+    "listener": "has another program at etcd's ports",
+    "proxy": "has a balancer that this formula did not set up",
+    "files": "has files of others where etcd's data is to be",
+}
+_CURES = {
+    "listener": "free the port, or choose another one (ports, balancer:port)",
+    "proxy": "have another host balance etcd, or move that configuration away and stop its service",
+    "files": "move them away, or choose another data_dir",
+}
+
+
 def cure(name: str, verdicts: Sequence[Verdict]) -> str:
     """What to do about etcds that are in the way, for people."""
-    found = [one for verdict in verdicts for one, _ in verdict.foreign if one["kind"] != "listener"]
+    all_found = [one for verdict in verdicts for one, _ in verdict.foreign]
+    cures = [text for kind, text in _CURES.items() if any(o["kind"] == kind for o in all_found)]
+    found = [one for one in all_found if one["kind"] not in _CURES]
     if not found:
-        return "Nothing was changed. Free the port, or choose another one (ports), and run again"
+        told = "; ".join(cures)
+        return f"Nothing was changed on any host.{f' To go on: {told}' if told else ''}"
     claim = _claimed(name, found)
     return (
         "Nothing was changed on any host. Taking a running etcd over in place comes with "
@@ -233,7 +270,7 @@ def refusal(found: Sequence[str], cure: str) -> str:
 
 def may_be_claimed(one: Found, place: Place, cluster_id: str) -> bool:
     """Whether this is a member that the formula set up, or its data on a host made anew."""
-    if one["kind"] == "listener" or one["cluster_id"] != cluster_id:
+    if one["kind"] in BESIDE or one["cluster_id"] != cluster_id:
         return False
     own = one["by_formula"] and one["unit"] == place.unit
     return bool(own or (one["kind"] == "data" and one["data_dir"] in place.dirs))

@@ -163,7 +163,7 @@ def _ids(
     known = _known(host, wanted, _listed(cluster, observed, wanted))
     for one in host.etcds:
         if (
-            one["kind"] != "listener"
+            one["kind"] not in etcd_ha_host_foreign.BESIDE
             and one["cluster_id"]
             and etcd_ha_host_foreign.is_ours(one, known)
         ):

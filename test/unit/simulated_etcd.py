@@ -580,7 +580,7 @@ def record(cluster, cluster_id, member_id):
 def found(cluster_id, member_id, running):
     ids = {"cluster_id": cluster_id, "member_id": member_id, "pid": 7 if running else 0}
     kind = "process" if running else "unit"
-    return etcd_ha_host_etcds._row(
+    return etcd_ha_host_etcds.row(
         kind, unit="etcd.service", data_dir="/var/lib/etcd", holds_data=True, **ids
     )
 

@@ -31,7 +31,7 @@ MEMBER = {
     "started": True,
 }
 TRUST = {"certificates": ["a" * 64], "signers": ["b" * 64]}
-FOUND = etcd_ha_host_etcds._row(
+FOUND = etcd_ha_host_etcds.row(
     "process",
     pid=41,
     program="/opt/etcd/3.6.14/etcd",

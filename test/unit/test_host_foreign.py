@@ -6,7 +6,12 @@ import pytest
 from etcd_ha_host_foreign import Known, Place
 
 PLACE = Place(
-    "etcd.service", ("/var/lib/etcd", "/wal"), (2379, 2380), "etcd", ("/usr/local/bin/etcd",)
+    "etcd.service",
+    ("/var/lib/etcd", "/wal"),
+    (2379, 2380),
+    "etcd",
+    ("/usr/local/bin/etcd",),
+    ("haproxy.service",),
 )
 OURS = Known(frozenset([("c1", "m1")]), "/var/lib/etcd")
 
@@ -22,7 +27,7 @@ def row(**values):
     }
     given |= {"data_dir": "/srv/x", "ports": [12379], "clients": ["http://h:12379"]}
     given |= {"holds_data": True, "cluster_id": "c9", "member_id": "m9"}
-    return etcd_ha_host_etcds._row(**{**given, **values})
+    return etcd_ha_host_etcds.row(**{**given, **values})
 
 
 def judged(one, known=OURS, place=PLACE):
@@ -152,3 +157,25 @@ def test_what_a_host_tells_is_shown_on_one_line():
     one = row(unit="etcd.service", data_dir='/x\n"pwned":\n  cmd.run: []', fault="\x1b[31m")
     (sentence,) = etcd_ha_host_foreign.told("m", judged(one))
     assert sentence.isprintable()
+
+
+def test_files_in_the_place_of_the_data_are_told():
+    one = row(kind="files", pid=0, data_dir="/var/lib/etcd", fault="it holds a", unit="", ports=[])
+    one |= {"cluster_id": "", "member_id": ""}
+    (told,) = etcd_ha_host_foreign.told("m", judged(one, Known()))
+    assert "files of others" in told and "it holds a" in told
+    assert "data_dir" in etcd_ha_host_foreign.cure("main", [judged(one, Known())])
+    # Where the record says that it is etcd's, the member's data is gone, and something else is left.
+    assert etcd_ha_host_foreign.told("m", judged(one)) == []
+
+
+@pytest.mark.parametrize(("unit", "told"), [("haproxy.service", True), ("nginx.service", False)])
+def test_a_balancer_of_somebody_else(unit, told):
+    one = row(
+        kind="proxy", unit=unit, config_file="/etc/haproxy/haproxy.cfg", data_dir="", ports=[]
+    )
+    found = etcd_ha_host_foreign.told("lb", judged(one))
+    assert bool(found) is told
+    if told:
+        assert "did not set up" in found[0] and "/etc/haproxy/haproxy.cfg" in found[0]
+        assert "another host" in etcd_ha_host_foreign.cure("main", [judged(one)])

@@ -24,7 +24,7 @@ def data(root, path, member=0xAB, cluster=0xCD):
 
 def found(root):
     rows = etcd_ha_host_etcds.found(["/var/lib/etcd"], root=str(root), proc=str(root / "proc"))
-    assert all(row["kind"] in ("unit", "data") for row in rows)
+    assert all(row["kind"] in ("unit", "data", "files") for row in rows)
     return {row["unit"] or row["data_dir"]: row for row in rows}
 
 
@@ -191,3 +191,20 @@ def test_the_log_of_data_may_lie_apart(root):
         ["/var/lib/etcd"], ["/nowhere/wal", "/wal"], root=str(root), proc=str(root / "proc")
     )
     assert [(row["wal_dir"], row["cluster_id"]) for row in rows] == [("/wal", "2")]
+
+
+def test_files_of_others_in_the_place_of_the_data(root):
+    write(root, "/var/lib/etcd/index.html", "x")
+    row = found(root)["/var/lib/etcd"]
+    assert (row["kind"], row["fault"]) == ("files", "it holds index.html")
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found", "default", "removed-20261130-010101", "restoring", "member"]
+)
+def test_what_is_nobody_s_is_not_told(root, name):
+    """A file system's own directory, a package's empty one, what the formula itself moved away."""
+    (root / "var/lib/etcd" / name).mkdir(parents=True)
+    if name not in ("default", "member"):
+        write(root, f"/var/lib/etcd/{name}/x", "")
+    assert found(root) == {}

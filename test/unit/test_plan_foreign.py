@@ -17,7 +17,7 @@ def process(**values):
     given = {"kind": "process", "pid": 41, "program": "/usr/local/bin/etcd", "user": "root"}
     given |= {"unit": "etcd.service", "data_dir": "/data/etcd", "ports": [2379, 2380]}
     given |= {"holds_data": True, "cluster_id": "f1", "member_id": "f2"}
-    return etcd_ha_host_etcds._row(**{**given, **values})
+    return etcd_ha_host_etcds.row(**{**given, **values})
 
 
 def ours(cluster, member):

@@ -156,7 +156,7 @@ def test_a_record_of_another_cluster_counts_for_nothing(cluster, master):
 def etcd(**values):
     given = {"pid": 41, "unit": "etcd.service", "data_dir": "/var/lib/etcd", "by_formula": True}
     given |= {"holds_data": True, "cluster_id": "c1", "member_id": "m1", "ports": [2379]}
-    return etcd_ha_host_etcds._row("process", **{**given, **values})
+    return etcd_ha_host_etcds.row("process", **{**given, **values})
 
 
 def facts(cluster, **values):

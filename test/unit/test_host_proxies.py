@@ -1,0 +1,71 @@
+"""Balancers that somebody else configured: what is theirs, and what only a package brought."""
+
+import hashlib
+
+import etcd_ha_host_kept
+import etcd_ha_host_proxies
+import etcd_ha_host_units
+import etcd_ha_machine
+import pytest
+import yaml
+from faces import ROOT
+
+UP = {"active": True, "enabled": True, "pid": 7}
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host with an haproxy whose configuration is this text; the package's is "default"."""
+    paths = {name: str(tmp_path / f"{name}.cfg") for name in etcd_ha_host_proxies.CONFIGS}
+    digest = hashlib.md5(b"default", usedforsecurity=False).hexdigest()
+    lines = [f" {path} {digest}" for path in paths.values()]
+    (tmp_path / "status").write_text("Package: x\nConffiles:\n" + "\n".join(lines) + "\n")
+    monkeypatch.setattr(etcd_ha_host_proxies, "CONFIGS", paths)
+    monkeypatch.setattr(etcd_ha_host_proxies, "DPKG", str(tmp_path / "status"))
+    monkeypatch.setattr(etcd_ha_host_proxies, "SITES", (str(tmp_path / "sites"),))
+
+    def made(text, name="haproxy", unit=UP, files=()):
+        monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: unit)
+        (tmp_path / f"{name}.cfg").write_text(text)
+        known = {paths[name]: "0" * 64} if files else {}
+        return [row["unit"] for row in etcd_ha_host_proxies.found(known)]
+
+    return made
+
+
+def test_what_serves_others_is_found(host):
+    assert host("frontend www") == ["haproxy.service"]
+    assert host("frontend www", unit={**UP, "active": False}) == ["haproxy.service"]
+
+
+def test_what_neither_runs_nor_will_is_not(host):
+    assert host("frontend www", unit={"active": False, "enabled": False, "pid": 0}) == []
+
+
+def test_the_package_s_own_serves_nobody(host, tmp_path):
+    assert host("default") == [] and host("default", "nginx") == []
+
+
+def test_the_sites_of_nginx_are_others_(host, tmp_path):
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "default").write_text("")
+    assert host("default", "nginx") == []
+    (tmp_path / "sites" / "shop").write_text("")
+    assert host("default", "nginx") == ["nginx.service"]
+
+
+@pytest.mark.parametrize("text", [f"{etcd_ha_host_units.OURS}; more.\n", "changed by hand"])
+def test_what_the_formula_wrote_is_its_own(host, text):
+    assert host(text, files=not text.startswith("#")) == []
+
+
+def test_where_they_lie_is_the_same_on_every_system():
+    for path in (ROOT / "etcd_ha" / "os").glob("*.yaml"):
+        os = yaml.safe_load(path.read_text())["os"]
+        found = {name: os[name]["config"] for name in etcd_ha_host_proxies.CONFIGS}
+        assert found == etcd_ha_host_proxies.CONFIGS
+        assert all(os[name]["service"] == name for name in found)
+
+
+def test_a_copy_is_no_harm(tmp_path):
+    assert etcd_ha_host_kept.foreign([str(tmp_path / "absent")], {}) == []
