@@ -260,9 +260,7 @@ class Theirs:
             mode = "600" if path.endswith("-key.pem") else "644"
             lines += [f"mkdir -p $(dirname {path})", f"cat > {path} <<'EOF'", text.rstrip("\n")]
             lines += ["EOF", f"chmod {mode} {path}"]
-        return "\n".join(
-            [*map(lambda line: self.fill(line, host), lines), self.fill(layout.after, host)]
-        )
+        return "\n".join([self.fill(line, host) for line in (*lines, layout.after)])
 
     def shell(self, host, script):
         return self.lab.exec(host, "sh", "-e", stdin=script + "\n").ok()

@@ -133,8 +133,9 @@ def highstate_refuses(theirs, processes, *words):
             assert fragment in ran[0]["comment"], ran[0]["comment"]
 
 
-def applied(lab, *words, target=minions(*MEMBERS)):
+def applied(lab, *words, target=""):
     """A highstate, or ``state.apply`` of this: minion -> its states, of those that failed too."""
+    target = target or minions(*MEMBERS)
     done = lab.salt(target, "state.apply", *words, "--out=json", "--static", "-t", "60")
     return json.loads(done.out[done.out.index("{") :])
 

@@ -60,7 +60,7 @@ def told():
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         for line in done.stdout.splitlines():
             # Scopes and mounts come and go; they have no file.
-            if not line.split()[1:2] in (["transient"], ["generated"]):
+            if line.split()[1:2] not in (["transient"], ["generated"]):
                 yield f"{' '.join(command[:2])}: {line}", ""
 
 
