@@ -208,7 +208,9 @@ def test_nothing_of_others_is_overwritten_without_a_copy(fresh):
 
 
 def test_a_highstate_writes_no_record_of_a_bootstrap(fresh):
-    applied(fresh, "etcd_ha", target="*")
+    fresh.salt("*", "saltutil.sync_all").ok()
+    for minion, states in applied(fresh, "etcd_ha", target="*").items():
+        assert isinstance(states, dict), f"{minion}: {states}"
     for host in MEMBERS:
         found = fresh.exec(host, "sh", "-c", f"cat {RECORD} || true").ok().out
         assert "bootstrapped" not in found, f"{host}: {found}"
