@@ -20,6 +20,9 @@ import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
+import etcd_ha_host_etcds
+import etcd_ha_host_foreign
+import etcd_ha_host_record
 import etcd_ha_journal
 import etcd_ha_machine
 import etcd_ha_membership
@@ -326,7 +329,9 @@ def certificates():
     ]
 
 
-def facts(data_dirs=None, authorities=None, timeout=5, access=False, hurried=False):
+def facts(
+    data_dirs=None, authorities=None, timeout=5, access=False, hurried=False, wal_dirs=(), ports=()
+):
     """
     All that the planner needs to know of this minion; reads only.
 
@@ -347,8 +352,15 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False, hurried=Fal
         Do not wait for an election where etcd's own log says that it has been without a leader for
         longer than one takes (bool).
 
+    wal_dirs : ()
+        A list of directories (absolute paths) that may hold a member's write-ahead log.
+
+    ports : ()
+        A list of TCP ports (int): other programs that listen there are told, too.
+
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
-    here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``balancer``,
+    here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``etcds`` (a
+    list of dicts: every etcd on this host, as ``etcd_ha.etcds`` has it), ``balancer``,
     ``restoring`` (text: ``restore`` or ``recover`` where one was begun and not ended), ``policies``
     (a hash, empty where it would sign none), ``ca`` (text: whose certificates these are),
     ``authorities`` (path -> dict of the CAs in it), ``days_left`` (int, of the certificate that
@@ -372,6 +384,7 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False, hurried=Fal
         balancer = _balancer_health(mark["balancer"], _seconds(timeout))
         balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
     etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout), hurried)
+    found = etcd_ha_host_etcds.found(_places(data_dirs or []), _logs(wal_dirs or []), ports or [])
     return {
         "minion": __grains__["id"],
         "arch": _arch(),
@@ -380,6 +393,7 @@ def facts(data_dirs=None, authorities=None, timeout=5, access=False, hurried=Fal
         "digest": mark.get("digest", ""),
         "changed_files": etcd_ha_machine.changed_files(mark.get("files", {})),
         "etcd": etcd,
+        "etcds": [_with_ids(one, etcd) for one in found],
         "balancer": balancer,
         "restoring": etcd_ha_progress.unfinished(),
         "policies": _policies_in_force(),
@@ -530,7 +544,8 @@ def host():
     ``authorities`` (list), ...
 
     Raises CommandExecutionError with every fault of the pillar, where etcd has no release archive
-    for this machine, and where the formula's files cannot be had from the master.
+    for this machine, where an etcd that somebody else set up is in the way, and where the formula's
+    files cannot be had from the master.
 
     CLI Example:
 
@@ -538,6 +553,9 @@ def host():
 
         salt 'etcd1*' etcd_ha.host
     """
+    refused = refusal()
+    if refused:
+        raise CommandExecutionError(refused)
     if "etcd_ha_host" not in __context__:
         step = dict(__pillar__.get("etcd_ha_step") or {"stage": _present_stage()})
         present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
@@ -561,7 +579,7 @@ def _present_stage():
     files = configured.get("ETCD_TRUSTED_CA_FILE"), mark.get("balancer", {}).get("ca")
     former = any(etcd_ha_client.bears_former(path) for path in files if path)
     trust = {"trust": etcd_ha_trust.BOTH if former else etcd_ha_trust.KEPT} if mark else {}
-    if not _record() or not configured:
+    if not etcd_ha_host_record.read() or not configured:
         return trust
     installed = _release_in_use()
     return {
@@ -571,6 +589,78 @@ def _present_stage():
         "data_dir": configured.get("ETCD_DATA_DIR", ""),
         "wal_dir": configured.get("ETCD_WAL_DIR", ""),
     }
+
+
+def etcds(ports=()):
+    """
+    Every etcd on this host, whoever set it up: those that run, and those that could be started.
+
+    ports : ()
+        A list of TCP ports (int): other programs that listen there are told, too.
+
+    Returns a list of dicts: ``kind`` (text: ``process``, ``unit`` for one that is stopped, ``data``
+    for a directory that neither names, ``listener`` for another program at one of the ports),
+    ``pid`` (int, 0 where it does not run), ``program``, ``version``, ``user``, ``cwd``,
+    ``container``, ``unit``, ``config_file``, ``name``, ``data_dir``, ``wal_dir``, ``cluster_id``,
+    ``member_id`` (hex text), ``fault`` (what cannot be known, and why), ``proxy`` (all text, empty
+    where there is none), ``words`` (list: its command line), ``environment`` (its ``ETCD_*``
+    variables), ``unit_files``, ``clients``, ``peers`` (lists of text), ``ports`` (list of int),
+    ``by_formula`` (bool: whether this formula wrote its unit) and ``holds_data`` (bool).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.etcds
+    """
+    etcd_ha_faces.sound(locals())
+    return etcd_ha_host_etcds.found(_places([]), _logs([]), ports or [])
+
+
+def refusal():
+    """
+    Why this formula must not change this host: an etcd is in the way that somebody else set up.
+
+    Whose an etcd is, is known by its cluster and member id and this host's record of them
+    (``/var/lib/etcd_ha/CLUSTER.json``), which the orchestrate writes.
+
+    Returns text; empty where nothing is in the way.
+
+    Raises CommandExecutionError with every fault of the pillar, and where the formula's files
+    cannot be had from the master.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' etcd_ha.refusal
+    """
+    if "etcd_ha_refusal" not in __context__:
+        __context__["etcd_ha_refusal"] = _refusal()
+    return __context__["etcd_ha_refusal"]
+
+
+def _refusal():
+    minion, record = __grains__["id"], etcd_ha_host_record.read()
+    places = {one.name: etcd_ha_host_foreign.place(one, minion) for one in _own_clusters()}
+    if not any(one.ports for one in places.values()):
+        if not record:
+            return ""
+        # It has left its cluster: what is in the way of its end is in the way of its directories.
+        dirs = tuple(one for one in (record.get("data_dir"), record.get("wal_dir")) if one)
+        places = {record["cluster"]: etcd_ha_host_foreign.Place(etcd_ha_host_foreign.UNIT, dirs)}
+    known = etcd_ha_host_foreign.of_record(record, etcd_ha_progress.unfinished())
+    folders = [folder for place in places.values() for folder in place.dirs]
+    logs = [f"{folder}/wal" for folder in folders]
+    ports = [port for place in places.values() for port in place.ports]
+    found = etcd_ha_host_etcds.found(_places(folders), _logs(logs), ports)
+    for name, place in places.items():
+        verdict = etcd_ha_host_foreign.judged(found, known, place)
+        told = etcd_ha_host_foreign.told(minion, verdict)
+        if told:
+            cure = etcd_ha_host_foreign.cure(name, [verdict])
+            return etcd_ha_host_foreign.refusal(told, cure)
+    return ""
 
 
 def former_balancer():
@@ -830,7 +920,7 @@ def _installed_version():
 def _etcd_facts(mark, data_dirs, timeout, hurried):
     unit = etcd_ha_machine.unit("etcd.service")
     running = etcd_ha_machine.process_environment(unit["pid"]) if unit["pid"] else {}
-    configured, record = etcd_ha_client.configured(), _record()
+    configured, record = etcd_ha_client.configured(), etcd_ha_host_record.read()
     dirs = [source.get("ETCD_DATA_DIR") for source in (running, configured)]
     dirs += [record.get("data_dir"), *data_dirs]
     logs = [source.get("ETCD_WAL_DIR") for source in (running, configured)]
@@ -853,6 +943,28 @@ def _etcd_facts(mark, data_dirs, timeout, hurried):
     if not result["healthy"] and not result.get("corrupt"):
         result["corrupt"] = _corruption(result)
     return result
+
+
+def _places(data_dirs):
+    """Where data of a member may lie although no process and no unit names it."""
+    record, configured = etcd_ha_host_record.read(), etcd_ha_client.configured()
+    named = [configured.get("ETCD_DATA_DIR"), record.get("data_dir"), *data_dirs]
+    return list(dict.fromkeys(_with_moving(named)))
+
+
+def _logs(wal_dirs):
+    """Where the write-ahead log of such data may be, if it is not with it."""
+    record, configured = etcd_ha_host_record.read(), etcd_ha_client.configured()
+    named = [configured.get("ETCD_WAL_DIR"), record.get("wal_dir"), *wal_dirs]
+    return list(dict.fromkeys(_with_moving(named)))
+
+
+def _with_ids(found, etcd):
+    """One etcd of this host; where its log does not tell its ids, etcd itself may."""
+    own = found["pid"] and found["unit"] == etcd_ha_host_foreign.UNIT and not found["cluster_id"]
+    if not own or not etcd.get("member_id"):
+        return found
+    return {**found, "cluster_id": etcd["cluster_id"], "member_id": etcd["member_id"]}
 
 
 def _with_moving(folders):
@@ -883,23 +995,6 @@ def _journal(*arguments):
         return etcd_ha_program.run(command, dict(os.environ), 10).out
     except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
         return ""
-
-
-def _record():
-    """The durable mark of a bootstrap: whichever cluster's lies here."""
-    folder = os.path.dirname(etcd_ha_machine.MARK_FILE)
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-        if name.endswith(".json") and name != os.path.basename(etcd_ha_machine.MARK_FILE):
-            found = etcd_ha_machine.read_json(f"{folder}/{name}")
-            # One that cannot be read speaks all the same against a bootstrap.
-            cluster = name.removesuffix(".json")
-            return found if _is_record(found) else {"cluster": cluster, "state": "bootstrapped"}
-    return {}
-
-
-def _is_record(found):
-    texts = (found.get(name) for name in ("cluster", "state", "data_dir", "wal_dir"))
-    return bool(found) and all(isinstance(one, (str, type(None))) for one in texts)
 
 
 def _live_facts(member, timeout, here, hurried=False):

@@ -20,6 +20,8 @@ import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
+import etcd_ha_host_etcds
+import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_membership
 import etcd_ha_pem
@@ -72,8 +74,9 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
         where those others are a majority that holds the same: etcd's word alone does not say whose
         data is the wrong one.
 
-    Returns a dict: ``keep`` (bool: the present data belongs to the entry and stays), and
-    ``initial_cluster`` (text, for the first start).
+    Returns a dict: ``keep`` (bool: the present data belongs to the entry and stays),
+    ``initial_cluster`` (text, for the first start), and where it does not stay ``cluster_id`` and
+    ``member_id`` (hex text).
 
     Raises CommandExecutionError when the others have no quorum, or do not hold the same, or etcd
     refuses.
@@ -107,7 +110,11 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
         _try(member, add, others, deadline)
     listed = _listed(member, others)
     pairs = [f"{m['name'] or name}={url}" for m in listed for url in m["peer_urls"]]
-    return {"keep": False, "initial_cluster": ",".join(pairs)}
+    ids = {
+        "cluster_id": etcd_ha_faces.status(member, 10, others)[0]["cluster_id"],
+        "member_id": _own_entry(listed, name, peer_url)["id"],
+    }
+    return {"keep": False, "initial_cluster": ",".join(pairs), **ids}
 
 
 def promote(endpoints="", timeout=300):
@@ -384,6 +391,64 @@ def admit(member_id, timeout=30):
     )
 
 
+def record():
+    """
+    What this host keeps of its member outside the data directory.
+
+    Returns a dict: ``cluster``, ``state`` (``bootstrapping`` or ``bootstrapped``), ``data_dir``,
+    ``wal_dir``, ``cluster_id`` and ``member_id`` (all text; ids in hex, empty where etcd has not
+    told them yet). Empty on a host that never was a member.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd*' etcd_ha_member.record
+    """
+    return etcd_ha_host_record.read()
+
+
+def write_record(cluster, cluster_id, member_id, data_dir, wal_dir=""):
+    """
+    Write this host's record again, which was lost; its data must be that member's.
+
+    cluster
+        The name of the cluster (text).
+
+    cluster_id, member_id
+        Whose data it is, as etcd tells it (hex text).
+
+    data_dir, wal_dir : ""
+        Where it lies (absolute paths); the second where the write-ahead log is not with the data.
+
+    Returns True where it was written, False where it is there already.
+
+    Raises CommandExecutionError where the data there is not this member's.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.write_record main cdf818194e3a8c32 \
+            8211f1d0f64f3269 /var/lib/etcd
+    """
+    etcd_ha_faces.sound(locals())
+    # Digits alone are a number to whoever reads a command line.
+    ids = str(cluster_id), str(member_id)
+    there = etcd_ha_host_etcds.content(data_dir, wal_dir)
+    if (there["cluster_id"], there["member_id"]) != ids:
+        told = (
+            there["fault"] or f"{there['member_id'] or 'none'} of {there['cluster_id'] or 'none'}"
+        )
+        raise CommandExecutionError(
+            f"the data in {data_dir} is not that of member {ids[1]} of cluster {ids[0]} ({told}), "
+            "so no record of it is written. See what is there: salt ID etcd_ha.etcds"
+        )
+    environment = {"ETCD_DATA_DIR": data_dir, "ETCD_WAL_DIR": wal_dir}
+    made = etcd_ha_host_record.made(cluster, "bootstrapped", environment, *ids)
+    return etcd_ha_host_record.write(etcd_ha_host_record.path(cluster), made)
+
+
 def retire(cluster, purge=False, whole=False):
     """
     Stop etcd on a host that is no member any more, and set its data aside.
@@ -414,6 +479,7 @@ def retire(cluster, purge=False, whole=False):
     record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
     if not record and not os.path.exists(etcd_ha_machine.MARK_FILE):
         return {"stopped": False, "aside": []}
+    _refuse_foreign()
     if whole:
         _stop_balancer(cluster)
         if not record:
@@ -755,6 +821,13 @@ def _is_above(row, wanted):
     """Whether a member's database is one that the line of a release cannot read."""
     stored = etcd_ha_release.parse(row["storage_version"] or row["version"])
     return stored.minor > wanted.minor
+
+
+def _refuse_foreign():
+    """Before anything is stopped: it must not be somebody else's."""
+    refused = __salt__["etcd_ha.refusal"]()
+    if refused:
+        raise CommandExecutionError(refused)
 
 
 def _stop_balancer(cluster):

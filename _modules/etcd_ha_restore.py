@@ -21,6 +21,8 @@ import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_host
+import etcd_ha_host_etcds
+import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_progress
 import etcd_ha_recover
@@ -514,10 +516,11 @@ def _exchanged(member, why):
 
 def _remember(member):
     """That this host holds the cluster's data is kept outside the data directory."""
-    record = {"cluster": member["cluster"], "state": "bootstrapped"}
-    record |= {"data_dir": member["data_dir"]}
-    record |= {"wal_dir": member["environment"].get("ETCD_WAL_DIR", "")}
-    etcd_ha_machine.write_json(member["record"], record)
+    environment = member["environment"]
+    there = etcd_ha_host_etcds.content(member["data_dir"], environment.get("ETCD_WAL_DIR", ""))
+    ids = there["cluster_id"], there["member_id"]
+    made = etcd_ha_host_record.made(member["cluster"], "bootstrapped", environment, *ids)
+    etcd_ha_host_record.write(member["record"], made)
 
 
 def _copied(member):

@@ -74,7 +74,7 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
     try:
         etcd_ha_faces.sound(given, cluster="name?")
         asked = {"backup": backup, "lost": lost, "survivor": survivor}
-        plans = _plans(etcd_ha_master.Master(__opts__, __context__), cluster, command, asked)
+        plans, _ = _plans(etcd_ha_master.Master(__opts__, __context__), cluster, command, asked)
     except (CommandExecutionError, SaltInvocationError) as err:
         return etcd_ha_master.failed(str(err))
     told = etcd_ha_steps.text(plans)
@@ -125,7 +125,7 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
         if command in CONFIRMED:
             cluster = _confirmed(master, cluster, confirm, command)
         asked = {"backup": backup, "lost": lost, "survivor": survivor}
-        plans = _plans(master, cluster, command, asked)
+        plans, facts = _plans(master, cluster, command, asked)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     took = time.monotonic() - began
@@ -137,11 +137,11 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
     ]
     if refusals:
         return {"refusals": refusals, "steps": [], "idle": []}
-    rows = _rows(master, plans, command)
+    rows = _rows(master, plans, command, facts)
     return {"refusals": [], "steps": rows, "idle": etcd_ha_steps.idle(plans)}
 
 
-def _rows(master, plans, command):
+def _rows(master, plans, command, facts):
     """The steps of all plans, for the orchestrate's template."""
     clusters, source, rows = master.clusters(), master.source_digest(), []
     for one in plans:
@@ -149,8 +149,8 @@ def _rows(master, plans, command):
         if command in etcd_ha_planner.KEEPING:
             rows += etcd_ha_rows.rows(cluster, one.steps, source)
         else:
-            record = master.record(cluster)
-            rows += etcd_ha_rows.remembered(cluster, one.steps, source, record)
+            record, ids = master.record(cluster), etcd_ha_rows.ids(cluster, facts)
+            rows += etcd_ha_rows.remembered(cluster, one.steps, source, record, ids)
     return rows
 
 
@@ -166,6 +166,7 @@ def _confirmed(master, cluster, confirm, command="remove_cluster"):
 
 
 def _plans(master, name, command, asked):
+    """The plans of these clusters, and the facts that they were made from."""
     commands = (*etcd_ha_planner.COMMANDS, *FROM_DATA)
     if command not in commands:
         raise SaltInvocationError(f"command is {command!r}; use one of {', '.join(commands)}")
@@ -178,7 +179,8 @@ def _plans(master, name, command, asked):
     hurried = command in FROM_DATA
     facts = etcd_ha_minions.facts(master, clusters.values(), hurried)
     wanted, unfit = _wanted(master, facts)
-    return [_plan(master, one, facts, wanted, unfit, command, asked) for one in clusters.values()]
+    rest = facts, wanted, unfit, command, asked
+    return [_plan(master, one, *rest) for one in clusters.values()], facts
 
 
 def _plan(master, cluster, facts, wanted, unfit, command, asked):
@@ -193,6 +195,7 @@ def _plan(master, cluster, facts, wanted, unfit, command, asked):
         recorded=bool(record),
         managed=record.get("members", {}),
         balancers=tuple(record.get("balancers", ())),
+        cluster_id=record.get("cluster_id", ""),
     )
     if command in etcd_ha_planner.COMMANDS:
         made = etcd_ha_planner.plan(cluster, observed, known, command, int(time.time()))

@@ -5,7 +5,10 @@ What this master remembers of its etcd clusters: that they were bootstrapped, an
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_faces
 import etcd_ha_master
-from salt.exceptions import CommandExecutionError
+import etcd_ha_minions
+import etcd_ha_plan_foreign
+import etcd_ha_steps
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Beside _runners/etcd_ha.py: Salt puts the functions of both under this name.
 __virtualname__ = "etcd_ha"
@@ -20,8 +23,9 @@ def remember(cluster, members=None, former=None, balancers=()):
     Keep on the master that a cluster was bootstrapped, and who its members are.
 
     So it is never bootstrapped a second time, and a member that the pillar no longer names is known
-    as one that may be taken out. The orchestrate does it; by hand, name all members and balancers,
-    for the record is written anew.
+    as one that may be taken out. The members are asked for their ids, by which each is told from an
+    etcd that somebody else set up. The orchestrate does it; by hand, name all members and
+    balancers, for the record is written anew.
 
     cluster
         The name of the cluster (text).
@@ -45,13 +49,86 @@ def remember(cluster, members=None, former=None, balancers=()):
             members='{etcd1.example.com: {name: etcd1, peer_url: "https://192.168.200.52:2380"}}'
     """
     etcd_ha_faces.sound(locals())
-    record = {"cluster": cluster, "state": "bootstrapped", "members": members or {}}
-    record["balancers"] = list(balancers)
-    cache = etcd_ha_master.Master(__opts__, __context__).cache
+    master = etcd_ha_master.Master(__opts__, __context__)
+    cache = master.cache
+    past = cache.fetch(etcd_ha_master.RECORDS, cluster) or {}
+    if former and not past:
+        past = cache.fetch(etcd_ha_master.RECORDS, former) or {}
+    record = {"cluster": cluster, "state": "bootstrapped", "balancers": list(balancers)}
+    record |= _with_ids(master, members or {}, (cluster, former), past)
     cache.store(etcd_ha_master.RECORDS, cluster, record)
     if former and cache.contains(etcd_ha_master.RECORDS, former):
         cache.flush(etcd_ha_master.RECORDS, former)
     return True
+
+
+def _with_ids(master, members, names, past):
+    """The cluster's id, and the members with theirs, as each host's own record has them.
+
+    Of a host that does not answer, or has no record yet, the master keeps what it knew.
+    """
+    there = etcd_ha_minions.connected(master, members) if members else []
+    told = etcd_ha_minions.ask(master, there, "etcd_ha_member.record") if there else {}
+    records = {m: one["ret"] for m, one in told.items() if isinstance(one.get("ret"), dict)}
+    own = {m: one for m, one in records.items() if m in members and one.get("cluster") in names}
+    clusters = [str(one["cluster_id"]) for one in own.values() if one.get("cluster_id")]
+    before = past.get("members", {})
+    found = {}
+    for minion, known in members.items():
+        member_id = own.get(minion, {}).get("member_id") or before.get(minion, {}).get("member_id")
+        found[minion] = {**(known or {}), **({"member_id": str(member_id)} if member_id else {})}
+    most = max(clusters, key=clusters.count, default=past.get("cluster_id", ""))
+    return {"cluster_id": most, "members": found}
+
+
+def claim(cluster, cluster_id, confirm=None):
+    """
+    Say that the etcd on the members' hosts is this cluster, where all records of it are lost.
+
+    The master's record and those on the hosts say whose an etcd is; where none is left, it is taken
+    for somebody else's and not touched. This writes the master's; the orchestrate then writes the
+    hosts'. It changes nothing on any host.
+
+    cluster
+        The name of the cluster in the pillar (text).
+
+    cluster_id
+        The id of the cluster as etcd has it (hex text), which the refused plan tells.
+
+    confirm : None
+        The name of the cluster once more (text).
+
+    Returns text: which members it has found. Without the confirmation, where an etcd on these hosts
+    is of another cluster or was not set up by this formula, and where none is found, it says so,
+    and the exit code of salt-run is 1.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run etcd_ha.claim cluster=main cluster_id=cdf818194e3a8c32 confirm=main
+    """
+    try:
+        etcd_ha_faces.sound(locals())
+        if confirm != cluster:
+            raise SaltInvocationError(
+                "the orchestrate changes what is claimed from then on, so the cluster's name is "
+                f"asked for: confirm={cluster}"
+            )
+        master = etcd_ha_master.Master(__opts__, __context__)
+        described = master.clusters(cluster)[cluster]
+        facts = etcd_ha_minions.facts(master, [described])
+        members = etcd_ha_plan_foreign.claimed(described, facts, str(cluster_id))
+    except (CommandExecutionError, SaltInvocationError, etcd_ha_steps.Refused) as err:
+        return etcd_ha_master.failed(str(err))
+    record = {"cluster": cluster, "state": "bootstrapped", "cluster_id": str(cluster_id)}
+    record |= {"members": members, "balancers": [one.minion for one in described.balancers]}
+    master.cache.store(etcd_ha_master.RECORDS, cluster, record)
+    found = ", ".join(minion for minion, one in members.items() if "member_id" in one)
+    return (
+        f"{cluster} is cluster {cluster_id}, with members on {found}. Next: salt-run "
+        f"etcd_ha.plan cluster={cluster}"
+    )
 
 
 def forget(cluster):

@@ -17,8 +17,13 @@ import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_arguments
+import etcd_ha_client
+import etcd_ha_data
 import etcd_ha_environment
+import etcd_ha_faces
 import etcd_ha_host
+import etcd_ha_host_kept
+import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_mark
 import etcd_ha_pem
@@ -154,6 +159,9 @@ def switched(name, dir, current, bin_dir, programs):
             ret["changes"][link] = {"old": old, "new": target}
     if not ret["changes"]:
         return ret
+    foreign = __salt__["etcd_ha.refusal"]()
+    if foreign:
+        return {**ret, "result": False, "changes": {}, "comment": foreign}
     if __opts__["test"]:
         ret["result"], ret["comment"] = None, f"{dir} would be put in use"
         return ret
@@ -168,12 +176,58 @@ def switched(name, dir, current, bin_dir, programs):
     wanted, ret["changes"] = ret["changes"], {}
     try:
         os.makedirs(bin_dir, mode=0o755, exist_ok=True)
+        # A file here is somebody else's program, and so is what a link of theirs leads to.
+        own = f"{os.path.dirname(dir)}/"
+        files = [one for one in wanted if not wanted[one]["old"].startswith(own)]
+        kept = etcd_ha_host_kept.keep(files, {})
         for link in reversed(list(wanted)):
             _link(links[link], link)
             ret["changes"][link] = wanted[link]
     except OSError as err:
         return _failed(ret, f"{dir} was not put in use: {err}")
     ret["comment"] = f"{dir} was put in use"
+    if kept:
+        ret["comment"] += f"; what was there before is kept: {', '.join(kept.values())}"
+    return ret
+
+
+def kept(name, files):
+    """
+    What somebody else left at places that this formula is about to write is kept as a copy.
+
+    A file counts as the formula's own where the last converge wrote it down, or where its first
+    line says so. Copies lie below ``/var/lib/etcd_ha/kept``, readable by root alone.
+
+    name
+        A sentence for people.
+
+    files
+        The places (list of absolute paths).
+
+    .. code-block:: yaml
+
+        what was at the places of etcd's files is kept:
+          etcd_ha.kept:
+            - files: [/etc/default/etcd, /etc/systemd/system/etcd.service]
+    """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
+    ret = {"name": name, "result": True, "changes": {}, "comment": "nothing of others is there"}
+    known = etcd_ha_mark.read().get("files", {})
+    found = etcd_ha_host_kept.foreign(files, known)
+    if not found:
+        return ret
+    if __opts__["test"]:
+        ret["result"], ret["comment"] = None, "copies would be kept"
+        ret["changes"] = {path: {"old": "", "new": "a copy"} for path in found}
+        return ret
+    try:
+        copies = etcd_ha_host_kept.keep(found, known)
+    except OSError as err:
+        return _failed(ret, f"a copy could not be kept: {err}")
+    ret["changes"] = {path: {"old": path, "new": copy} for path, copy in copies.items()}
+    ret["comment"] = "copies are kept" if copies else "copies of these are kept already"
     return ret
 
 
@@ -256,6 +310,9 @@ def running(
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    foreign = __salt__["etcd_ha.refusal"]()
+    if foreign:
+        return {**ret, "result": False, "comment": foreign}
     installed = __salt__["etcd_ha.version"]()["installed"] if version else None
     if installed and installed != version:
         ret["result"] = False
@@ -334,12 +391,15 @@ def running(
         if "enabled" in ret["changes"]:
             _systemctl("enable", unit)
         if action == "join" and (corrupt or not found["active"] or lost):
+            known = record, cluster
             _join(
-                unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout, done
+                unit, environment, known, moves, has_data, corrupt, endpoints, start_timeout, done
             )
             ret["changes"].update(done)
         elif not found["active"]:
-            _start_stopped(unit, cluster, record, action, moves, start_timeout)
+            if _take_over(environment):
+                ret["changes"]["owner"] = {"old": "another", "new": "etcd's user"}
+            _start_stopped(unit, cluster, environment, record, action, moves, start_timeout)
         elif set(ret["changes"]) - {"enabled"}:
             _restart(unit, environment, record, moves, release, successor, start_timeout)
         _wait_healthy(unit, start_timeout)
@@ -350,7 +410,9 @@ def running(
             if __salt__["etcd_ha_member.update"](environment[PEER_URL]):
                 new = {"old": "another", "new": environment[PEER_URL]}
                 ret["changes"].setdefault(PEER_URL, new)
-        _remember(record, cluster, environment)
+        if action != "none":
+            # What no orchestrate has looked at is never written down as the cluster's.
+            _remember(record, cluster, environment)
     except (CommandExecutionError, SaltInvocationError, OSError) as err:
         ret["changes"] = {**_happened(unit, found, ret["changes"]), **done}
         if isinstance(err, OSError):
@@ -848,11 +910,22 @@ def _give_owner(source, target):
     os.chown(target, found.st_uid, found.st_gid)
 
 
-def _start_stopped(unit, cluster, record, action, moves, start_timeout):
+def _take_over(environment):
+    """Have etcd's user own the data that lies in its directories already."""
+    places = [(environment["ETCD_DATA_DIR"], "member")]
+    wal = environment.get("ETCD_WAL_DIR", "")
+    places += [os.path.split(wal)] if wal else []
+    taken = [etcd_ha_data.take_over(*place) for place in places if os.path.isdir(place[0])]
+    return any(taken)
+
+
+def _start_stopped(unit, cluster, environment, record, action, moves, start_timeout):
     """Start a member: with its data, or without any as one of a new cluster."""
     bootstrap = action == "bootstrap"
-    if bootstrap and etcd_ha_machine.read_json(record).get("state") is None:
-        etcd_ha_machine.write_json(record, {"cluster": cluster, "state": "bootstrapping"})
+    if bootstrap and etcd_ha_machine.read_json(record).get("state") != "bootstrapped":
+        # Before there is data: what is found without a record was made by somebody else.
+        made = etcd_ha_host_record.made(cluster, "bootstrapping", environment)
+        etcd_ha_host_record.write(record, made)
     if bootstrap:
         # etcd passes over it where it has a log; a folder alone may be left of a start cut short.
         _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
@@ -898,8 +971,12 @@ def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_timeout, changes):
-    """Enter a cluster that runs, and start as its learner; ``changes`` gets what this did."""
+def _join(unit, environment, known, moves, has_data, corrupt, endpoints, start_timeout, changes):
+    """Enter a cluster that runs, and start as its learner; ``changes`` gets what this did.
+
+    ``known`` are the record's file and the cluster's name.
+    """
+    record, cluster = known
     name, url = environment["ETCD_NAME"], environment[PEER_URL]
     usable = has_data and not corrupt
     place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))
@@ -914,6 +991,9 @@ def _join(unit, environment, record, moves, has_data, corrupt, endpoints, start_
         if aside:
             changes["data"] = {"old": corrupt or "not of this cluster any more", "new": aside}
         changes["member"] = {"old": "absent", "new": "learner, then voter"}
+        ids = place["cluster_id"], place["member_id"]
+        made = etcd_ha_host_record.made(cluster, "bootstrapped", environment, *ids)
+        etcd_ha_host_record.write(record, made)
         _first_start(
             {
                 "ETCD_INITIAL_CLUSTER_STATE": "existing",
@@ -965,11 +1045,7 @@ def _wait_healthy(unit, start_timeout):
 
 def _remember(record, cluster, environment):
     """A healthy member belongs to a bootstrapped cluster: keep that outside the data directory."""
-    wanted = {
-        "cluster": cluster,
-        "state": "bootstrapped",
-        "data_dir": environment["ETCD_DATA_DIR"],
-        "wal_dir": environment.get("ETCD_WAL_DIR", ""),
-    }
-    if etcd_ha_machine.read_json(record) != wanted:
-        etcd_ha_machine.write_json(record, wanted)
+    own = etcd_ha_faces.status(etcd_ha_faces.member(), 10, etcd_ha_client.serving_endpoint())[0]
+    ids = own["cluster_id"], own["member_id"]
+    made = etcd_ha_host_record.made(cluster, "bootstrapped", environment, *ids)
+    etcd_ha_host_record.write(record, made)

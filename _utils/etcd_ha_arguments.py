@@ -39,6 +39,10 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
+def _is_port(value: Any) -> bool:
+    return _is_whole(value) and bool(0 < value < 65536)
+
+
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
@@ -134,6 +138,10 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "whole": (_is_whole, "give a whole number from 0 on"),
     "port": (lambda v: _is_whole(v) and 0 < v < 65536, "give a port from 1 to 65535"),
+    "ports": (
+        lambda v: _is_list(v, _is_port),
+        "give a list of ports from 1 to 65535",
+    ),
     "bool": (lambda v: isinstance(v, bool), "give true or false"),
     "text": (_is_text, "give text of one line"),
     "name": (_is_name, "give a name of letters, digits, '.', '_' and '-'"),
@@ -227,11 +235,13 @@ PARAMETERS: Mapping[str, str] = {
     "certificate": "path",
     "checksum": "sha256?",
     "cluster": "name",
+    "cluster_id": "id",
     "command": "name",
     "confirm": "name?",
     "consumer": "name?",
     "corrupt": "bool",
     "current": "path",
+    "data_dir": "folder",
     "data_dirs": "paths?",
     "defaults": "mapping",
     "dir": "path",
@@ -270,6 +280,7 @@ PARAMETERS: Mapping[str, str] = {
     "places": "places",
     "policy": "text?",
     "port": "port",
+    "ports": "ports",
     "prefix": "bool",
     "program": "path",
     "programs": "names",
@@ -302,6 +313,8 @@ PARAMETERS: Mapping[str, str] = {
     "value_pillar": "text?",
     "version": "version",
     "voter": "bool",
+    "wal_dir": "path?",
+    "wal_dirs": "paths?",
     "wanted": "text?",
     "whole": "bool",
     "why": "name",

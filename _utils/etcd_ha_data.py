@@ -108,6 +108,21 @@ def give(folder: str, user: str, group: str) -> None:
             os.chmod(f"{parent}/{name}", 0o600)
 
 
+def take_over(folder: str, part: str) -> bool:
+    """Give ``part`` of a directory to the directory's own owner; whether that changed anything.
+
+    On a host whose root disk was made anew, users have other numbers than those on the data's disk.
+    """
+    there, owner = os.path.join(folder, part), os.stat(folder)
+    wanted = owner.st_uid, owner.st_gid
+    if not os.path.isdir(there) or os.stat(there).st_uid == owner.st_uid:
+        return False
+    for parent, _, files in os.walk(there):
+        for path in (parent, *(os.path.join(parent, name) for name in files)):
+            os.chown(path, *wanted, follow_symlinks=False)
+    return True
+
+
 def free(folder: str) -> int:
     """Bytes that are free where this directory is, or will be."""
     while not os.path.isdir(folder):

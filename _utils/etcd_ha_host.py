@@ -13,6 +13,7 @@ from typing import Any
 import etcd_ha_backup_host
 import etcd_ha_certificates
 import etcd_ha_environment
+import etcd_ha_host_record
 import etcd_ha_plain
 import etcd_ha_release
 import etcd_ha_virtual
@@ -23,7 +24,6 @@ ACTIONS = ("none", "bootstrap", "restart", "join", "hold")
 UNIT = "etcd.service"
 ENVIRONMENT_FILE = "/etc/default/etcd"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
-RECORD_DIR = "/var/lib/etcd_ha"
 BALANCER_CONFIG_DIR = "/etc/etcd"
 VRRP = "VRRP of the balancers"
 
@@ -110,7 +110,7 @@ def unfit(minion: str, clusters: Iterable[Cluster], arch: str) -> str:
 
 def record_file(cluster: str) -> str:
     """The mark, outside the data directory, that this cluster was bootstrapped once."""
-    return f"{RECORD_DIR}/{cluster}.json"
+    return etcd_ha_host_record.path(cluster)
 
 
 OS_FILES = ("Debian", "Ubuntu", "RedHat", "Fedora", "Suse")

@@ -34,6 +34,27 @@ class Reach:
     cluster_id: str = ""
 
 
+# Bytes at the beginning of a log's file that hold its ids: its checksum and they come first.
+_HEAD = 1 << 16
+
+
+def identity(folder: str) -> tuple[str, str]:
+    """Cluster id and member id (hex text) of a log's directory; raises LogError where it has none.
+
+    Every file of a log begins with them (wal.go of etcd, ``cut``), so one that can be read will do.
+    """
+    try:
+        names = sorted((name for name in os.listdir(folder) if name.endswith(".wal")), reverse=True)
+    except OSError as err:
+        raise LogError(f"{folder} cannot be read: {err}") from err
+    for name in names:
+        for kind, data in _records(f"{folder}/{name}", _HEAD):
+            if kind == _METADATA:
+                fields = _fields(data)
+                return f"{fields.get(2, 0):x}", f"{fields.get(1, 0):x}"
+    raise LogError(f"{folder} holds no log that tells its cluster and member")
+
+
 def reach(folder: str) -> Reach:
     """Read a log's directory (``member/wal``); raises LogError where there is none."""
     try:
@@ -67,11 +88,14 @@ def reach(folder: str) -> Reach:
     return Reach(**found, member_id=ids[0], cluster_id=ids[1])
 
 
-def _records(path: str) -> Iterator[tuple[int, memoryview]]:
-    """Each whole record of a file: its type and data; what follows a torn one does not count."""
+def _records(path: str, most: int = -1) -> Iterator[tuple[int, memoryview]]:
+    """Each whole record of a file: its type and data; what follows a torn one does not count.
+
+    ``most`` is how many bytes of it are read; all of them where it is negative.
+    """
     try:
         with open(path, "rb") as file:
-            content = memoryview(file.read())
+            content = memoryview(file.read(most))
     except OSError as err:
         raise LogError(f"{path} cannot be read: {err}") from err
     at = 0

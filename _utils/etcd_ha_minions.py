@@ -137,6 +137,22 @@ def _asked(clusters: Sequence[Cluster]) -> dict[str, Any]:
     """What ``etcd_ha.facts`` is to look at for these clusters."""
     asked: dict[str, Any] = {
         "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),
+        "wal_dirs": sorted(
+            {
+                f"{m.settings['wal_dir']}/wal"
+                for c in clusters
+                for m in c.members
+                if m.settings["wal_dir"]
+            }
+        ),
+        "ports": sorted(
+            {
+                m.settings["ports"][one]
+                for c in clusters
+                for m in c.members
+                for one in ("client", "peer")
+            }
+        ),
         "authorities": sorted({f for one in clusters for f in etcd_ha_trust.authority_files(one)}),
     }
     if any(etcd_ha_access.Access.of(one.settings["access"]).managed for one in clusters):

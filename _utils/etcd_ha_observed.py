@@ -71,6 +71,8 @@ class Observed:
     authorities: Mapping[str, Bundle] = field(default_factory=dict)
     # Who may do what, as etcd_ha_access.Live reads it; None where it was not told.
     access: Mapping[str, Any] | None = None
+    # Every etcd on the host, whoever set it up, as etcd_ha_host_etcds.found tells it.
+    etcds: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Observed":
@@ -108,6 +110,7 @@ class Observed:
             ca=str(facts.get("ca", "")),
             trust=Trust.of(etcd.get("trust")),
             access=facts.get("access"),
+            etcds=tuple(facts.get("etcds", ())),
             balancer_trust=Trust.of((facts.get("balancer") or {}).get("trust")),
             authorities={
                 path: Bundle(
@@ -122,9 +125,10 @@ class Observed:
 class Wanted:
     """What the master knows beside the cluster itself.
 
-    ``managed`` are the members of the last converge, minion -> {name, peer_url}: only these may be
-    taken out of the cluster because the pillar no longer names them. ``balancers`` are the
-    balancers of the last converge.
+    ``managed`` are the members of the last converge, minion -> {name, peer_url, member_id}: only
+    these may be taken out of the cluster because the pillar no longer names them. ``balancers`` are
+    the balancers of the last converge, ``cluster_id`` is the cluster's (hex text; empty where it
+    is not known).
     """
 
     digests: Mapping[str, str]
@@ -132,3 +136,4 @@ class Wanted:
     recorded: bool = False
     managed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     balancers: tuple[str, ...] = ()
+    cluster_id: str = ""

@@ -12,6 +12,7 @@ import etcd_ha_certificates
 import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
+import etcd_ha_plan_foreign
 import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
@@ -43,6 +44,7 @@ def plan(
     """
     summary = summarize(cluster, observed)
     notes = etcd_ha_trust.notes(cluster, observed)
+    beside = etcd_ha_plan_foreign.notes(cluster, observed, wanted)
     space = etcd_ha_space.notes(cluster, observed)
     nothing = ""
     try:
@@ -61,15 +63,16 @@ def plan(
             nothing = etcd_ha_upkeep.nothing_to_recover(course)
             space = ()
         elif command == "remove_cluster":
-            steps = _remove(cluster, observed)
+            steps = _remove(cluster, observed, wanted)
         else:
             steps = _steps(cluster, observed, wanted)
+        steps = [*etcd_ha_plan_foreign.lost_records(cluster, observed, wanted), *steps]
     except Refused as why:
-        return Plan(cluster.name, summary, refusal=str(why), warnings=space)
+        return Plan(cluster.name, summary, refusal=str(why), warnings=(*beside, *space))
     if space and etcd_ha_space.is_full(observed):
         # A put would only fail: with all else done, the note says what is left to do.
         steps = [step for step in steps if step.kind != "verify"]
-    told = (*notes, *space)
+    told = (*notes, *beside, *space)
     return Plan(cluster.name, summary, _distinct(steps), warnings=told, nothing=nothing)
 
 
@@ -98,7 +101,7 @@ def summarize(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
 
 def _steps(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
     _refuse_restoring(cluster, observed)
-    _refuse_foreign(cluster, observed)
+    _refuse_foreign(cluster, observed, wanted)
     _refuse_silent(cluster, observed)
     _refuse_lost_authority(cluster, observed)
     if not _was_bootstrapped(cluster, observed, wanted):
@@ -118,7 +121,7 @@ def _answering(
 ) -> Convergence:
     """A cluster that runs with a quorum, to be worked on."""
     _refuse_restoring(cluster, observed)
-    _refuse_foreign(cluster, observed)
+    _refuse_foreign(cluster, observed, wanted)
     _refuse_silent(cluster, observed)
     listed = etcd_ha_membership.live(cluster, observed)
     if not listed:
@@ -162,9 +165,9 @@ def _without_authority(
     return {**observed, minion: begun}
 
 
-def _remove(cluster: Cluster, observed: Mapping[str, Observed]) -> list[Step]:
+def _remove(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
     """Stop all that the cluster is; its data stays on its hosts, set aside."""
-    _refuse_foreign(cluster, observed)
+    _refuse_foreign(cluster, observed, wanted)
     _refuse_silent(cluster, observed)
     steps = []
     healthy = [m.minion for m in cluster.members if observed[m.minion].healthy]
@@ -205,15 +208,15 @@ def _was_bootstrapped(cluster: Cluster, observed: Mapping[str, Observed], wanted
 # What is never touched
 
 
-def refuse_unfit(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
+def refuse_unfit(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
     """What stops whoever acts on all hosts: others' members, silent hosts, a CA that is gone."""
-    refuse_others(cluster, observed)
+    refuse_others(cluster, observed, wanted)
     _refuse_silent(cluster, observed)
     _refuse_lost_authority(cluster, observed)
 
 
-def refuse_others(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
-    """Stop at the members of another cluster."""
+def refuse_others(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
+    """Stop at the members of another cluster, whoever set it up."""
     hosts = {m.minion: observed[m.minion] for m in cluster.members if m.minion in observed}
     for minion, host in hosts.items():
         owner = host.record.get("cluster", cluster.name)
@@ -224,10 +227,11 @@ def refuse_others(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
                 f"cluster under a new name, set etcd_ha:clusters:{cluster.name}:renamed_from: "
                 f"{owner}"
             )
+    etcd_ha_plan_foreign.refuse(cluster, observed, wanted)
 
 
-def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
-    refuse_others(cluster, observed)
+def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
+    refuse_others(cluster, observed, wanted)
     hosts = {m.minion: observed[m.minion] for m in cluster.members if m.minion in observed}
     ids = {host.cluster_id: minion for minion, host in hosts.items() if host.cluster_id}
     if len(ids) > 1:

@@ -14,6 +14,7 @@ from typing import Any
 import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
+import etcd_ha_plan_foreign
 import etcd_ha_planner
 import etcd_ha_report
 import etcd_ha_restore
@@ -46,7 +47,7 @@ def plan(
         m for m, one in found.items() if (one.get("recovery") or {}).get("phase", "done") != "done"
     ]
     try:
-        etcd_ha_planner.refuse_others(cluster, observed)
+        etcd_ha_planner.refuse_others(cluster, observed, wanted)
         _refuse_restore(cluster, observed)
         _refuse_alive(cluster, observed)
         _refuse_silent(cluster, observed, lost)
@@ -56,7 +57,8 @@ def plan(
         chosen = begun[0] if begun else newest(cluster, proofs, survivor)
         if not begun:
             _refuse_full(cluster, chosen, proofs[chosen], found[chosen])
-        steps = _steps(cluster, observed, wanted, chosen, proofs.get(chosen, Evidence()))
+        steps = etcd_ha_plan_foreign.lost_records(cluster, observed, wanted)
+        steps += _steps(cluster, observed, wanted, chosen, proofs.get(chosen, Evidence()))
     except Refused as why:
         return Plan(cluster.name, summary, refusal=str(why))
     return Plan(

@@ -13,6 +13,7 @@ from typing import Any
 
 import etcd_ha_drift
 import etcd_ha_parts
+import etcd_ha_plan_foreign
 import etcd_ha_planner
 import etcd_ha_release
 import etcd_ha_report
@@ -126,7 +127,8 @@ def plan(
         if not begun:
             _refuse_full(cluster, looks, backup)
         token = begun or f"{cluster.token}-restored-{now}"
-        steps = _steps(cluster, observed, wanted, backup, token)
+        steps = etcd_ha_plan_foreign.lost_records(cluster, observed, wanted)
+        steps += _steps(cluster, observed, wanted, backup, token)
     except Refused as why:
         return Plan(cluster.name, summary, refusal=str(why))
     return Plan(cluster.name, summary, tuple(steps), warnings=_notes(cluster, backup, begun))
@@ -208,7 +210,7 @@ def _is_same(progress: Mapping[str, Any], backup: Backup) -> bool:
 
 
 def _refuse_hosts(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
-    etcd_ha_planner.refuse_unfit(cluster, observed)
+    etcd_ha_planner.refuse_unfit(cluster, observed, wanted)
     for minion in wanted.managed:
         host = observed.get(minion)
         if cluster.member(minion) is None and host is not None and host.active:

@@ -8,15 +8,33 @@ from etcd_ha_steps import Step
 from etcd_ha_topology import Cluster
 
 
+def ids(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Cluster id and member id of each member that is healthy now, by minion."""
+    found = {m.minion: facts[m.minion]["etcd"] for m in cluster.members if m.minion in facts}
+    return {
+        minion: (etcd["cluster_id"], etcd["member_id"])
+        for minion, etcd in found.items()
+        if etcd.get("healthy") and etcd.get("cluster_id") and etcd.get("member_id")
+    }
+
+
 def remembered(
-    cluster: Cluster, steps: Sequence[Step], source: str, record: Mapping[str, Any]
+    cluster: Cluster,
+    steps: Sequence[Step],
+    source: str,
+    record: Mapping[str, Any],
+    ids: Mapping[str, tuple[str, str]],
 ) -> list[dict[str, Any]]:
     """The plan's steps, and what the master remembers before and after them.
 
-    ``source`` is the hash of the formula's states, ``record`` what the master remembers now. Where
-    nothing is left to do, a run may have ended before it could remember.
+    ``source`` is the hash of the formula's states, ``record`` what the master remembers now,
+    ``ids`` what the members tell of themselves. Where nothing is left to do, a run may have ended
+    before it could remember.
     """
-    past = record.get("members", {})
+    past = {
+        minion: {key: one[key] for key in one if key != "member_id"}
+        for minion, one in record.get("members", {}).items()
+    }
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     balancers = [balancer.minion for balancer in cluster.balancers]
     found = rows(cluster, steps, source)
@@ -37,11 +55,20 @@ def remembered(
         before = {"id": first, "members": {**past, **own}}
         before["balancers"] = list(dict.fromkeys([*led, *balancers]))
         found.insert(0, {**known, **before})
-    changed = own != past or balancers != record.get("balancers")
+    changed = own != past or balancers != record.get("balancers") or _lacks(record, ids)
     is_new = changed or record.get("cluster", cluster.name) != cluster.name
     if is_new and not (found and found[-1]["kind"] == "again"):
         found.append(known)
     return found
+
+
+def _lacks(record: Mapping[str, Any], ids: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether the master does not know the ids of a member, by which it tells it from others'."""
+    members = record.get("members", {})
+    known = {minion: one.get("member_id") for minion, one in members.items()}
+    return any(
+        (record.get("cluster_id"), known.get(minion)) != pair for minion, pair in ids.items()
+    )
 
 
 def rows(cluster: Cluster, steps: Sequence[Step], source: str) -> list[dict[str, Any]]:

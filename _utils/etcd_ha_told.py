@@ -91,6 +91,19 @@ _ETCD = _form(
         "members": _rows(_MEMBER),
     }
 )
+_FOUND = _form(
+    {
+        **_all("kind program version user cwd container unit config_file name proxy", _text),
+        **_all("data_dir wal_dir cluster_id member_id fault", _text),
+        **_all("words unit_files clients peers", _texts),
+        **_all("by_formula holds_data", _flag),
+        "pid": _number,
+        "environment": _of_texts,
+        "ports": lambda value: _rows(_number)(value),
+    },
+    "kind pid program version user container unit unit_files by_formula data_dir wal_dir clients "
+    "peers ports proxy holds_data cluster_id member_id fault",
+)
 _AUTHORITY = _form(
     {**_all("certificates authorities", _texts), "days_left": _or_none(_number)},
     "certificates authorities days_left",
@@ -137,6 +150,7 @@ _FACTS: Mapping[str, Kind] = {
     "changed_files": _texts,
     "busy": _texts,
     "etcd": _ETCD,
+    "etcds": _rows(_FOUND),
     "balancer": _or_none(_form({"healthy": _flag, "error": _text, "trust": _or_none(_TRUST)})),
     "authorities": _authorities,
     "days_left": _or_none(_number),
@@ -202,7 +216,7 @@ def _certificate(value: Any) -> bool:
 
 def facts_fault(told: object) -> str:
     """Why this is not what ``etcd_ha.facts`` returns, or an empty text."""
-    return _fault(told, _FACTS, ("minion", "arch", "os_file", "etcd"))
+    return _fault(told, _FACTS, ("minion", "arch", "os_file", "etcd", "etcds"))
 
 
 def look_fault(told: object) -> str:

@@ -1,4 +1,10 @@
 {#- Everything that this minion is, in the order in which it can work. -#}
+{%- set refusal = salt["etcd_ha.refusal"]() %}
+{%- if refusal %}
+etcd_ha changes nothing on this host:
+  test.fail_without_changes:
+    - comment: {{ refusal | json }}
+{%- else %}
 {%- set host = salt["etcd_ha.host"]() %}
 include:
 {%- if host.member or host.balancer or not host.clusters %}
@@ -19,4 +25,5 @@ include:
 
 {{ host.minion }} has no part in an etcd cluster:
   test.succeed_without_changes: []
+{%- endif %}
 {%- endif %}

@@ -1,5 +1,11 @@
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set balancer = host.balancer %}
+a copy of what others left at {{ os.haproxy.config }} is kept:
+  etcd_ha.kept:
+    - files: {{ [os.haproxy.config] | json }}
+    - require:
+      - sls: etcd_ha.balancer.package
+
 HAProxy leads clients to the members of {{ balancer.cluster }}:
   file.managed:
     - name: {{ os.haproxy.config }}
@@ -16,6 +22,7 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
     - check_cmd: haproxy -c -f
     - require:
       - sls: etcd_ha.balancer.package
+      - etcd_ha: a copy of what others left at {{ os.haproxy.config }} is kept
 {%- if balancer.nonlocal %}
       - sls: etcd_ha.balancer.nonlocal
 {%- endif %}

@@ -1,5 +1,11 @@
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set balancer = host.balancer %}
+a copy of what others left at {{ os.nginx.config }} is kept:
+  etcd_ha.kept:
+    - files: {{ [os.nginx.config] | json }}
+    - require:
+      - sls: etcd_ha.balancer.package
+
 nginx leads clients to the members of {{ balancer.cluster }}:
   file.managed:
     - name: {{ os.nginx.config }}
@@ -15,6 +21,7 @@ nginx leads clients to the members of {{ balancer.cluster }}:
     - check_cmd: nginx -t -q -c
     - require:
       - sls: etcd_ha.balancer.package
+      - etcd_ha: a copy of what others left at {{ os.nginx.config }} is kept
 {%- if balancer.nonlocal %}
       - sls: etcd_ha.balancer.nonlocal
 {%- endif %}

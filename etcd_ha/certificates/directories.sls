@@ -1,4 +1,7 @@
 {%- set host = salt["etcd_ha.host"]() %}
+include:
+  - etcd_ha.kept
+
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 "{{ part.cluster }}: {{ part.pki.dir }} is there":
   file.directory:
@@ -7,11 +10,11 @@
     - group: root
     - mode: "0755"
     - makedirs: true
-{%- if host.member and part is sameas host.member %}
     - require:
+      - sls: etcd_ha.kept
+{%- if host.member and part is sameas host.member %}
       - sls: etcd_ha.account
 {%- elif part.virtual %}
-    - require:
       - sls: etcd_ha.balancer.checker
 {%- endif %}
 {% endfor %}

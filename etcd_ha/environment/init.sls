@@ -3,6 +3,7 @@
 {%- set member = host.member %}
 include:
   - etcd_ha.account
+  - etcd_ha.kept
 
 /etc/default/etcd is as the pillar wants {{ member.name }}:
   file.managed:
@@ -17,6 +18,7 @@ include:
     - makedirs: true
     - require:
       - sls: etcd_ha.account
+      - sls: etcd_ha.kept
 
 "{{ member.config_dir }} can be entered by {{ member.user }}":
   file.directory:
@@ -37,6 +39,7 @@ include:
     - group: root
     - mode: "0600"
     - require:
+      - sls: etcd_ha.kept
       - file: "{{ member.config_dir }} can be entered by {{ member.user }}"
 
 root's shell knows where etcdctl finds the cluster:
@@ -49,3 +52,5 @@ root's shell knows where etcdctl finds the cluster:
     - user: root
     - group: root
     - mode: "0644"
+    - require:
+      - sls: etcd_ha.kept

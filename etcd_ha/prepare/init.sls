@@ -1,4 +1,10 @@
 {#- What disturbs no running cluster: it may be applied to all hosts at once, at any time. -#}
+{%- set refusal = salt["etcd_ha.refusal"]() %}
+{%- if refusal %}
+etcd_ha changes nothing on this host:
+  test.fail_without_changes:
+    - comment: {{ refusal | json }}
+{%- else %}
 {%- set host = salt["etcd_ha.host"]() %}
 {%- if host.clusters %}
 include:
@@ -21,4 +27,5 @@ include:
 {%- else %}
 {{ host.minion }} has nothing to prepare:
   test.succeed_without_changes: []
+{%- endif %}
 {%- endif %}

@@ -1,6 +1,9 @@
 {#- The unit; etcd_ha.running reloads systemd where that is needed, beside its start. -#}
 {%- set host = salt["etcd_ha.host"]() %}
 {%- set member = host.member %}
+include:
+  - etcd_ha.kept
+
 the unit of etcd is hardened:
   file.managed:
     - name: /etc/systemd/system/{{ member.unit }}
@@ -13,3 +16,5 @@ the unit of etcd is hardened:
     - mode: "0644"
     # Before a package is installed a mask lies here: it is replaced, not followed to /dev/null.
     - follow_symlinks: false
+    - require:
+      - sls: etcd_ha.kept

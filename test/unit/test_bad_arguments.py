@@ -20,6 +20,8 @@ import etcd_ha_data
 import etcd_ha_delivery
 import etcd_ha_etcdctl
 import etcd_ha_host
+import etcd_ha_host_kept
+import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_minions
 import etcd_ha_peers
@@ -107,6 +109,8 @@ def good(folder, host):
         "consumer": "patroni",
         "corrupt": False,
         "current": f"{folder}/current",
+        "cluster_id": "cdf818194e3a8c32",
+        "data_dir": f"{folder}/data",
         "data_dirs": [f"{folder}/data"],
         "defaults": {},
         "dir": f"{folder}/3.6.14",
@@ -149,6 +153,7 @@ def good(folder, host):
         "places": {HOST: [f"{folder}/data", ""]},
         "policy": "etcd_ha_main_server_x",
         "port": 4510,
+        "ports": [2379],
         "prefix": False,
         "program": f"{folder}/etcd",
         "programs": ["etcd"],
@@ -182,6 +187,8 @@ def good(folder, host):
         "value_pillar": None,
         "version": "3.6.14",
         "voter": True,
+        "wal_dir": "",
+        "wal_dirs": [f"{folder}/wal"],
         "wanted": None,
         "whole": False,
         "why": "removed",
@@ -251,7 +258,8 @@ def sealed(tmp_path, monkeypatch):
         (etcd_ha_progress, "RESTORE", "state/restore/restore.json"),
         (etcd_ha_progress, "RECOVER", "state/restore/recover.json"),
         (etcd_ha_progress, "CLOSED", "state/restore/closed.json"),
-        (etcd_ha_host, "RECORD_DIR", "state"),
+        (etcd_ha_host_record, "FOLDER", "state"),
+        (etcd_ha_host_kept, "FOLDER", "state/kept"),
         (etcd_ha_host, "BOOTSTRAP_FILE", "bootstrap.env"),
         (etcd_ha_client, "ENVIRONMENT_FILE", "etcd.env"),
     ):
@@ -313,6 +321,7 @@ class Salt(dict):
         self.answers = {
             "etcd_ha.version": {"installed": "3.6.14", "running": ""},
             "etcd_ha.host": host,
+            "etcd_ha.refusal": "",
             "etcd_ha.os_data": os_data,
             "etcd_ha.local_health": {"healthy": False, "error": "refused"},
             "etcd_ha.health": {"role": "member", "healthy": False, "error": "refused"},

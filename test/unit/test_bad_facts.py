@@ -7,6 +7,7 @@ import json
 
 import etcd_ha_access
 import etcd_ha_backup_report
+import etcd_ha_host_etcds
 import etcd_ha_machine
 import etcd_ha_minions
 import etcd_ha_observed
@@ -30,6 +31,20 @@ MEMBER = {
     "started": True,
 }
 TRUST = {"certificates": ["a" * 64], "signers": ["b" * 64]}
+FOUND = etcd_ha_host_etcds._row(
+    "process",
+    pid=41,
+    program="/opt/etcd/3.6.14/etcd",
+    words=["--name=x"],
+    environment={"ETCD_NAME": "x"},
+    unit="etcd.service",
+    unit_files=["/etc/systemd/system/etcd.service"],
+    clients=["https://a:2379"],
+    ports=[2379],
+    holds_data=True,
+    cluster_id="a",
+    member_id="ef37ad9dc622a7c4",
+)
 FACTS = {
     "minion": "etcd1.example.com",
     "arch": "amd64",
@@ -62,6 +77,7 @@ FACTS = {
         "alarms": ["NOSPACE"],
         "members": [MEMBER],
     },
+    "etcds": [FOUND],
     "balancer": {"healthy": True, "trust": TRUST},
     "restoring": "",
     "policies": "",

@@ -16,6 +16,7 @@ import etcd_ha_client
 import etcd_ha_database
 import etcd_ha_environment
 import etcd_ha_etcdctl
+import etcd_ha_host_record
 import etcd_ha_journal
 import etcd_ha_log
 import etcd_ha_machine
@@ -28,7 +29,6 @@ import etcd_ha_s3
 import etcd_ha_snapshot
 import etcd_ha_survivor
 import pytest
-from faces import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +129,8 @@ def test_a_mark_that_lacks_a_part_of_a_member_counts_as_missing(mark_file):
 def test_a_record_that_cannot_be_read_still_forbids_a_bootstrap(tmp_path, monkeypatch, content):
     (tmp_path / "main.json").write_bytes(content)
     monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
-    found = load("_modules/etcd_ha")._record()
+    monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
+    found = etcd_ha_host_record.read()
     assert found == {"cluster": "main", "state": "bootstrapped"}
     TRIED["record"] += 1
 

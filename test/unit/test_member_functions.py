@@ -2,6 +2,8 @@
 
 import etcd_ha_client
 import etcd_ha_etcdctl
+import etcd_ha_host_etcds
+import etcd_ha_host_record
 import etcd_ha_machine
 import pytest
 from faces import load
@@ -172,9 +174,7 @@ def test_certificates_that_cannot_be_read_are_a_sentence(cluster):
 
 @pytest.mark.parametrize("state", [{"active": True, "pid": 7}, {"active": False, "pid": 7}])
 def test_what_does_not_stop_keeps_its_data(cluster, tmp_path, monkeypatch, state):
-    import etcd_ha_host
-
-    monkeypatch.setattr(etcd_ha_host, "RECORD_DIR", str(tmp_path))
+    monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
     monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
     monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: state)
     data = tmp_path / "data"
@@ -185,10 +185,44 @@ def test_what_does_not_stop_keeps_its_data(cluster, tmp_path, monkeypatch, state
     module.__salt__ = {
         "cmd.run_all": lambda *_, **__: {"retcode": 1},
         "etcd_ha.local_health": lambda: {"healthy": False},
+        "etcd_ha.refusal": lambda: "",
     }
     with pytest.raises(CommandExecutionError, match=r"etcd\.service did not stop"):
         module.retire("main")
     assert (data / "member").is_dir() and (tmp_path / "main.json").exists()
+
+
+def test_somebody_else_s_etcd_is_not_retired(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
+    etcd_ha_machine.write_json(str(tmp_path / "main.json"), {"cluster": "main"})
+    module = cluster([entry(1)], [])
+    module.__salt__ = {"etcd_ha.refusal": lambda: "an etcd is in the way"}
+    for whole in (False, True):
+        with pytest.raises(CommandExecutionError, match="an etcd is in the way"):
+            module.retire("main", whole=whole)
+    assert (tmp_path / "main.json").exists()
+
+
+@pytest.mark.parametrize("ids", [("c1", "m2"), ("c2", "m1"), ("", "")])
+def test_a_record_is_written_again_for_its_own_data_alone(tmp_path, monkeypatch, ids):
+    module = load("_modules/etcd_ha_member")
+    monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
+    found = {"holds_data": True, "cluster_id": ids[0], "member_id": ids[1], "fault": ""}
+    monkeypatch.setattr(etcd_ha_host_etcds, "content", lambda *_: found)
+    with pytest.raises(CommandExecutionError, match="no record of it is written"):
+        module.write_record("main", "c1", "a1", "/var/lib/etcd")
+    assert etcd_ha_host_record.read() == {}
+    found |= {"cluster_id": "c1", "member_id": "a1"}
+    assert module.write_record("main", "c1", "a1", "/var/lib/etcd", "/wal/wal") is True
+    assert module.write_record("main", "c1", "a1", "/var/lib/etcd", "/wal/wal") is False
+    assert module.record() == {
+        "cluster": "main",
+        "state": "bootstrapped",
+        "data_dir": "/var/lib/etcd",
+        "wal_dir": "/wal/wal",
+        "cluster_id": "c1",
+        "member_id": "a1",
+    }
 
 
 def test_a_snapshot_without_room_says_where_to_look(cluster, tmp_path):

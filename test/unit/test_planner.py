@@ -16,6 +16,12 @@ CA = Bundle(frozenset({"crt"}), frozenset({"ca"}), 3000)
 OURS = Trust(CA.certificates, CA.authorities)
 
 
+def record(cluster, member):
+    """What a host keeps of a member whose id is its name."""
+    own = {"cluster": cluster.name, "state": "bootstrapped", "data_dir": "/var/lib/etcd"}
+    return {**own, "wal_dir": "", "cluster_id": "c1", "member_id": member.name}
+
+
 def healthy(cluster, leader="etcd1"):
     """What a cluster in sync looks like."""
     listed = tuple(
@@ -29,7 +35,7 @@ def healthy(cluster, leader="etcd1"):
             active=True,
             healthy=True,
             has_data=True,
-            record={"cluster": cluster.name, "state": "bootstrapped"},
+            record=record(cluster, member),
             running=etcd_ha_environment.variables(cluster, member),
             version=cluster.version,
             cluster_id="c1",

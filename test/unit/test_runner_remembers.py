@@ -2,9 +2,15 @@
 
 import dataclasses
 
+import etcd_ha_host_etcds
+import etcd_ha_master
+import etcd_ha_minions
+import etcd_ha_plan_foreign
 import etcd_ha_rows
 import pytest
-from etcd_ha_steps import Step
+import salt.exceptions
+from etcd_ha_steps import Refused, Step
+from faces import load
 
 VERIFY = Step("main: verify", "verify", ("etcd1.example.com",))
 
@@ -13,9 +19,10 @@ VERIFY = Step("main: verify", "verify", ("etcd1.example.com",))
 def rows(cluster):
     """The rows of a plan with these steps, where the master remembers these members."""
 
-    def made(past, steps, cluster=cluster, name="main"):
+    def made(past, steps, cluster=cluster, name="main", ids=None):
         record = {"cluster": name, "members": past, "balancers": ["lb.example.com"]}
-        return etcd_ha_rows.remembered(cluster, steps, "source", record)
+        record["cluster_id"] = "c1"
+        return etcd_ha_rows.remembered(cluster, steps, "source", record, ids or {})
 
     return made
 
@@ -71,3 +78,119 @@ def test_a_renamed_cluster_is_remembered_by_its_new_name(cluster, rows):
 def test_a_removed_cluster_is_not_remembered(cluster, rows):
     forget = Step("main: forget", "forget", ())
     assert [row["kind"] for row in rows({}, (VERIFY, forget))] == ["function", "forget"]
+
+
+# The ids by which members are told from others' etcds
+
+
+def with_ids(cluster):
+    return {m: {**one, "member_id": one["name"]} for m, one in members(cluster).items()}
+
+
+def test_ids_that_the_master_knows_need_no_word(cluster, rows):
+    ids = {m.minion: ("c1", m.name) for m in cluster.members}
+    assert rows(with_ids(cluster), (), ids=ids) == []
+    # A member that does not answer is known all the same.
+    assert rows(with_ids(cluster), (), ids=dict(list(ids.items())[:1])) == []
+
+
+@pytest.mark.parametrize("ids", [("c2", "etcd1"), ("c1", "another")])
+def test_ids_that_the_master_lacks_are_remembered(cluster, rows, ids):
+    (row,) = rows(with_ids(cluster), (), ids={"etcd1.example.com": ids})
+    assert row["kind"] == "remember"
+    (row,) = rows(members(cluster), (), ids={"etcd1.example.com": ("c1", "etcd1")})
+    assert row["kind"] == "remember"
+
+
+@pytest.fixture
+def master(monkeypatch, tmp_path):
+    """The runner of the record, with hosts that answer so."""
+
+    def made(answers, past=None, **facts):
+        cache = {"main": past} if past else {}
+        runner = load("_runners/etcd_ha_record", opts={"cachedir": str(tmp_path)})
+
+        class Cache:
+            fetch = staticmethod(lambda bank, key: cache.get(key, {}))
+            store = staticmethod(lambda bank, key, value: cache.update({key: value}))
+            contains = staticmethod(lambda bank, key: key in cache)
+            flush = staticmethod(lambda bank, key: cache.pop(key))
+
+        monkeypatch.setattr(etcd_ha_master.Master, "cache", Cache)
+        monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
+        told = {minion: {"ret": one} for minion, one in answers.items()}
+        monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_, **__: told)
+        return runner, cache
+
+    return made
+
+
+def test_the_master_remembers_what_hosts_have_written_down(cluster, master):
+    own = {"cluster": "main", "cluster_id": "c1"}
+    answers = {"etcd1.example.com": {**own, "member_id": "a1"}, "etcd2.example.com": "a traceback"}
+    answers["stranger.example.com"] = {**own, "cluster_id": "c9", "member_id": "a9"}
+    past = {"members": {"etcd2.example.com": {"member_id": "a2"}}, "cluster_id": "c0"}
+    runner, cache = master(answers, past)
+    runner.remember("main", members(cluster))
+    kept = cache["main"]
+    found = {minion: one.get("member_id") for minion, one in kept["members"].items()}
+    assert kept["cluster_id"] == "c1"
+    assert found == {
+        "etcd1.example.com": "a1",
+        "etcd2.example.com": "a2",
+        "etcd3.example.com": None,
+    }
+
+
+def test_a_record_of_another_cluster_counts_for_nothing(cluster, master):
+    answers = {"etcd1.example.com": {"cluster": "x", "cluster_id": "c9", "member_id": "a9"}}
+    runner, cache = master(answers)
+    runner.remember("main", members(cluster))
+    assert cache["main"]["cluster_id"] == ""
+    assert all("member_id" not in one for one in cache["main"]["members"].values())
+
+
+# Where all records are lost
+
+
+def etcd(**values):
+    given = {"pid": 41, "unit": "etcd.service", "data_dir": "/var/lib/etcd", "by_formula": True}
+    given |= {"holds_data": True, "cluster_id": "c1", "member_id": "m1", "ports": [2379]}
+    return etcd_ha_host_etcds._row("process", **{**given, **values})
+
+
+def facts(cluster, **values):
+    return {m.minion: {"etcds": [etcd(member_id=m.name, **values)]} for m in cluster.members}
+
+
+def test_what_is_claimed_is_known_by_its_ids(cluster):
+    found = etcd_ha_plan_foreign.claimed(cluster, facts(cluster), "c1")
+    assert found == with_ids(cluster)
+
+
+def test_hosts_without_an_etcd_may_be_claimed_around(cluster):
+    known = facts(cluster)
+    known["etcd3.example.com"] = {"etcds": []}
+    known.pop("etcd2.example.com")
+    found = etcd_ha_plan_foreign.claimed(cluster, known, "c1")
+    assert [minion for minion, one in found.items() if "member_id" in one] == ["etcd1.example.com"]
+
+
+@pytest.mark.parametrize(
+    "values", [{"cluster_id": "c2"}, {"by_formula": False}, {"unit": "kv.service"}]
+)
+def test_what_is_not_ours_is_not_claimed(cluster, values):
+    with pytest.raises(Refused, match="nothing was claimed"):
+        etcd_ha_plan_foreign.claimed(cluster, facts(cluster, **values), "c1")
+
+
+def test_nothing_there_is_not_claimed(cluster):
+    with pytest.raises(Refused, match="has an etcd of cluster c1"):
+        etcd_ha_plan_foreign.claimed(cluster, {}, "c1")
+
+
+def test_a_claim_asks_for_the_name(master):
+    runner, cache = master({})
+    with pytest.raises(salt.exceptions.NotImplemented, match="confirm=main"):
+        runner.claim("main", "c1")
+    assert cache == {}

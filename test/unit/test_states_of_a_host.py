@@ -2,6 +2,10 @@
 
 import os
 
+import etcd_ha_client
+import etcd_ha_data
+import etcd_ha_faces
+import etcd_ha_host_kept
 import etcd_ha_machine
 import etcd_ha_mark
 import etcd_ha_pem
@@ -35,6 +39,10 @@ def member(tmp_path, monkeypatch):
         for name in ("RESTORE", "RECOVER", "CLOSED"):
             monkeypatch.setattr(etcd_ha_progress, name, str(tmp_path / "restore" / name))
         (tmp_path / "data" / "member" / "wal").mkdir(parents=True, exist_ok=True)
+        own = {"cluster_id": "c1", "member_id": "m1"}
+        monkeypatch.setattr(etcd_ha_faces, "member", dict)
+        monkeypatch.setattr(etcd_ha_faces, "status", lambda *_: [own])
+        monkeypatch.setattr(etcd_ha_client, "serving_endpoint", lambda: "")
         states = load("_states/etcd_ha", opts={"test": test})
         monkeypatch.setattr(states, "BOOTSTRAP_FILE", str(tmp_path / "bootstrap.env"))
         states.__salt__ = {
@@ -44,6 +52,7 @@ def member(tmp_path, monkeypatch):
             "etcd_ha.reason_to_stay": lambda: "",
             "etcd_ha.move_leader": lambda *_: "",
             "etcd_ha.facts": lambda: {"etcd": {}},
+            "etcd_ha.refusal": lambda: "",
             "etcd_ha_member.enter": lambda *_, **__: {"keep": True, "initial_cluster": ""},
             "etcd_ha_member.promote": lambda *_: {"promoted": False, "lag": 0},
             "etcd_ha_member.update": lambda *_: False,
@@ -90,6 +99,7 @@ def test_what_happened_before_the_failure_is_told(member):
 
 def test_data_that_was_set_aside_is_told_though_the_member_failed(member):
     enter = {"keep": False, "initial_cluster": "etcd1=https://192.168.200.52:2380"}
+    enter |= {"cluster_id": "c1", "member_id": "m1"}
     run = member(
         [DOWN],
         **{
@@ -134,6 +144,138 @@ def test_what_the_cluster_was_told_is_a_change(member):
     assert run("restart")["result"] is True
 
 
+# Whose it is
+
+
+def test_somebody_else_s_etcd_is_left_alone(member, tmp_path):
+    for action in ("none", "restart", "join", "bootstrap", "hold"):
+        run = member([UP], **{"etcd_ha.refusal": lambda: "an etcd is in the way"})
+        told = run(action)
+        assert (told["result"], told["changes"]) == (False, {})
+        assert told["comment"] == "an etcd is in the way"
+    assert not (tmp_path / "main.json").exists()
+
+
+def record(tmp_path):
+    return etcd_ha_machine.read_json(str(tmp_path / "main.json"))
+
+
+def test_the_record_holds_the_ids_that_etcd_tells(member, tmp_path):
+    assert member([UP])("restart")["result"] is True
+    found = record(tmp_path)
+    assert (found["state"], found["cluster_id"], found["member_id"]) == ("bootstrapped", "c1", "m1")
+    assert found["data_dir"] == str(tmp_path / "data")
+
+
+def test_a_highstate_writes_no_record(member, tmp_path):
+    assert member([UP])("none")["result"] is True
+    assert member([DOWN, UP])("none")["result"] is True
+    assert record(tmp_path) == {}
+
+
+def test_a_bootstrap_is_written_down_before_there_is_data(member, tmp_path):
+    run = member([DOWN], **{"cmd.run_all": lambda *_, **__: {"retcode": 1}})
+    assert run("bootstrap")["result"] is False
+    found = record(tmp_path)
+    assert (found["state"], found["data_dir"]) == ("bootstrapping", str(tmp_path / "data"))
+
+
+def test_a_join_is_written_down_before_there_is_data(member, tmp_path):
+    enter = {"keep": False, "initial_cluster": "x", "cluster_id": "c2", "member_id": "m2"}
+    run = member(
+        [DOWN],
+        **{
+            "etcd_ha_member.enter": lambda *_, **__: enter,
+            "cmd.run_all": lambda command, **_: {"retcode": int("restart" in command)},
+        },
+    )
+    assert run("join")["result"] is False
+    assert (record(tmp_path)["cluster_id"], record(tmp_path)["member_id"]) == ("c2", "m2")
+
+
+def test_data_from_another_disk_becomes_etcd_s_user_s(tmp_path, monkeypatch):
+    """Numbers of users differ once a root disk was made anew."""
+    (tmp_path / "member" / "wal").mkdir(parents=True)
+    (tmp_path / "member" / "wal" / "x.wal").write_text("")
+    given = []
+    monkeypatch.setattr(os, "chown", lambda path, *ids, **_: given.append(path))
+    assert etcd_ha_data.take_over(str(tmp_path), "member") is False
+    real = os.stat
+    monkeypatch.setattr(etcd_ha_data.os, "stat", lambda path: owner(real(path), path, tmp_path))
+    assert etcd_ha_data.take_over(str(tmp_path), "member") is True
+    assert [os.path.basename(path) for path in given] == ["member", "wal", "x.wal"]
+
+
+def owner(found, path, folder):
+    number = 900 if path == str(folder) else 901
+    return os.stat_result((*found[:4], number, 900, *found[6:10]))
+
+
+# Copies of what others left
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(etcd_ha_host_kept, "FOLDER", str(tmp_path / "kept"))
+    monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
+    return lambda *paths, test=False: load("_states/etcd_ha", opts={"test": test}).kept(
+        "x", [str(path) for path in paths]
+    )
+
+
+def copies(tmp_path):
+    return [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+
+
+def test_what_others_left_is_kept_once(kept, tmp_path):
+    file = tmp_path / "etcd.service"
+    file.write_text("[Service]\nExecStart=/usr/bin/etcd\n")
+    file.chmod(0o640)
+    assert kept(file, test=True)["result"] is None and copies(tmp_path) == []
+    assert set(kept(file)["changes"]) == {str(file)}
+    (copy,) = copies(tmp_path)
+    assert copy.read_text() == file.read_text() and copy.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
+    assert kept(file)["changes"] == {} and len(copies(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_is_ours_is_not_kept(kept, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        marked, headed = tmp_path / "marked", tmp_path / "headed"
+        marked.write_text("a")
+        headed.write_text("# Kept by Salt (etcd_ha). More.\n")
+        (tmp_path / "mask").symlink_to("/dev/null")
+        mark = {"digest": "d", "files": {str(marked): "0" * 64}}
+        etcd_ha_machine.write_json(str(tmp_path / "host.json"), mark)
+        assert kept(marked, headed, tmp_path / "mask", tmp_path / "absent")["changes"] == {}
+        assert copies(tmp_path) == []
+    finally:
+        os.umask(before)
+
+
+def test_a_program_of_others_is_kept_where_a_link_takes_its_place(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(etcd_ha_host_kept, "FOLDER", str(tmp_path / "kept"))
+    release, bin_dir = tmp_path / "etcd" / "3.6.14", tmp_path / "bin"
+    for folder in (release, bin_dir):
+        folder.mkdir(parents=True)
+        (folder / "etcd").write_text(folder.name)
+        (folder / "etcd").chmod(0o755)
+    current = str(tmp_path / "etcd" / "current")
+    told = host().switched("x", str(release), current, str(bin_dir), ["etcd"])
+    assert told["result"] is True and "kept" in told["comment"]
+    assert [copy.read_text() for copy in copies(tmp_path)] == ["bin"]
+    assert (bin_dir / "etcd").read_text() == "3.6.14"
+    # From one release of ours to the next, nothing is.
+    other = tmp_path / "etcd" / "3.6.15"
+    other.mkdir()
+    (other / "etcd").write_text("x")
+    (other / "etcd").chmod(0o755)
+    assert host().switched("x", str(other), current, str(bin_dir), ["etcd"])["result"] is True
+    assert len(copies(tmp_path)) == 1
+
+
 # Files
 
 
@@ -144,6 +286,7 @@ def host(tmp_path):
     def made(test=False, **salt):
         ids = {"file.user_to_uid": lambda name: os.getuid(), "file.group_to_gid": lambda n: 0}
         ids["x509.create_private_key"] = lambda **_: "key"
+        ids["etcd_ha.refusal"] = lambda: ""
         return load("_states/etcd_ha", opts={"test": test}, salt={**ids, **salt})
 
     made.folder = tmp_path

@@ -1,0 +1,158 @@
+"""What one etcd is told to be: by its command line, its environment, or its configuration file.
+
+https://etcd.io/docs/v3.6/op-guide/configuration/: a flag wins over the variable of its name; with a
+configuration file every flag and variable is ignored (server/etcdmain/config.go, ``parse``).
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+# etcd as its releases, packages and people call it; neither etcdctl nor etcdutl.
+_PROGRAM = re.compile(r"etcd([-_.]?v?[0-9][0-9a-z.+_-]*)?(-(linux|server)[a-z0-9._-]*)?")
+# What the program can be instead of a member: neither holds data.
+PROXIES = ("gateway", "grpc-proxy")
+_LISTENS = ("listen-client-urls", "listen-client-http-urls", "listen-peer-urls")
+# The most of a configuration file that is read, in characters.
+LONGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where an etcd keeps its data and where it listens; paths are absolute."""
+
+    name: str = "default"
+    data_dir: str = ""
+    wal_dir: str = ""
+    config_file: str = ""
+    clients: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    proxy: str = ""
+    # Why it is not known what this etcd is told to be.
+    fault: str = ""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The TCP ports at which it listens; none where it has sockets of files alone."""
+        found = [port(url) for url in (*self.clients, *self.peers)]
+        return tuple(dict.fromkeys(one for one in found if one))
+
+
+def is_program(path: str) -> bool:
+    """Whether a program of this path is etcd by its name."""
+    name = os.path.basename(path.removesuffix(" (deleted)"))
+    return _PROGRAM.fullmatch(name) is not None
+
+
+def read(
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: str,
+    reader: Callable[[str], str],
+) -> Settings:
+    """The settings of an etcd that is started with these words (without the program itself).
+
+    ``cwd`` is the directory in which it starts. ``reader`` gives the text of the configuration
+    file; an OSError of it makes the settings unknown, as does a file that is no YAML.
+    """
+    proxy = words[0] if words and words[0] in PROXIES else ""
+    config = _given("config-file", words, environment)
+    values: Mapping[str, Any] = {}
+    if config:
+        config = _absolute(cwd, config)
+        try:
+            values = _parsed(reader(config))
+        except (OSError, ValueError) as err:
+            return Settings(config_file=config, proxy=proxy, fault=f"{config}: {err}")
+
+    def value(flag: str) -> str:
+        found = values.get(flag, "") if config else _given(flag, words, environment)
+        return ",".join(map(str, found)) if isinstance(found, list) else str(found or "")
+
+    name = value("name") or "default"
+    clients, more, peers = (_urls(value(flag)) for flag in _LISTENS)
+    return Settings(
+        name=name,
+        data_dir="" if proxy else _absolute(cwd, value("data-dir") or f"{name}.etcd"),
+        wal_dir=_absolute(cwd, value("wal-dir")) if value("wal-dir") else "",
+        config_file=config,
+        clients=(*(clients or ("http://localhost:2379",)), *more),
+        peers=() if proxy else peers or ("http://localhost:2380",),
+        proxy=proxy,
+    )
+
+
+def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The etcd that a command line starts, and the words behind it; empty where it starts none.
+
+    It may stand behind others: ``nice etcd``, ``sh -c "exec etcd --name x"``, ``docker run etcd``.
+    """
+    for number, word in enumerate(words):
+        if " " in word and any(is_program(one) for one in word.split()):
+            return program_of(word.split())
+        bare = word.partition("@")[0].rpartition(":")[0] or word
+        if is_program(word) or (number and is_program(bare) and "/" in bare):
+            return word, list(words[number + 1 :])
+    return "", []
+
+
+def port(url: str) -> int:
+    """The TCP port of an URL; 0 where it has none."""
+    try:
+        parts = urlsplit(url)
+        return 0 if parts.scheme.startswith("unix") else parts.port or 0
+    except ValueError:
+        return 0
+
+
+def _given(flag: str, words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """A flag's value: the last one on the command line, else its variable's."""
+    found = environment.get(f"ETCD_{flag.upper().replace('-', '_')}", "")
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in (f"-{flag}", f"--{flag}"):
+            found = value if equals else (list(words[number + 1 : number + 2]) or [""])[0]
+    return found
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(text[:LONGEST])
+    except (yaml.YAMLError, RecursionError) as err:
+        raise ValueError("it is not YAML") from err
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ValueError("it holds no settings")
+    return found
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())
+
+
+def _absolute(cwd: str, path: str) -> str:
+    return os.path.normpath(os.path.join(cwd or "/", path))
+
+
+def shown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The ``ETCD_*`` variables among these, each as far as anybody wants to read it."""
+    return {
+        name: value[:LONGEST_VALUE]
+        for name, value in sorted(environment.items())
+        if name.startswith("ETCD_")
+    }
+
+
+# Characters of a variable or of a word of a command line that are reported.
+LONGEST_VALUE = 1024
+
+
+def shown_words(words: Iterable[str]) -> list[str]:
+    """The words of a command line, as many and as long as anybody wants to read."""
+    return [word[:LONGEST_VALUE] for word in list(words)[:200]]

@@ -1,0 +1,246 @@
+"""Which etcd on a host is this cluster's member, and which is somebody else's and in the way.
+
+Pure. **Foreign** is an etcd that is found and whose cluster and member id are not those of a
+record: the host's own, the master's, or the member list of a recorded cluster that has a quorum.
+Identity decides, never a version or a setting: a half-done upgrade is still ours.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import etcd_ha_plain
+from etcd_ha_topology import Cluster, Member
+
+Found = Mapping[str, Any]
+Ids = tuple[str, str]
+UNIT = "etcd.service"
+# Units that this formula starts beside etcd's: what they run is none of somebody else's.
+OWN_UNITS = ("haproxy.service", "nginx.service", "keepalived.service")
+OWN_PREFIX = "etcd_ha"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the formula takes on a host for a cluster."""
+
+    unit: str = ""
+    dirs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    user: str = ""
+    programs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Known:
+    """By what a host's member is known: its ids, and its directory where it has told none yet."""
+
+    ids: frozenset[Ids] = frozenset()
+    data_dir: str = ""
+    # Its ids are about to change, or are not known yet: a bootstrap or a restore is under way.
+    changing: bool = False
+
+
+def place(cluster: Cluster, minion: str) -> Place:
+    """What a cluster takes on one of its hosts."""
+    member, balancer = cluster.member(minion), cluster.balancer(minion)
+    shared = (int(cluster.settings["balancer"]["port"]),) if balancer else ()
+    return _of_member(member, shared) if member else Place(ports=shared)
+
+
+def _of_member(member: Member, shared: tuple[int, ...]) -> Place:
+    settings = member.settings
+    install, ports = settings["install"], settings["ports"]
+    package = install["method"] == "package"
+    folder = "/usr/bin" if package else install["bin_dir"]
+    return Place(
+        unit=UNIT,
+        dirs=tuple(one for one in (settings["data_dir"], settings["wal_dir"]) if one),
+        ports=(ports["client"], ports["peer"], *shared),
+        user=settings["user"],
+        programs=(f"{folder}/etcd",),
+    )
+
+
+def of_record(record: Mapping[str, Any], restoring: str = "") -> Known:
+    """What a host's own record says of its member."""
+    ids = str(record.get("cluster_id") or ""), str(record.get("member_id") or "")
+    return Known(
+        ids=frozenset([ids] if all(ids) else []),
+        data_dir=str(record.get("data_dir") or ""),
+        changing=bool(restoring) or record.get("state") == "bootstrapping",
+    )
+
+
+def is_ours(one: Found, known: Known) -> bool:
+    """Whether this etcd is the host's member."""
+    ids = str(one["cluster_id"]), str(one["member_id"])
+    if all(ids) and ids in known.ids:
+        return True
+    if known.data_dir and one["data_dir"] == known.data_dir:
+        # Its ids cannot be read (a damaged log), or are not written down yet.
+        return (not all(ids) and bool(known.ids)) or known.changing
+    return False
+
+
+def is_trial(one: Found) -> bool:
+    """A test restore or an experiment of this formula: it has no TCP port, or a unit of ours."""
+    if str(one["unit"]).startswith(OWN_PREFIX):
+        return True
+    urls = [*one["clients"], *one["peers"]]
+    return bool(urls) and all(url.startswith("unix") for url in urls)
+
+
+def ways(one: Found, place: Place) -> list[str]:
+    """What an etcd has that the formula would take for its own, in words; empty: it may stay."""
+    if one["kind"] == "listener":
+        own = one["unit"] in (place.unit, *OWN_UNITS) or str(one["unit"]).startswith(OWN_PREFIX)
+        shared = [] if own else sorted(set(one["ports"]) & set(place.ports))
+        return [f"port {port}" for port in shared]
+    found = []
+    if place.unit and one["unit"] == place.unit:
+        found.append(f"the unit {place.unit}")
+    for path in (one["data_dir"], one["wal_dir"]):
+        found += [f"the directory {path}" for own in place.dirs if path and _nested(path, own)]
+    found += [f"port {port}" for port in sorted(set(one["ports"]) & set(place.ports))]
+    if not one["container"]:
+        # In a container, users and programs are its own.
+        found += [f"the user {place.user}"] if place.user and one["user"] == place.user else []
+        found += [f"the program {own}" for own in place.programs if one["program"] == own]
+    return list(dict.fromkeys(found))
+
+
+def _nested(one: str, other: str) -> bool:
+    """Whether two directories are the same, or one lies in the other."""
+    pair = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return pair[0].startswith(pair[1]) or pair[1].startswith(pair[0])
+
+
+def is_there(one: Found) -> bool:
+    """Whether there is anything that could be lost: a process, or data."""
+    return bool(one["pid"]) or bool(one["holds_data"]) or one["kind"] == "listener"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The etcds of a host by whose they are."""
+
+    ours: tuple[Found, ...] = ()
+    # Foreign, with what each is in the way of.
+    foreign: tuple[tuple[Found, tuple[str, ...]], ...] = ()
+    # Somebody else's, and none of this cluster's business.
+    others: tuple[Found, ...] = ()
+    # The member itself, running outside of its unit.
+    outside: tuple[Found, ...] = field(default=())
+
+
+def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
+    """Whose each etcd of a host is."""
+    ours: list[Found] = []
+    outside: list[Found] = []
+    others: list[Found] = []
+    foreign: list[tuple[Found, tuple[str, ...]]] = []
+    for one in etcds:
+        if not is_there(one) or is_trial(one):
+            continue
+        reasons = ways(one, place)
+        if one["kind"] != "listener" and is_ours(one, known):
+            ours.append(one)
+            if one["pid"] and one["unit"] != UNIT:
+                outside.append(one)
+        elif reasons:
+            foreign.append((one, tuple(reasons)))
+        elif one["kind"] != "listener":
+            others.append(one)
+    return Verdict(tuple(ours), tuple(foreign), tuple(others), tuple(outside))
+
+
+def words(one: Found) -> str:
+    """One etcd in words: what it is, where its data is, whose."""
+    if one["kind"] == "listener":
+        who = f"PID {one['pid']} ({_text(one['program'])})" if one["pid"] else "a program"
+        return f"{who} listens at port {', '.join(map(str, one['ports']))}"
+    what = "etcd"
+    if one["proxy"]:
+        what = f"etcd {_text(one['proxy'])}"
+    elif one["version"]:
+        what = f"etcd {_text(one['version'])}"
+    parts = [f"PID {one['pid']}" if one["pid"] else "stopped"]
+    parts += [_text(one["program"])] if one["program"] else []
+    parts += [f"as {_text(one['user'])}"] if one["user"] and one["pid"] else []
+    if one["container"]:
+        parts.append(f"in {_text(one['container'])}")
+    if one["unit"]:
+        where = f" ({_text(one['unit_files'][0])})" if one["unit_files"] else ""
+        parts.append(f"unit {_text(one['unit'])}{where}")
+    if one["data_dir"]:
+        parts.append(f"data in {_text(one['data_dir'])}")
+    if one["cluster_id"]:
+        parts.append(f"cluster {_text(one['cluster_id'])}, member {_text(one['member_id'])}")
+    elif one["fault"]:
+        parts.append(f"whose it is cannot be read: {_text(one['fault'])}")
+    return f"{what} ({', '.join(parts)})"
+
+
+def _text(value: object) -> str:
+    """What a host tells, as a sentence may show it."""
+    return etcd_ha_plain.brief(str(value))
+
+
+def told(minion: str, verdict: Verdict) -> list[str]:
+    """A sentence for each etcd that is in the way on a host, and a member outside its unit."""
+    found = [
+        f"{minion} has an etcd that this formula did not set up: {words(one)}. It is in the way by "
+        f"{', '.join(_text(reason) for reason in reasons)}"
+        if one["kind"] != "listener"
+        else f"{minion} has another program at etcd's ports: {words(one)}"
+        for one, reasons in verdict.foreign
+    ]
+    for one in verdict.outside:
+        found.append(
+            f"the member on {minion} runs outside of its unit {UNIT}: {words(one)}. Stop it there, "
+            f"then start {UNIT}"
+        )
+    return found
+
+
+def cure(name: str, verdicts: Sequence[Verdict]) -> str:
+    """What to do about etcds that are in the way, for people."""
+    found = [one for verdict in verdicts for one, _ in verdict.foreign if one["kind"] != "listener"]
+    if not found:
+        return "Nothing was changed. Free the port, or choose another one (ports), and run again"
+    claim = _claimed(name, found)
+    return (
+        "Nothing was changed on any host. Taking a running etcd over in place comes with "
+        "etcd_ha.orch.adopt, which is not there yet. Until then move its data by a backup, or give "
+        f"it other hosts: docs/existing_etcd.md{claim}"
+    )
+
+
+def refusal(found: Sequence[str], cure: str) -> str:
+    """All sentences with what to do: a line each where there are several."""
+    if len(found) == 1:
+        return f"{found[0]}. {cure}"
+    lines = "".join(f"\n    {one};" for one in found)
+    return f"an etcd is in the way on several hosts:{lines}\n    {cure}"
+
+
+def may_be_claimed(one: Found, place: Place, cluster_id: str) -> bool:
+    """Whether this is a member that the formula set up, or its data on a host made anew."""
+    if one["kind"] == "listener" or one["cluster_id"] != cluster_id:
+        return False
+    own = one["by_formula"] and one["unit"] == place.unit
+    return bool(own or (one["kind"] == "data" and one["data_dir"] in place.dirs))
+
+
+def _claimed(name: str, found: Collection[Found]) -> str:
+    """The way back for a cluster of this formula whose records are all lost; else empty."""
+    ids = {str(one["cluster_id"]) for one in found}
+    own = all(one["by_formula"] or one["kind"] == "data" for one in found)
+    if len(ids) != 1 or "" in ids or not own:
+        return ""
+    (cluster_id,) = ids
+    return (
+        f". If it is the cluster {name} itself, whose records on hosts and master were lost: "
+        f"salt-run etcd_ha.claim cluster={name} cluster_id={_text(cluster_id)} confirm={name}"
+    )

@@ -1,0 +1,68 @@
+"""Copies of what somebody else left at places that this formula writes.
+
+Nothing of others is overwritten without one. What the last converge wrote down is ours, and so is a
+file whose first line says so.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+
+import etcd_ha_host_units
+import etcd_ha_machine
+
+FOLDER = "/var/lib/etcd_ha/kept"
+
+
+def foreign(paths: Iterable[str], known: Mapping[str, str]) -> list[str]:
+    """Those of the paths where a file of others lies; ``known`` are the files of the mark."""
+    return [path for path in dict.fromkeys(paths) if path not in known and _is_others(path)]
+
+
+def keep(paths: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Copy what others left there, unless the same copy is there already: path -> its copy.
+
+    Mode, owner and times are kept; a link is kept as a link. The folder is root's alone.
+    """
+    found = foreign(paths, known)
+    copies: dict[str, str] = {}
+    for path in found:
+        if _is_kept(path):
+            continue
+        copies[path] = f"{FOLDER}/{time.strftime('%Y%m%d-%H%M%S')}{path}"
+        _copy(path, copies[path])
+    return copies
+
+
+def _is_others(path: str) -> bool:
+    if os.path.islink(path):
+        # A mask is nobody's content, and a link of ours leads to what lies elsewhere.
+        return not os.readlink(path).endswith("/null") and os.path.exists(path)
+    if not os.path.isfile(path):
+        return False
+    first = etcd_ha_machine.read_text(path).partition("\n")[0]
+    return not first.startswith(etcd_ha_host_units.OURS)
+
+
+def _is_kept(path: str) -> bool:
+    """Whether the newest copy of this file is what lies there now."""
+    dates = sorted(os.listdir(FOLDER)) if os.path.isdir(FOLDER) else []
+    copies = [f"{FOLDER}/{date}{path}" for date in dates]
+    there = [copy for copy in copies if os.path.lexists(copy)]
+    if not there:
+        return False
+    if os.path.islink(path) or os.path.islink(there[-1]):
+        return os.path.islink(there[-1]) and os.readlink(path) == os.readlink(there[-1])
+    return etcd_ha_machine.sha256_file(path) == etcd_ha_machine.sha256_file(there[-1])
+
+
+def _copy(path: str, copy: str) -> None:
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    os.chmod(FOLDER, 0o700)
+    os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
+    shutil.copy2(path, f"{copy}.part", follow_symlinks=False)
+    found = os.lstat(path)
+    os.chown(f"{copy}.part", found.st_uid, found.st_gid, follow_symlinks=False)
+    os.replace(f"{copy}.part", copy)
+    etcd_ha_machine.sync_folder(os.path.dirname(copy))

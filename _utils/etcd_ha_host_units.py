@@ -1,0 +1,256 @@
+"""The systemd units of this host that start etcd, as their files say, also those that never ran.
+
+systemd.unit(5) says where units and their drop-ins lie and which of two of one name counts,
+systemd.service(5) and systemd.exec(5) what stands in them. Read from the files: it works the same
+with every systemd, for a stopped unit, and where systemd does not answer.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import etcd_ha_etcd_settings
+
+# Where units lie; what comes first counts.
+FOLDERS = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "run/systemd/generator.early",
+    "run/systemd/generator",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+    "run/systemd/generator.late",
+)
+# The first line of a unit that this formula wrote.
+OURS = "# Kept by Salt (etcd_ha)"
+# A unit or script beyond this size (bytes) is nobody's that starts etcd.
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A service that starts etcd."""
+
+    name: str
+    # The unit's file, then its drop-ins, in the order in which they count.
+    files: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    program: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: str = ""
+    # Whether this formula wrote it.
+    ours: bool = False
+    # What its program is run in, where that is no plain process: the program's name.
+    container: str = ""
+    fault: str = ""
+
+
+def etcds(root: str = "/") -> list[Unit]:
+    """All units below ``root`` that start etcd, by name."""
+    found = []
+    for name, path in sorted(_services(root).items()):
+        text = _text(path)
+        drop_ins = _drop_ins(root, name)
+        # Most units never speak of etcd: only those that do are read with care.
+        if "etcd" not in name and not any("etcd" in one for one in (text, *map(_text, drop_ins))):
+            continue
+        unit = _unit(root, name, path, drop_ins)
+        if unit is not None:
+            found.append(unit)
+    return found
+
+
+def _services(root: str) -> dict[str, str]:
+    """Service -> the file that counts; instances of templates stand for their template."""
+    found: dict[str, str] = {}
+    instances: list[tuple[str, str]] = []
+    for folder in (os.path.join(root, one) for one in FOLDERS):
+        for entry in _entries(folder):
+            if entry.endswith((".wants", ".requires")):
+                names = _entries(f"{folder}/{entry}")
+                instances += [(one, folder) for one in names if re.search(r"@.+\.service$", one)]
+            elif entry.endswith(".service"):
+                found.setdefault(entry, f"{folder}/{entry}")
+    for name, _ in instances:
+        template = found.get(re.sub(r"@.+\.service$", "@.service", name))
+        if template:
+            found.setdefault(name, template)
+    return {
+        name: path
+        for name, path in found.items()
+        if not name.endswith("@.service") and not _is_masked(path)
+    }
+
+
+def _is_masked(path: str) -> bool:
+    return os.path.islink(path) and os.path.basename(os.readlink(path)) == "null"
+
+
+def _drop_ins(root: str, name: str) -> list[str]:
+    prefix = name.partition("@")[0] + "@.service" if "@" in name else ""
+    folders = [f"{one}.d" for one in ("service", prefix, name) if one]
+    chosen: dict[str, str] = {}
+    for place in folders:
+        for folder in (os.path.join(root, one, place) for one in reversed(FOLDERS)):
+            chosen |= {e: f"{folder}/{e}" for e in _entries(folder) if e.endswith(".conf")}
+    return [chosen[entry] for entry in sorted(chosen)]
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_LARGEST)
+    except (FileNotFoundError, IsADirectoryError):
+        return ""
+
+
+def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | None":
+    texts = [_text(one) for one in (path, *drop_ins)]
+    settings = _settings(texts)
+    specifiers = _specifiers(name)
+    cwd = specifiers(settings.get("WorkingDirectory", [""])[-1].lstrip("-")) or "/"
+    user = specifiers(settings.get("User", [""])[-1])
+    environment: dict[str, str] = {}
+    faults = []
+    try:
+        for line in settings.get("Environment", []):
+            pairs = (word.partition("=") for word in shlex.split(specifiers(line)))
+            environment |= {key: value for key, _, value in pairs}
+        for line in settings.get("EnvironmentFile", []):
+            environment |= _variables(root, specifiers(line))
+    except (ValueError, OSError) as err:
+        faults.append(f"{path}: {err}")
+    for line in settings.get("ExecStart", []):
+        try:
+            words = _words(specifiers(line.lstrip("@-:+!| ")), environment)
+        except ValueError as err:
+            faults.append(f"{path}: {err}")
+            continue
+        program, rest = etcd_ha_etcd_settings.program_of(words)
+        if not program:
+            continue
+        container = os.path.basename(words[0]) if _is_runtime(words[0]) else ""
+        script = not container and _is_script(root, program)
+        return Unit(
+            name=name,
+            files=(path, *drop_ins),
+            words=tuple(rest),
+            program=program,
+            environment=environment,
+            cwd="/" if cwd == "~" else cwd,
+            user=user,
+            ours=texts[0].startswith(OURS),
+            container=container or (os.path.basename(program) if script else ""),
+            fault="; ".join(faults),
+        )
+    return None
+
+
+def _settings(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Setting of [Service] -> its values in their order; an empty one takes back those before."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        section = ""
+        for line in _lines(text):
+            if line.startswith("["):
+                section = line
+            elif section == "[Service]" and "=" in line:
+                key, _, value = line.partition("=")
+                if value.strip():
+                    found.setdefault(key.strip(), []).append(value.strip())
+                else:
+                    found[key.strip()] = []
+    return {key: values for key, values in found.items() if values}
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines without comments, those that end with a backslash joined with the next one."""
+    held = ""
+    for line in text.splitlines():
+        if line.lstrip().startswith(("#", ";")):
+            continue
+        held += line.strip()
+        if held.endswith("\\"):
+            held = f"{held[:-1]} "
+            continue
+        if held:
+            yield held
+        held = ""
+    if held:
+        yield held
+
+
+def _specifiers(name: str) -> "_Specifiers":
+    return _Specifiers(name)
+
+
+class _Specifiers:
+    """The specifiers that name a file or a member; others stay as they are."""
+
+    def __init__(self, name: str) -> None:
+        whole = name.removesuffix(".service")
+        prefix, _, instance = whole.partition("@")
+        self.values = {"n": name, "N": whole, "p": prefix, "i": instance, "I": instance, "%": "%"}
+        self.values |= {"H": os.uname().nodename, "l": os.uname().nodename.partition(".")[0]}
+
+    def __call__(self, text: str) -> str:
+        return re.sub(r"%(.)", lambda one: self.values.get(one[1], one[0]), text)
+
+
+def _variables(root: str, line: str) -> dict[str, str]:
+    """The variables of an EnvironmentFile; one behind a dash may be missing."""
+    path = os.path.join(root, line.lstrip("-").lstrip("/"))
+    if line.startswith("-") and not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = file.read(_LARGEST)
+    found = {}
+    for one in _lines(text):
+        key, equals, value = one.removeprefix("export ").partition("=")
+        if equals:
+            found[key.strip()] = _unquoted(value.strip())
+    return found
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return " ".join(shlex.split(value)) if value[:1] in ("'", '"') else value
+    except ValueError:
+        return value
+
+
+def _words(line: str, environment: Mapping[str, str]) -> list[str]:
+    """The words of an ExecStart; ``$NAME`` alone becomes words, ``${NAME}`` stays within one."""
+    words: list[str] = []
+    for word in shlex.split(line):
+        alone = re.fullmatch(r"\$(\w+)", word)
+        if alone:
+            words += shlex.split(environment.get(alone[1], ""))
+        else:
+            words.append(re.sub(r"\$\{(\w+)\}", lambda one: environment.get(one[1], one[0]), word))
+    return words
+
+
+def _is_runtime(program: str) -> bool:
+    names = ("docker", "podman", "nerdctl", "ctr", "rkt", "runc", "crun", "lxc", "lxc-start")
+    return os.path.basename(program) in names
+
+
+def _is_script(root: str, program: str) -> bool:
+    """Whether a program is a text that starts something else, such as a container."""
+    try:
+        with open(os.path.join(root, program.lstrip("/")), "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False

@@ -1,0 +1,160 @@
+"""An etcd on a host that this formula did not set up: the plan is refused, or notes it.
+
+And the records by which members are known: a lost one is written again from the others.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import etcd_ha_host_foreign
+from etcd_ha_host_foreign import Ids, Known, Verdict
+from etcd_ha_observed import Observed, Wanted
+from etcd_ha_steps import Refused, Step
+from etcd_ha_topology import Cluster, Member
+
+
+def refuse(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
+    """Stop at every etcd that is not this cluster's and in the way, on all its hosts at once."""
+    verdicts = verdicts_of(cluster, observed, wanted)
+    found = [
+        one for m, verdict in verdicts.items() for one in etcd_ha_host_foreign.told(m, verdict)
+    ]
+    if found:
+        cure = etcd_ha_host_foreign.cure(cluster.name, list(verdicts.values()))
+        raise Refused(etcd_ha_host_foreign.refusal(found, cure))
+
+
+def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> tuple[str, ...]:
+    """What else of etcd there is on the hosts, which nobody touches."""
+    return tuple(
+        f"{minion} has another etcd, which is left alone: {etcd_ha_host_foreign.words(one)}"
+        for minion, verdict in verdicts_of(cluster, observed, wanted).items()
+        for one in verdict.others
+    )
+
+
+def verdicts_of(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> dict[str, Verdict]:
+    """minion -> whose each etcd there is, for all hosts of the cluster that answered."""
+    hosts = [m for m in cluster.hosts if m in observed and observed[m].etcds]
+    listed = _listed(observed, wanted) if hosts else frozenset()
+    return {
+        minion: etcd_ha_host_foreign.judged(
+            observed[minion].etcds,
+            _known(observed[minion], wanted, listed),
+            etcd_ha_host_foreign.place(cluster, minion),
+        )
+        for minion in hosts
+    }
+
+
+def _known(host: Observed, wanted: Wanted, listed: frozenset[Ids]) -> Known:
+    own = etcd_ha_host_foreign.of_record(host.record, host.restoring)
+    past = wanted.managed.get(host.minion, {}).get("member_id", "")
+    remembered = frozenset([(wanted.cluster_id, past)] if wanted.cluster_id and past else [])
+    return Known(own.ids | remembered | listed, own.data_dir, own.changing)
+
+
+def _listed(observed: Mapping[str, Observed], wanted: Wanted) -> frozenset[Ids]:
+    """The members of a recorded cluster that has a quorum, as one that is ours tells it."""
+    found: set[Ids] = set()
+    for host in observed.values():
+        trusted = {str(host.record.get("cluster_id") or ""), wanted.cluster_id} - {""}
+        if host.healthy and host.cluster_id in trusted:
+            found |= {(host.cluster_id, str(entry["id"])) for entry in host.members}
+    return frozenset(found)
+
+
+def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
+    """Write the record of each member again that lacks it, or has one of another member.
+
+    Before anything else: what a host does to its data, it does by its own record.
+    """
+    steps = []
+    for member in cluster.members:
+        host = observed.get(member.minion)
+        ids = _ids(host, wanted, observed) if host else None
+        if host is None or ids is None or host.restoring:
+            continue
+        held = tuple(host.record.get(name) or "" for name in ("cluster_id", "member_id"))
+        if held == ids and host.record.get("cluster") in (cluster.name, cluster.former):
+            continue
+        steps.append(
+            Step(
+                title=f"{cluster.name}: write the record of {member.name} again",
+                kind="function",
+                targets=(member.minion,),
+                function="etcd_ha_member.write_record",
+                arguments={
+                    "cluster": str(host.record.get("cluster") or cluster.name),
+                    "cluster_id": ids[0],
+                    "member_id": ids[1],
+                    **_places(member, host, ids),
+                },
+                why=f"{member.minion} has no record of its member {ids[1]} of cluster {ids[0]}",
+            )
+        )
+    return steps
+
+
+def _places(member: Member, host: Observed, ids: Ids) -> dict[str, str]:
+    """Where the data of this member lies on its host."""
+    for one in host.etcds:
+        if (one["cluster_id"], one["member_id"]) == ids:
+            return {"data_dir": str(one["data_dir"]), "wal_dir": str(one["wal_dir"])}
+    wal_dir = member.settings["wal_dir"]
+    log = f"{wal_dir}/wal" if wal_dir else ""
+    return {"data_dir": str(member.settings["data_dir"]), "wal_dir": log}
+
+
+def claimed(
+    cluster: Cluster, facts: Mapping[str, Mapping[str, Any]], cluster_id: str
+) -> dict[str, dict[str, str]]:
+    """The members of a cluster whose records are lost, minion -> {name, peer_url, member_id}.
+
+    Raises Refused where an etcd on their hosts is of another cluster, or somebody else's.
+    """
+    members: dict[str, dict[str, str]] = {}
+    faults = []
+    for member in cluster.members:
+        place = etcd_ha_host_foreign.place(cluster, member.minion)
+        etcds = [
+            one
+            for one in facts.get(member.minion, {}).get("etcds", ())
+            if etcd_ha_host_foreign.is_there(one) and etcd_ha_host_foreign.ways(one, place)
+        ]
+        faults += [
+            f"{member.minion}: {etcd_ha_host_foreign.words(one)}"
+            for one in etcds
+            if not etcd_ha_host_foreign.may_be_claimed(one, place, cluster_id)
+        ]
+        ids = [str(one["member_id"]) for one in etcds if one["cluster_id"] == cluster_id]
+        members[member.minion] = {"name": member.name, "peer_url": cluster.peer_url(member)}
+        members[member.minion] |= {"member_id": ids[0]} if ids else {}
+    if faults:
+        raise Refused(
+            f"nothing was claimed: not all that is there is of cluster {cluster_id} and set up by "
+            f"this formula ({'; '.join(faults)}). See docs/existing_etcd.md"
+        )
+    if not any("member_id" in one for one in members.values()):
+        raise Refused(
+            f"nothing was claimed: no host of {cluster.name} that answers has an etcd of cluster "
+            f"{cluster_id}. See what is there: salt '*' etcd_ha.etcds"
+        )
+    return members
+
+
+def _ids(host: Observed, wanted: Wanted, observed: Mapping[str, Observed]) -> Ids | None:
+    """The ids of the data on a host that is ours; None where there is none."""
+    if host.healthy and host.cluster_id and host.member_id:
+        return host.cluster_id, host.member_id
+    known = _known(host, wanted, _listed(observed, wanted))
+    for one in host.etcds:
+        if (
+            one["kind"] != "listener"
+            and one["cluster_id"]
+            and etcd_ha_host_foreign.is_ours(one, known)
+        ):
+            return str(one["cluster_id"]), str(one["member_id"])
+    return None

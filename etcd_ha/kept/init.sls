@@ -1,0 +1,16 @@
+{#- What others left at places that the formula writes: a copy is kept before it does. -#}
+{%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
+{%- set files = [] %}
+{%- if host.member %}
+{%- do files.extend(["/etc/default/etcd", "/etc/systemd/system/" ~ host.member.unit]) %}
+{%- do files.extend([host.member.config_dir ~ "/etcdctl.env", os.profile_dir ~ "/etcdctl.sh"]) %}
+{%- endif %}
+{%- for part in (host.member, host.balancer) if part and part.pki %}
+{%- do files.append(part.pki.ca_certificate) %}
+{%- for leaf in part.pki.leaves %}
+{%- do files.extend([leaf.certificate, leaf.key]) %}
+{%- endfor %}
+{%- endfor %}
+copies of what others left at the places of etcd's files are kept:
+  etcd_ha.kept:
+    - files: {{ files | json }}

@@ -1,0 +1,154 @@
+"""Whose an etcd on a host is, and what it is in the way of: a table of cases."""
+
+import etcd_ha_host_etcds
+import etcd_ha_host_foreign
+import pytest
+from etcd_ha_host_foreign import Known, Place
+
+PLACE = Place(
+    "etcd.service", ("/var/lib/etcd", "/wal"), (2379, 2380), "etcd", ("/usr/local/bin/etcd",)
+)
+OURS = Known(frozenset([("c1", "m1")]), "/var/lib/etcd")
+
+
+def row(**values):
+    """A running etcd that shares nothing with the formula's, but for these values."""
+    given = {
+        "kind": "process",
+        "pid": 7,
+        "program": "/opt/x/etcd",
+        "user": "x",
+        "unit": "x.service",
+    }
+    given |= {"data_dir": "/srv/x", "ports": [12379], "clients": ["http://h:12379"]}
+    given |= {"holds_data": True, "cluster_id": "c9", "member_id": "m9"}
+    return etcd_ha_host_etcds._row(**{**given, **values})
+
+
+def judged(one, known=OURS, place=PLACE):
+    return etcd_ha_host_foreign.judged([one], known, place)
+
+
+@pytest.mark.parametrize(
+    ("values", "way"),
+    [
+        ({"unit": "etcd.service"}, "unit"),
+        ({"data_dir": "/var/lib/etcd"}, "directory"),
+        ({"data_dir": "/var/lib/etcd/default"}, "directory"),
+        ({"data_dir": "/var/lib"}, "directory"),
+        ({"wal_dir": "/wal/wal"}, "directory"),
+        ({"ports": [2380]}, "port 2380"),
+        ({"user": "etcd"}, "user"),
+        ({"program": "/usr/local/bin/etcd"}, "program"),
+    ],
+)
+@pytest.mark.parametrize("pid", [0, 7])
+def test_what_it_shares_is_in_the_way(values, way, pid):
+    ((one, reasons),) = judged(row(**values, pid=pid)).foreign
+    assert way in reasons[0]
+    assert "did not set up" in etcd_ha_host_foreign.told("m", judged(one))[0]
+
+
+def test_what_shares_nothing_is_none_of_our_business():
+    verdict = judged(row())
+    assert verdict.foreign == () and len(verdict.others) == 1
+
+
+@pytest.mark.parametrize("values", [{}, {"unit": "etcd.service", "data_dir": "/var/lib/etcd"}])
+def test_the_ids_of_a_record_make_it_ours(values):
+    one = row(cluster_id="c1", member_id="m1", **{"unit": "etcd.service", **values})
+    assert judged(one).ours == (one,)
+
+
+@pytest.mark.parametrize("ids", [("c1", "m2"), ("c2", "m1"), ("", ""), ("c1", "")])
+def test_half_of_the_ids_does_not(ids):
+    one = row(unit="etcd.service", cluster_id=ids[0], member_id=ids[1])
+    assert judged(one).foreign
+
+
+@pytest.mark.parametrize(
+    ("known", "ours"),
+    [
+        (Known(frozenset([("c1", "m1")]), "/var/lib/etcd"), True),
+        (Known(frozenset(), "/var/lib/etcd"), False),
+        (Known(frozenset([("c1", "m1")]), "/elsewhere"), False),
+        (Known(), False),
+    ],
+)
+def test_a_log_without_ids_is_known_by_its_place(known, ours):
+    """A damaged log of ours is not somebody else's."""
+    one = row(cluster_id="", member_id="", fault="damaged", data_dir="/var/lib/etcd")
+    assert bool(judged(one, known).ours) is ours
+
+
+def test_ids_that_change_are_known_by_their_place():
+    """A bootstrap that was cut short, and a restore, which makes another cluster of it."""
+    one = row(unit="etcd.service", data_dir="/var/lib/etcd")
+    assert judged(one, Known(OURS.ids, "/var/lib/etcd", changing=True)).ours
+    assert judged(one, Known(OURS.ids, "/other", changing=True)).foreign
+
+
+def test_the_member_outside_of_its_unit_is_told():
+    one = row(cluster_id="c1", member_id="m1", unit="")
+    assert "outside of its unit" in etcd_ha_host_foreign.told("m", judged(one))[0]
+    stopped = row(cluster_id="c1", member_id="m1", unit="", pid=0, kind="data")
+    assert etcd_ha_host_foreign.told("m", judged(stopped)) == []
+
+
+def test_nothing_that_could_be_lost_is_not_there():
+    assert (
+        judged(row(pid=0, holds_data=False, unit="etcd.service")) == etcd_ha_host_foreign.Verdict()
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"unit": "etcd_ha-backup-main.service"},
+        {"clients": ["unix://client:1"], "peers": ["unix://peer:1"], "ports": []},
+    ],
+)
+def test_our_own_trials_are_nobody_s(values):
+    one = row(program="/usr/local/bin/etcd", **values)
+    assert judged(one) == etcd_ha_host_foreign.Verdict()
+
+
+@pytest.mark.parametrize(
+    ("unit", "told"),
+    [("docker.service", True), ("", True), ("haproxy.service", False), ("etcd.service", False)],
+)
+def test_another_program_at_etcd_s_ports(unit, told):
+    one = row(
+        kind="listener", unit=unit, ports=[2379], program="/usr/bin/docker-proxy", data_dir=""
+    )
+    assert bool(etcd_ha_host_foreign.told("m", judged(one))) is told
+
+
+def test_a_way_back_is_named_for_our_own_alone():
+    ours = row(unit="etcd.service", by_formula=True)
+    for one, named in ((ours, True), (row(unit="etcd.service"), False)):
+        assert ("etcd_ha.claim" in etcd_ha_host_foreign.cure("main", [judged(one)])) is named
+    two = [judged(ours), judged({**ours, "cluster_id": "c8"})]
+    assert "etcd_ha.claim" not in etcd_ha_host_foreign.cure("main", two)
+
+
+@pytest.mark.parametrize(
+    ("values", "may"),
+    [
+        ({"unit": "etcd.service", "by_formula": True}, True),
+        ({"unit": "etcd.service"}, False),
+        ({"unit": "x.service", "by_formula": True}, False),
+        ({"unit": "", "kind": "data", "pid": 0, "data_dir": "/var/lib/etcd"}, True),
+        ({"unit": "", "kind": "data", "pid": 0, "data_dir": "/srv"}, False),
+        ({"unit": "etcd.service", "by_formula": True, "cluster_id": "c8"}, False),
+        ({"kind": "listener", "by_formula": True, "unit": "etcd.service"}, False),
+    ],
+)
+def test_what_may_be_claimed(values, may):
+    assert etcd_ha_host_foreign.may_be_claimed(row(**values), PLACE, "c9") is may
+
+
+def test_what_a_host_tells_is_shown_on_one_line():
+    one = row(unit="etcd.service", data_dir='/x\n"pwned":\n  cmd.run: []', fault="\x1b[31m")
+    (sentence,) = etcd_ha_host_foreign.told("m", judged(one))
+    assert sentence.isprintable()

@@ -1,0 +1,193 @@
+"""Units of systemd that start etcd, as packages, installers and people write them."""
+
+import os
+
+import etcd_ha_host_etcds
+import etcd_ha_host_units
+import pytest
+from etcd_files import metadata
+
+
+def write(root, path, text):
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def data(root, path, member=0xAB, cluster=0xCD):
+    write(root, f"{path}/member/snap/db", "")
+    folder = root / path.lstrip("/") / "member/wal"
+    folder.mkdir()
+    (folder / "0000000000000000-0000000000000000.wal").write_bytes(metadata(member, cluster))
+
+
+def found(root):
+    rows = etcd_ha_host_etcds.found(["/var/lib/etcd"], root=str(root), proc=str(root / "proc"))
+    assert all(row["kind"] in ("unit", "data") for row in rows)
+    return {row["unit"] or row["data_dir"]: row for row in rows}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "proc").mkdir()
+    return tmp_path
+
+
+def test_flags_in_its_exec_start(root):
+    write(
+        root,
+        "/etc/systemd/system/etcd.service",
+        "[Service]\nUser=core\nExecStart=/opt/etcd \\\n --name n \\\n --data-dir /data/etcd\n",
+    )
+    data(root, "/data/etcd")
+    row = found(root)["etcd.service"]
+    assert (row["data_dir"], row["holds_data"], row["user"]) == ("/data/etcd", True, "core")
+    assert (row["cluster_id"], row["member_id"], row["fault"]) == ("cd", "ab", "")
+    assert row["by_formula"] is False
+
+
+def test_the_package_of_debian(root):
+    write(
+        root,
+        "/lib/systemd/system/etcd.service",
+        "[Service]\nEnvironment=DAEMON_ARGS=\nEnvironment=ETCD_NAME=%H\n"
+        "Environment=ETCD_DATA_DIR=/var/lib/etcd/default\nEnvironmentFile=-/etc/default/%p\n"
+        "User=etcd\nExecStart=/usr/bin/etcd $DAEMON_ARGS\n",
+    )
+    write(
+        root, "/etc/default/etcd", '# a word\nETCD_NAME="one"\nDAEMON_ARGS="--wal-dir /w --x y"\n'
+    )
+    row = found(root)["etcd.service"]
+    assert (row["name"], row["data_dir"], row["wal_dir"]) == ("one", "/var/lib/etcd/default", "/w")
+
+
+def test_the_package_of_red_hat(root):
+    write(
+        root,
+        "/usr/lib/systemd/system/etcd.service",
+        "[Service]\nWorkingDirectory=/var/lib/etcd/\nEnvironmentFile=-/etc/etcd/etcd.conf\nUser=etcd\n"
+        'ExecStart=/bin/bash -c "GOMAXPROCS=$(nproc) /usr/bin/etcd"\n',
+    )
+    write(root, "/etc/etcd/etcd.conf", 'ETCD_DATA_DIR="/var/lib/etcd/default.etcd"\n')
+    row = found(root)["etcd.service"]
+    assert (row["program"], row["data_dir"]) == ("/usr/bin/etcd", "/var/lib/etcd/default.etcd")
+
+
+def test_a_drop_in_counts_and_an_empty_value_takes_back(root):
+    unit = "/etc/systemd/system/etcd.service"
+    write(root, unit, "[Service]\nExecStart=/usr/bin/etcd --data-dir /a\n")
+    write(root, f"{unit}.d/20-b.conf", "[Service]\nExecStart=\nExecStart=/opt/etcd --data-dir /b\n")
+    row = found(root)["etcd.service"]
+    assert (row["data_dir"], row["program"]) == ("/b", "/opt/etcd")
+    assert [os.path.basename(one) for one in row["unit_files"]] == ["etcd.service", "20-b.conf"]
+
+
+def test_a_unit_of_etc_hides_the_package_s(root):
+    write(root, "/lib/systemd/system/etcd.service", "[Service]\nExecStart=/usr/bin/etcd\n")
+    write(
+        root, "/etc/systemd/system/etcd.service", "[Service]\nExecStart=/opt/etcd --data-dir /o\n"
+    )
+    assert found(root)["etcd.service"]["data_dir"] == "/o"
+
+
+def test_a_masked_unit_starts_nothing(root):
+    write(root, "/lib/systemd/system/etcd.service", "[Service]\nExecStart=/usr/bin/etcd\n")
+    (root / "etc/systemd/system").mkdir(parents=True)
+    os.symlink("/dev/null", root / "etc/systemd/system/etcd.service")
+    assert found(root) == {}
+
+
+def test_an_instance_of_a_template(root):
+    write(
+        root,
+        "/etc/systemd/system/etcd@.service",
+        "[Service]\nExecStart=/usr/bin/etcd --data-dir /srv/%i --name %i\n",
+    )
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    os.symlink("../etcd@.service", wants / "etcd@blue.service")
+    assert found(root)["etcd@blue.service"]["data_dir"] == "/srv/blue"
+
+
+def test_a_unit_of_another_name(root):
+    write(
+        root, "/etc/systemd/system/kv.service", "[Service]\nExecStart=/opt/x/etcd --data-dir /kv\n"
+    )
+    assert found(root)["kv.service"]["data_dir"] == "/kv"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/docker run -v /var/lib/etcd:/data quay.io/coreos/etcd:v3.5.9 etcd",
+        "/usr/bin/podman start etcd --etcd /usr/bin/etcd",
+    ],
+)
+def test_where_a_container_has_its_data_is_not_known(root, line):
+    write(root, "/etc/systemd/system/etcd.service", f"[Service]\nExecStart={line}\n")
+    row = found(root)["etcd.service"]
+    assert row["holds_data"] and "not known" in row["fault"]
+
+
+def test_where_a_script_has_its_data_is_not_known(root):
+    """As kubespray starts etcd in docker."""
+    write(root, "/usr/local/bin/etcd", "#!/bin/bash\ndocker run --name etcd1 x\n")
+    write(root, "/etc/systemd/system/etcd.service", "[Service]\nExecStart=/usr/local/bin/etcd\n")
+    assert "not known" in found(root)["etcd.service"]["fault"]
+
+
+def test_a_missing_environment_file_is_told(root):
+    write(
+        root,
+        "/etc/systemd/system/etcd.service",
+        "[Service]\nEnvironmentFile=/etc/etcd.env\nExecStart=/usr/bin/etcd\n",
+    )
+    row = found(root)["etcd.service"]
+    assert row["holds_data"] and "etcd.env" in row["fault"]
+
+
+def test_a_unit_of_the_formula_is_known(root):
+    write(
+        root,
+        "/etc/systemd/system/etcd.service",
+        f"{etcd_ha_host_units.OURS}. More.\n[Service]\nExecStart=/opt/etcd/current/etcd\n",
+    )
+    assert found(root)["etcd.service"]["by_formula"] is True
+
+
+def test_other_units_that_speak_of_etcd_start_none(root):
+    write(
+        root,
+        "/etc/systemd/system/patroni.service",
+        "[Unit]\nAfter=etcd.service\n[Service]\nExecStart=/usr/bin/patroni --etcd x\n",
+    )
+    write(root, "/etc/systemd/system/c.service", "[Service]\nExecStart=/usr/bin/etcdctl get x\n")
+    assert found(root) == {}
+
+
+def test_data_that_nothing_names_is_found_where_it_is_asked_for(root):
+    data(root, "/var/lib/etcd", 1, 2)
+    row = found(root)["/var/lib/etcd"]
+    assert (row["kind"], row["cluster_id"], row["member_id"]) == ("data", "2", "1")
+
+
+def test_folders_alone_are_no_data(root):
+    (root / "var/lib/etcd/member/wal").mkdir(parents=True)
+    assert found(root) == {}
+
+
+def test_a_log_that_tells_no_ids_is_told(root):
+    data(root, "/var/lib/etcd")
+    (root / "var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal").write_bytes(b"\0" * 64)
+    row = found(root)["/var/lib/etcd"]
+    assert row["holds_data"] and row["cluster_id"] == "" and "no log that tells" in row["fault"]
+
+
+def test_the_log_of_data_may_lie_apart(root):
+    data(root, "/var/lib/etcd", 1, 2)
+    os.rename(root / "var/lib/etcd/member/wal", root / "wal")
+    rows = etcd_ha_host_etcds.found(
+        ["/var/lib/etcd"], ["/nowhere/wal", "/wal"], root=str(root), proc=str(root / "proc")
+    )
+    assert [(row["wal_dir"], row["cluster_id"]) for row in rows] == [("/wal", "2")]

@@ -1,0 +1,146 @@
+"""An etcd that somebody else set up: every plan is refused; and lost records are written again."""
+
+import dataclasses
+
+import etcd_ha_host_etcds
+import etcd_ha_planner
+import etcd_ha_recover
+import etcd_ha_restore
+import pytest
+import test_planner
+
+COMMANDS = (*etcd_ha_planner.COMMANDS, "restore", "recover")
+
+
+def process(**values):
+    given = {"kind": "process", "pid": 41, "program": "/usr/local/bin/etcd", "user": "root"}
+    given |= {"unit": "etcd.service", "data_dir": "/data/etcd", "ports": [2379, 2380]}
+    given |= {"holds_data": True, "cluster_id": "f1", "member_id": "f2"}
+    return etcd_ha_host_etcds._row(**{**given, **values})
+
+
+def ours(cluster, member):
+    return process(
+        data_dir="/var/lib/etcd", cluster_id="c1", member_id=member.name, by_formula=True
+    )
+
+
+def running(cluster):
+    hosts = test_planner.healthy(cluster)
+    for member in cluster.members:
+        hosts = test_planner.change(hosts, member.minion, etcds=(ours(cluster, member),))
+    return hosts
+
+
+def planned(cluster, hosts, wanted, command="converge"):
+    if command == "restore":
+        looks = {m: etcd_ha_restore.Look(1 << 40) for m in hosts}
+        return etcd_ha_restore.plan(cluster, hosts, wanted, looks)
+    if command == "recover":
+        return etcd_ha_recover.plan(cluster, hosts, wanted, {})
+    return etcd_ha_planner.plan(cluster, hosts, wanted, command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("start", [test_planner.blank, running], ids=["blank", "running"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"pid": 0, "kind": "unit"}, {"pid": 0, "kind": "data", "data_dir": "/var/lib/etcd"}],
+)
+def test_a_foreign_etcd_refuses_every_plan(cluster, command, start, values):
+    hosts = start(cluster)
+    first = cluster.members[0].minion
+    hosts = test_planner.change(hosts, first, etcds=(process(**values),))
+    known = test_planner.wanted(cluster, recorded=start is running)
+    made = planned(cluster, hosts, known, command)
+    assert made.steps == ()
+    for word in (first, "did not set up", "Nothing was changed", "etcd_ha.orch.adopt"):
+        assert word in made.refusal
+
+
+def test_all_hosts_are_told_at_once(cluster):
+    hosts = {
+        m: dataclasses.replace(h, etcds=(process(),))
+        for m, h in test_planner.blank(cluster).items()
+    }
+    made = planned(cluster, hosts, test_planner.wanted(cluster, recorded=False))
+    assert all(member.minion in made.refusal for member in cluster.members)
+
+
+def test_an_etcd_beside_it_is_noted(cluster):
+    other = process(unit="o.service", data_dir="/o", ports=[1], program="/o/etcd", user="o")
+    hosts = running(cluster)
+    one = cluster.members[0]
+    hosts = test_planner.change(hosts, one.minion, etcds=(ours(cluster, one), other))
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert (made.refusal, made.steps) == ("", ())
+    assert any("left alone" in note and "/o/etcd" in note for note in made.warnings)
+
+
+@pytest.mark.parametrize("record", [{}, {"cluster": "main", "state": "bootstrapped"}])
+def test_a_lost_record_is_written_again(cluster, record):
+    """From what the master knows, or from what the others' cluster says."""
+    lost = cluster.members[1]
+    hosts = test_planner.change(running(cluster), lost.minion, record=record)
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert made.refusal == ""
+    (step,) = made.steps
+    assert (step.function, step.targets) == ("etcd_ha_member.write_record", (lost.minion,))
+    assert step.arguments["member_id"] == lost.name
+    assert step.arguments["data_dir"] == "/var/lib/etcd"
+
+
+def remembering(cluster):
+    """The master knows all ids."""
+    known = test_planner.wanted(cluster)
+    managed = {m: {**one, "member_id": one["name"]} for m, one in known.managed.items()}
+    return dataclasses.replace(known, managed=managed, cluster_id="c1")
+
+
+def stopped(host):
+    etcds = tuple({**one, "pid": 0, "kind": "unit"} for one in host.etcds)
+    return dataclasses.replace(
+        host,
+        active=False,
+        healthy=False,
+        leader=False,
+        members=(),
+        cluster_id="",
+        member_id="",
+        record={},
+        etcds=etcds,
+    )
+
+
+def test_all_are_stopped_and_their_records_lost(cluster):
+    hosts = running(cluster)
+    hosts |= {m.minion: stopped(hosts[m.minion]) for m in cluster.members}
+    made = planned(cluster, hosts, remembering(cluster))
+    assert made.refusal == ""
+    written = [s.targets[0] for s in made.steps if s.function == "etcd_ha_member.write_record"]
+    assert written == [m.minion for m in cluster.members]
+    assert [s.function for s in made.steps[:3]] == ["etcd_ha_member.write_record"] * 3
+
+
+def test_without_any_record_the_way_back_is_named(cluster):
+    hosts = running(cluster)
+    hosts |= {m.minion: dataclasses.replace(hosts[m.minion], record={}) for m in cluster.members}
+    made = planned(cluster, hosts, test_planner.wanted(cluster, recorded=False))
+    assert "salt-run etcd_ha.claim cluster=main cluster_id=c1 confirm=main" in made.refusal
+
+
+def test_the_master_s_record_alone_will_do(cluster):
+    hosts = running(cluster)
+    hosts |= {m.minion: dataclasses.replace(hosts[m.minion], record={}) for m in cluster.members}
+    made = planned(cluster, hosts, remembering(cluster))
+    assert made.refusal == "" and len(made.steps) == 3
+
+
+def test_a_list_of_a_cluster_that_nobody_recorded_makes_nobody_ours(cluster):
+    """A hand-made cluster is healthy too, and lists its members."""
+    hosts = running(cluster)
+    for member in cluster.members:
+        alien = {**ours(cluster, member), "by_formula": False}
+        hosts = test_planner.change(hosts, member.minion, record={}, etcds=(alien,))
+    made = planned(cluster, hosts, test_planner.wanted(cluster, recorded=False))
+    assert "did not set up" in made.refusal and "claim" not in made.refusal
