@@ -165,7 +165,7 @@ def test_files_in_the_place_of_the_data_are_told():
     (told,) = etcd_ha_host_foreign.told("m", judged(one, Known()))
     assert "files of others" in told and "it holds a" in told
     assert "data_dir" in etcd_ha_host_foreign.cure("main", [judged(one, Known())])
-    # Where the record says that it is etcd's, the member's data is gone, and something else is left.
+    # Where the record names it, the member's data is gone, and something else is left.
     assert etcd_ha_host_foreign.told("m", judged(one)) == []
 
 
