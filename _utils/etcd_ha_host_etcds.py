@@ -127,7 +127,8 @@ def _stopped(unit: etcd_ha_host_units.Unit, root: str) -> dict[str, Any]:
     settings = etcd_ha_etcd_settings.read(
         unit.words, unit.environment, unit.cwd, lambda path: _text(f"{root.rstrip('/')}{path}")
     )
-    fault = unit.fault or settings.fault
+    # Where our own unit has its data is known without its files, which may be lost.
+    fault = "" if unit.ours else unit.fault or settings.fault
     if unit.container:
         fault = fault or f"{unit.container} starts it, so it is not known where its data is"
     return row(

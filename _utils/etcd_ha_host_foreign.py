@@ -18,7 +18,7 @@ Ids = tuple[str, str]
 UNIT = "etcd.service"
 # Units that this formula starts beside etcd's: what they run is none of somebody else's.
 OWN_UNITS = ("haproxy.service", "nginx.service", "keepalived.service")
-OWN_PREFIX = "etcd_ha"
+OWN_PREFIX = "etcd_ha-"
 # What is no etcd, and can be in the way all the same.
 BESIDE = ("listener", "proxy")
 

@@ -135,24 +135,15 @@ def _hosts(master: Master, clusters: Iterable[Cluster]) -> list[str]:
 
 def _asked(clusters: Sequence[Cluster]) -> dict[str, Any]:
     """What ``etcd_ha.facts`` is to look at for these clusters."""
+    members = [member for one in clusters for member in one.members]
+    ports = {m.settings["ports"][name] for m in members for name in ("client", "peer")}
+    ports |= {one.settings["balancer"]["port"] for one in clusters if one.balancers}
     asked: dict[str, Any] = {
-        "data_dirs": sorted({m.settings["data_dir"] for one in clusters for m in one.members}),
+        "data_dirs": sorted({m.settings["data_dir"] for m in members}),
         "wal_dirs": sorted(
-            {
-                f"{m.settings['wal_dir']}/wal"
-                for c in clusters
-                for m in c.members
-                if m.settings["wal_dir"]
-            }
+            {f"{m.settings['wal_dir']}/wal" for m in members if m.settings["wal_dir"]}
         ),
-        "ports": sorted(
-            {
-                m.settings["ports"][one]
-                for c in clusters
-                for m in c.members
-                for one in ("client", "peer")
-            }
-        ),
+        "ports": sorted(ports),
         "authorities": sorted({f for one in clusters for f in etcd_ha_trust.authority_files(one)}),
     }
     if any(etcd_ha_access.Access.of(one.settings["access"]).managed for one in clusters):

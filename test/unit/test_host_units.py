@@ -156,6 +156,16 @@ def test_a_unit_of_the_formula_is_known(root):
     assert found(root)["etcd.service"]["by_formula"] is True
 
 
+def test_the_formula_s_own_unit_may_lack_its_files(root):
+    """A variables file that somebody deleted makes nobody else's etcd of it."""
+    text = "[Service]\nEnvironmentFile=/etc/default/etcd\nExecStart=/opt/etcd/current/etcd\n"
+    write(root, "/etc/systemd/system/etcd.service", f"{etcd_ha_host_units.OURS}.\n{text}")
+    data(root, "/var/lib/etcd", 1, 2)
+    rows = found(root)
+    assert (rows["etcd.service"]["holds_data"], rows["etcd.service"]["fault"]) == (False, "")
+    assert rows["/var/lib/etcd"]["cluster_id"] == "2"
+
+
 def test_other_units_that_speak_of_etcd_start_none(root):
     write(
         root,
