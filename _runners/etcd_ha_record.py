@@ -67,6 +67,10 @@ def _with_ids(master, members, names, past):
 
     Of a host that does not answer, or has no record yet, the master keeps what it knew.
     """
+    if not all(isinstance(one, dict) for one in members.values()):
+        raise SaltInvocationError(
+            "members must be minion ids with a name and a peer_url each. Nothing was done"
+        )
     there = etcd_ha_minions.connected(master, members) if members else []
     told = etcd_ha_minions.ask(master, there, "etcd_ha_member.record") if there else {}
     records = {m: one["ret"] for m, one in told.items() if isinstance(one.get("ret"), dict)}
@@ -76,7 +80,7 @@ def _with_ids(master, members, names, past):
     found = {}
     for minion, known in members.items():
         member_id = own.get(minion, {}).get("member_id") or before.get(minion, {}).get("member_id")
-        found[minion] = {**(known or {}), **({"member_id": str(member_id)} if member_id else {})}
+        found[minion] = {**known, **({"member_id": str(member_id)} if member_id else {})}
     most = max(clusters, key=clusters.count, default=past.get("cluster_id", ""))
     return {"cluster_id": most, "members": found}
 

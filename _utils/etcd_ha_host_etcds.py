@@ -44,7 +44,13 @@ def found(
     """
     units = {unit.name: unit for unit in etcd_ha_host_units.etcds(root)}
     processes = etcd_ha_host_processes.etcds(proc)
-    rows = [_running(process, units, [*places, *logs], root, proc) for process in processes]
+    rows = []
+    for process in processes:
+        try:
+            rows.append(_running(process, units, [*places, *logs], root, proc))
+        except (FileNotFoundError, ProcessLookupError):
+            # It has ended meanwhile, as a test restore does; its unit and data are seen by themselves.
+            continue
     running = {one["unit"] for one in rows}
     rows += [_stopped(unit, root) for unit in units.values() if unit.name not in running]
     rows += _data(places, logs, rows, root)

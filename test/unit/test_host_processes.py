@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import etcd_ha_host_etcds
 import etcd_ha_host_processes
 import pytest
 
@@ -86,6 +87,21 @@ def test_a_process_that_ends_meanwhile_is_not_there(started):
     process.kill()
     process.wait()
     assert by_pid(process.pid) is None
+
+
+def test_one_that_ends_while_it_is_looked_at_is_not_there(started, monkeypatch):
+    """As test restores do: a plan must not fail for it."""
+    process = started("etcd", SLEEP)
+    real = etcd_ha_host_processes.etcds
+
+    def seen(proc):
+        found = real(proc)
+        process.kill()
+        process.wait()
+        return found
+
+    monkeypatch.setattr(etcd_ha_host_processes, "etcds", seen)
+    assert process.pid not in {one["pid"] for one in etcd_ha_host_etcds.found()}
 
 
 @pytest.mark.parametrize(
