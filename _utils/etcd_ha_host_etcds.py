@@ -49,7 +49,7 @@ def found(
         try:
             rows.append(_running(process, units, [*places, *logs], root, proc))
         except (FileNotFoundError, ProcessLookupError):
-            # It has ended meanwhile, as a test restore does; its unit and data are seen by themselves.
+            # It has ended meanwhile, as test restores do; its unit and data are seen anyway.
             continue
     running = {one["unit"] for one in rows}
     rows += [_stopped(unit, root) for unit in units.values() if unit.name not in running]
