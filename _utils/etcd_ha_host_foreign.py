@@ -252,7 +252,7 @@ def cure(name: str, verdicts: Sequence[Verdict]) -> str:
     if not found:
         told = "; ".join(cures)
         return f"Nothing was changed on any host.{f' To go on: {told}' if told else ''}"
-    claim = _claimed(name, found)
+    claim = "" if any(verdict.ours for verdict in verdicts) else _claimed(name, found)
     return (
         "Nothing was changed on any host. Taking a running etcd over in place comes with "
         "etcd_ha.orch.adopt, which is not there yet. Until then move its data by a backup, or give "

@@ -8,11 +8,11 @@ which refuses a log whose own are wrong.
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # wal.go of etcd: what a record holds.
-_METADATA, _ENTRY, _STATE, _SNAPSHOT = 1, 2, 3, 5
+_METADATA, _ENTRY, _STATE, _CHECKSUM, _SNAPSHOT = 1, 2, 3, 4, 5
 
 
 class LogError(ValueError):
@@ -42,16 +42,21 @@ def identity(folder: str) -> tuple[str, str]:
     """Cluster id and member id (hex text) of a log's directory; raises LogError where it has none.
 
     Every file of a log begins with them (wal.go of etcd, ``cut``), so one that can be read will do.
+    They count where their checksum is right alone: a flipped bit makes another member of them.
     """
     try:
         names = sorted((name for name in os.listdir(folder) if name.endswith(".wal")), reverse=True)
     except OSError as err:
         raise LogError(f"{folder} cannot be read: {err}") from err
     for name in names:
-        for kind, data in _records(f"{folder}/{name}", _HEAD):
-            if kind == _METADATA:
+        before = 0
+        for kind, checksum, data in _records(f"{folder}/{name}", _HEAD):
+            if kind == _CHECKSUM:
+                before = checksum
+            elif kind == _METADATA and checksum == crc32c(data, before):
                 fields = _fields(data)
-                return f"{fields.get(2, 0):x}", f"{fields.get(1, 0):x}"
+                if fields.get(1) and fields.get(2):
+                    return f"{fields[2]:x}", f"{fields[1]:x}"
     raise LogError(f"{folder} holds no log that tells its cluster and member")
 
 
@@ -68,7 +73,7 @@ def reach(folder: str) -> Reach:
     # A new file begins with the ids and the state; its entries may be few, so the one before too.
     for name in names[-2:]:
         begun = False
-        for kind, data in _records(f"{folder}/{name}"):
+        for kind, _, data in _records(f"{folder}/{name}"):
             if kind == _METADATA:
                 begun = True
                 fields = _fields(data)
@@ -88,8 +93,20 @@ def reach(folder: str) -> Reach:
     return Reach(**found, member_id=ids[0], cluster_id=ids[1])
 
 
-def _records(path: str, most: int = -1) -> Iterator[tuple[int, memoryview]]:
-    """Each whole record of a file: its type and data; what follows a torn one does not count.
+def crc32c(data: Iterable[int], before: int = 0) -> int:
+    """The checksum of a record; each continues that of the one before it (pkg/crc of etcd)."""
+    value = before ^ 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+def _records(path: str, most: int = -1) -> Iterator[tuple[int, int, memoryview]]:
+    """Each whole record of a file: its type, its checksum and its data.
+
+    What follows a torn one does not count.
 
     ``most`` is how many bytes of it are read; all of them where it is negative.
     """
@@ -113,17 +130,16 @@ def _records(path: str, most: int = -1) -> Iterator[tuple[int, memoryview]]:
         at += size + padding
 
 
-def _record(data: memoryview) -> tuple[int, memoryview]:
-    kind, held, at = 0, memoryview(b""), 0
+def _record(data: memoryview) -> tuple[int, int, memoryview]:
+    numbers, held, at = {1: 0, 2: 0}, memoryview(b""), 0
     while at < len(data):
         key, at = _varint(data, at)
         if key & 7 == 2:
             size, at = _varint(data, at)
             held, at = data[at : at + size], at + size
         else:
-            value, at = _varint(data, at)
-            kind = value if key >> 3 == 1 else kind
-    return kind, held
+            numbers[key >> 3], at = _varint(data, at)
+    return numbers[1], numbers[2], held
 
 
 def _fields(data: memoryview, until: int = 1 << 29) -> dict[int, int]:

@@ -155,7 +155,7 @@ def test_a_member_of_another_cluster(changed):
         changed.lab.exec("etcd3", "systemctl", "start", "etcd").ok()
         changed.lab.exec("etcd3", "rm", "/run/etcd_ha/bootstrap.env").ok()
         with untouched(changed):
-            refused(changed, "belong to different clusters", "etcd3", "nothing is touched")
+            refused(changed, "did not set up", "etcd3", "Nothing was changed")
     changed.same()
 
 

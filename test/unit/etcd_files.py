@@ -2,6 +2,8 @@
 
 import struct
 
+import etcd_ha_log
+
 PAGE = 4096
 
 
@@ -24,8 +26,8 @@ def message(*fields):
     return found
 
 
-def record(kind, data):
-    body = message((1, kind), (2, 12345), (3, data))
+def record(kind, data, checksum=12345):
+    body = message((1, kind), (2, checksum), (3, data))
     padding = -len(body) % 8
     length = len(body) | ((0x80 | padding) << 56 if padding else 0)
     return struct.pack("<Q", length) + body + b"\0" * padding
@@ -39,8 +41,14 @@ def state(term, commit):
     return record(3, message((1, term), (2, 7), (3, commit)))
 
 
-def metadata(member, cluster):
-    return record(1, message((1, member), (2, cluster)))
+def metadata(member, cluster, before=0):
+    """The ids, with their checksum, as it follows that of the records before."""
+    data = message((1, member), (2, cluster))
+    return record(1, data, etcd_ha_log.crc32c(data, before))
+
+
+def checksum(value):
+    return record(4, b"", value)
 
 
 def snapshot(index, term):

@@ -133,8 +133,10 @@ def test_a_way_back_is_named_for_our_own_alone():
     ours = row(unit="etcd.service", by_formula=True)
     for one, named in ((ours, True), (row(unit="etcd.service"), False)):
         assert ("etcd_ha.claim" in etcd_ha_host_foreign.cure("main", [judged(one)])) is named
-    two = [judged(ours), judged({**ours, "cluster_id": "c8"})]
-    assert "etcd_ha.claim" not in etcd_ha_host_foreign.cure("main", two)
+    for other in ({**ours, "cluster_id": "c8"}, row(cluster_id="c1", member_id="m1")):
+        # Two clusters, and one that is known: neither is lost as a whole.
+        two = [judged(ours), judged(other)]
+        assert "etcd_ha.claim" not in etcd_ha_host_foreign.cure("main", two)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import etcd_ha_survivor
 import pytest
 from etcd_files import (
     PAGE,
+    checksum,
     database,
     entry,
     key_value,
     log,
     meta,
     metadata,
+    record,
     revision,
     snapshot,
     state,
@@ -32,6 +34,30 @@ KEYS = [
     (revision(6), key_value(b"/c", b"y" * 300)),
 ]
 TOLD = {b"consistent_index": number(41), b"term": number(3), b"storageVersion": b"3.6.0"}
+
+
+@pytest.mark.parametrize("before", [0, 0x1234ABCD])
+def test_the_ids_of_a_log_count_with_their_checksum_alone(tmp_path, before):
+    """A bit that is another one in them makes no other member: it makes a damaged log."""
+    good = checksum(before) + metadata(0xABC, 0xDEF, before)
+    path = tmp_path / "0000000000000000-0000000000000000.wal"
+    path.write_bytes(good + bytes(64))
+    assert etcd_ha_log.identity(str(tmp_path)) == ("def", "abc")
+    told = set()
+    for bit in range(len(good) * 8):
+        spoiled = bytearray(good)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(spoiled) + bytes(64))
+        try:
+            told.add(etcd_ha_log.identity(str(tmp_path)))
+        except etcd_ha_log.LogError:
+            told.add("damaged")
+    assert told <= {("def", "abc"), "damaged"}
+
+
+def test_another_file_of_the_log_tells_the_ids_too(tmp_path):
+    folder = log(tmp_path / "wal", [metadata(1, 2)], [record(1, b"broken")])
+    assert etcd_ha_log.identity(folder) == ("2", "1")
 
 
 def test_the_end_of_a_log_and_what_is_committed(tmp_path):
