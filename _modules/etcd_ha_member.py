@@ -597,6 +597,8 @@ def set_aside(folders, why, purge=False):
 
     Returns the list of new paths; empty with ``purge``.
 
+    Raises CommandExecutionError where an etcd that somebody else set up is in the way.
+
     CLI Example:
 
     .. code-block:: bash
@@ -604,6 +606,7 @@ def set_aside(folders, why, purge=False):
         salt etcd3.example.com etcd_ha_member.set_aside '[/var/lib/etcd]' removed
     """
     etcd_ha_faces.sound(locals())
+    _refuse_foreign()
     aside = []
     for folder in dict.fromkeys(folders):
         if not os.path.isdir(folder) or not os.listdir(folder):

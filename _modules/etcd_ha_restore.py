@@ -180,8 +180,9 @@ def exchange(cluster, token):
         salt 'etcd*' etcd_ha_restore.exchange main main-restored-1
     """
     etcd_ha_faces.sound(locals())
-    closed = _close_balancer(cluster, token)
+    # First, since it refuses where an etcd that somebody else set up is in the way.
     host = __salt__["etcd_ha.host"]()
+    closed = _close_balancer(cluster, token)
     if not host["member"] or host["member"]["cluster"] != cluster:
         return {"aside": [], "closed": closed}
     member, progress = host["member"], etcd_ha_progress.read(etcd_ha_progress.RESTORE)

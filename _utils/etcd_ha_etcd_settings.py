@@ -141,12 +141,20 @@ def _absolute(cwd: str, path: str) -> str:
 
 
 def shown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The ``ETCD_*`` variables among these, each as far as anybody wants to read it."""
+    """The ``ETCD_*`` variables among these, each as far as anybody may and wants to read it.
+
+    Images bring passwords in variables of that name (ETCD_ROOT_PASSWORD of Bitnami's).
+    """
     return {
         name: value[:LONGEST_VALUE]
         for name, value in sorted(environment.items())
-        if name.startswith("ETCD_")
+        if name.startswith("ETCD_") and not is_secret(name)
     }
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name may hold a secret; etcd itself has none that does."""
+    return re.search("PASS|SECRET|CREDENTIAL", name) is not None
 
 
 # Characters of a variable or of a word of a command line that are reported.

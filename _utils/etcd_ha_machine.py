@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
+import etcd_ha_etcd_settings
+
 MARK_FILE = "/var/lib/etcd_ha/host.json"
 # When a certificate ends, as Salt tells it (UTC).
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -155,7 +157,11 @@ def process_environment(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     pairs = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
-    return {name: value for name, value in pairs.items() if name.startswith("ETCD_")}
+    return {
+        name: value
+        for name, value in pairs.items()
+        if name.startswith("ETCD_") and not etcd_ha_etcd_settings.is_secret(name)
+    }
 
 
 def process_program(pid: int) -> str:

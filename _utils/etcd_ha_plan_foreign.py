@@ -12,6 +12,9 @@ from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Refused, Step
 from etcd_ha_topology import Cluster, Member
 
+# How many of a host's other etcds a plan names.
+MOST_NOTED = 3
+
 
 def refuse(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
     """Stop at every etcd that is not this cluster's and in the way, on all its hosts at once."""
@@ -26,11 +29,16 @@ def refuse(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -
 
 def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> tuple[str, ...]:
     """What else of etcd there is on the hosts, which nobody touches."""
-    return tuple(
-        f"{minion} has another etcd, which is left alone: {etcd_ha_host_foreign.words(one)}"
-        for minion, verdict in verdicts_of(cluster, observed, wanted).items()
-        for one in verdict.others
-    )
+    found = []
+    for minion, verdict in verdicts_of(cluster, observed, wanted).items():
+        found += [
+            f"{minion} has another etcd, which is left alone: {etcd_ha_host_foreign.words(one)}"
+            for one in verdict.others[:MOST_NOTED]
+        ]
+        more = len(verdict.others) - MOST_NOTED
+        if more > 0:
+            found.append(f"{minion} has {more} more, which salt {minion} etcd_ha.etcds shows")
+    return tuple(found)
 
 
 def verdicts_of(

@@ -60,6 +60,13 @@ def test_a_configuration_file_that_cannot_be_read_is_told(text):
     assert "no such file" in read(["--config-file=/c"]).fault
 
 
+def test_passwords_of_images_are_told_to_nobody():
+    given = {"ETCD_NAME": "n", "ETCD_ROOT_PASSWORD": "hunter2", "HOME": "/x"}
+    given["ETCD_INITIAL_CLUSTER_TOKEN"] = "t"
+    shown = etcd_ha_etcd_settings.shown_variables(given)
+    assert shown == {"ETCD_NAME": "n", "ETCD_INITIAL_CLUSTER_TOKEN": "t"}
+
+
 def test_sockets_of_files_are_no_ports():
     urls = ["--listen-client-urls=unix://a:1", "--listen-peer-urls=unixs://b:2"]
     assert read(urls).ports == ()

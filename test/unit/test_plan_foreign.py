@@ -78,6 +78,19 @@ def test_an_etcd_beside_it_is_noted(cluster):
     assert any("left alone" in note and "/o/etcd" in note for note in made.warnings)
 
 
+def test_a_host_of_many_containers_is_noted_in_few_lines(cluster):
+    others = tuple(
+        process(unit="", container="docker", data_dir=f"/proc/{n}/root/d", ports=[], pid=n)
+        for n in range(40)
+    )
+    hosts = running(cluster)
+    one = cluster.members[0]
+    hosts = test_planner.change(hosts, one.minion, etcds=(ours(cluster, one), *others))
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    noted = [note for note in made.warnings if one.minion in note]
+    assert (made.refusal, len(noted)) == ("", 4) and "37 more" in noted[-1]
+
+
 @pytest.mark.parametrize("record", [{}, {"cluster": "main", "state": "bootstrapped"}])
 def test_a_lost_record_is_written_again(cluster, record):
     """From what the master knows, or from what the others' cluster says."""
