@@ -357,7 +357,7 @@ def facts(
         A list of directories (absolute paths) that may hold a member's write-ahead log.
 
     ports : ()
-        A list of TCP ports (int): other programs that listen there are told, too.
+        A list of TCP ports (int): also report other programs that listen on these ports.
 
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
     here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``etcds`` (a
@@ -598,10 +598,10 @@ def etcds(ports=()):
     Every etcd on this host, whoever set it up: those that run, and those that could be started.
 
     ports : ()
-        A list of TCP ports (int): other programs that listen there are told, too.
+        A list of TCP ports (int): also report other programs that listen on these ports.
 
     Returns a list of dicts: ``kind`` (text: ``process``, ``unit`` for one that is stopped, ``data``
-    for a directory that neither names, ``listener`` for another program at one of the ports),
+    for a directory that neither names, ``listener`` for another program on one of the ports),
     ``pid`` (int, 0 where it does not run), ``program``, ``version``, ``user``, ``cwd``,
     ``container``, ``unit``, ``config_file``, ``name``, ``data_dir``, ``wal_dir``, ``cluster_id``,
     ``member_id`` (hex text), ``fault`` (what cannot be known, and why), ``proxy`` (all text, empty
@@ -656,11 +656,10 @@ def _refusal():
     found = etcd_ha_host_etcds.found(_places(folders), _logs(logs), ports)
     found += etcd_ha_host_proxies.found(etcd_ha_client.mark().get("files", {}))
     for name, place in places.items():
-        verdict = etcd_ha_host_foreign.judged(found, known, place)
-        told = etcd_ha_host_foreign.told(minion, verdict)
+        verdicts = {minion: etcd_ha_host_foreign.judged(found, known, place)}
+        told = etcd_ha_host_foreign.refusal(name, verdicts, "by this")
         if told:
-            cure = etcd_ha_host_foreign.cure(name, [verdict])
-            return etcd_ha_host_foreign.refusal(told, cure)
+            return told
     return ""
 
 

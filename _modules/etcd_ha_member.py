@@ -393,7 +393,7 @@ def admit(member_id, timeout=30):
 
 def record():
     """
-    What this host keeps of its member outside the data directory.
+    This host's record of its member: cluster, state, ids, directories.
 
     Returns a dict: ``cluster``, ``state`` (``bootstrapping`` or ``bootstrapped``), ``data_dir``,
     ``wal_dir``, ``cluster_id`` and ``member_id`` (all text; ids in hex, empty where etcd has not
@@ -410,7 +410,7 @@ def record():
 
 def write_record(cluster, cluster_id, member_id, data_dir, wal_dir=""):
     """
-    Write this host's record again, which was lost; its data must be that member's.
+    Write this host's lost record again; fails if the data is another member's.
 
     cluster
         The name of the cluster (text).
@@ -437,12 +437,12 @@ def write_record(cluster, cluster_id, member_id, data_dir, wal_dir=""):
     ids = str(cluster_id), str(member_id)
     there = etcd_ha_host_etcds.content(data_dir, wal_dir)
     if (there["cluster_id"], there["member_id"]) != ids:
-        told = (
-            there["fault"] or f"{there['member_id'] or 'none'} of {there['cluster_id'] or 'none'}"
-        )
+        told = there["fault"] or "found no ids"
+        if there["member_id"]:
+            told = f"found member {there['member_id']} of cluster {there['cluster_id']}"
         raise CommandExecutionError(
-            f"the data in {data_dir} is not that of member {ids[1]} of cluster {ids[0]} ({told}), "
-            "so no record of it is written. See what is there: salt ID etcd_ha.etcds"
+            f"the data in {data_dir} is not that of member {ids[1]} of cluster {ids[0]}: {told}. "
+            f"The record was not written. See: salt {__grains__['id']} etcd_ha.etcds"
         )
     environment = {"ETCD_DATA_DIR": data_dir, "ETCD_WAL_DIR": wal_dir}
     made = etcd_ha_host_record.made(cluster, "bootstrapped", environment, *ids)

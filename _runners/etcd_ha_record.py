@@ -69,7 +69,8 @@ def _with_ids(master, members, names, past):
     """
     if not all(isinstance(one, dict) for one in members.values()):
         raise SaltInvocationError(
-            "members must be minion ids with a name and a peer_url each. Nothing was done"
+            "members must map minion ids to name and peer_url, such as {etcd1.example.com: "
+            '{name: etcd1, peer_url: "https://192.168.200.52:2380"}}. Nothing was done'
         )
     there = etcd_ha_minions.connected(master, members) if members else []
     told = etcd_ha_minions.ask(master, there, "etcd_ha_member.record") if there else {}
@@ -87,11 +88,10 @@ def _with_ids(master, members, names, past):
 
 def claim(cluster, cluster_id, confirm=None):
     """
-    Say that the etcd on the members' hosts is this cluster, where all records of it are lost.
+    Record that the etcd on the members' hosts is this cluster. Only after its records were lost.
 
-    The master's record and those on the hosts say whose an etcd is; where none is left, it is taken
-    for somebody else's and not touched. This writes the master's; the orchestrate then writes the
-    hosts'. It changes nothing on any host.
+    By these records the formula recognizes its own members; an etcd without one is not touched.
+    This writes the master's record; the next orchestrate writes the hosts'. It changes no host.
 
     cluster
         The name of the cluster in the pillar (text).
@@ -102,9 +102,8 @@ def claim(cluster, cluster_id, confirm=None):
     confirm : None
         The name of the cluster once more (text).
 
-    Returns text: which members it has found. Without the confirmation, where an etcd on these hosts
-    is of another cluster or was not set up by this formula, and where none is found, it says so,
-    and the exit code of salt-run is 1.
+    Returns text: on which hosts members were found. Fails with exit code 1 if confirm is missing,
+    if no member is found, or if an etcd on these hosts has another cluster id or another unit.
 
     CLI Example:
 
@@ -116,8 +115,8 @@ def claim(cluster, cluster_id, confirm=None):
         etcd_ha_faces.sound(locals())
         if confirm != cluster:
             raise SaltInvocationError(
-                "the orchestrate changes what is claimed from then on, so the cluster's name is "
-                f"asked for: confirm={cluster}"
+                "claim makes this formula manage the etcd on these hosts, and the next "
+                f"etcd_ha.orch may restart it. Confirm with confirm={cluster}"
             )
         master = etcd_ha_master.Master(__opts__, __context__)
         described = master.clusters(cluster)[cluster]
@@ -129,8 +128,10 @@ def claim(cluster, cluster_id, confirm=None):
     record |= {"members": members, "balancers": [one.minion for one in described.balancers]}
     master.cache.store(etcd_ha_master.RECORDS, cluster, record)
     found = ", ".join(minion for minion, one in members.items() if "member_id" in one)
+    none = ", ".join(minion for minion, one in members.items() if "member_id" not in one)
+    told = f" No etcd of it was found on {none} (no answer, or no data)." if none else ""
     return (
-        f"{cluster} is cluster {cluster_id}, with members on {found}. Next: salt-run "
+        f"{cluster} is now cluster {cluster_id}, with members on {found}.{told} Next: salt-run "
         f"etcd_ha.plan cluster={cluster}"
     )
 

@@ -187,16 +187,16 @@ def switched(name, dir, current, bin_dir, programs):
         return _failed(ret, f"{dir} was not put in use: {err}")
     ret["comment"] = f"{dir} was put in use"
     if kept:
-        ret["comment"] += f"; what was there before is kept: {', '.join(kept.values())}"
+        ret["comment"] += f"; the former programs were copied to {', '.join(kept.values())}"
     return ret
 
 
 def kept(name, files):
     """
-    What somebody else left at places that this formula is about to write is kept as a copy.
+    Files that the formula did not write are copied before it overwrites them.
 
-    A file counts as the formula's own where the last converge wrote it down, or where its first
-    line says so. Copies lie below ``/var/lib/etcd_ha/kept``, readable by root alone.
+    A file is the formula's own if the last converge recorded it, or if its first line says so.
+    Copies are below ``/var/lib/etcd_ha/kept/DATE``, readable by root alone.
 
     name
         A sentence for people.
@@ -206,28 +206,28 @@ def kept(name, files):
 
     .. code-block:: yaml
 
-        what was at the places of etcd's files is kept:
+        existing files are copied before etcd_ha overwrites them:
           etcd_ha.kept:
             - files: [/etc/default/etcd, /etc/systemd/system/etcd.service]
     """
     refused = etcd_ha_arguments.refused(locals())
     if refused:
         return refused
-    ret = {"name": name, "result": True, "changes": {}, "comment": "nothing of others is there"}
+    ret = {"name": name, "result": True, "changes": {}, "comment": "no file to copy"}
     known = etcd_ha_mark.read().get("files", {})
     found = etcd_ha_host_kept.foreign(files, known)
     if not found:
         return ret
     if __opts__["test"]:
-        ret["result"], ret["comment"] = None, "copies would be kept"
+        ret["result"], ret["comment"] = None, "would copy these files"
         ret["changes"] = {path: {"old": "", "new": "a copy"} for path in found}
         return ret
     try:
         copies = etcd_ha_host_kept.keep(found, known)
     except OSError as err:
-        return _failed(ret, f"a copy could not be kept: {err}")
+        return _failed(ret, f"could not copy: {err}. The files were not overwritten")
     ret["changes"] = {path: {"old": path, "new": copy} for path, copy in copies.items()}
-    ret["comment"] = "copies are kept" if copies else "copies of these are kept already"
+    ret["comment"] = "files were copied" if copies else "copies exist already"
     return ret
 
 
@@ -398,7 +398,7 @@ def running(
             ret["changes"].update(done)
         elif not found["active"]:
             if _take_over(environment):
-                ret["changes"]["owner"] = {"old": "another", "new": "etcd's user"}
+                ret["changes"]["owner"] = {"old": "another user", "new": "etcd's user"}
             _start_stopped(unit, cluster, environment, record, action, moves, start_timeout)
         elif set(ret["changes"]) - {"enabled"}:
             _restart(unit, environment, record, moves, release, successor, start_timeout)

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 import etcd_ha_drift
 import etcd_ha_exchange
 import etcd_ha_parts
+import etcd_ha_plan_foreign
 import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_trust
@@ -140,7 +141,8 @@ class Convergence(Course):
                     f"{minion} runs etcd, but the cluster's member list does not have it. Stop it "
                     "there if it is not needed, then run again"
                 )
-            if host.has_data and not host.record:
+            unknown = host.has_data and not host.record
+            if unknown and not etcd_ha_plan_foreign.is_known_data(host):
                 etcd_ha_parts.refuse_data_of(minion)
 
     def _refuse_versions(self) -> None:

@@ -136,7 +136,7 @@ def _stopped(unit: etcd_ha_host_units.Unit, root: str) -> dict[str, Any]:
     # Where our own unit has its data is known without its files, which may be lost.
     fault = "" if unit.ours else unit.fault or settings.fault
     if unit.container:
-        fault = fault or f"{unit.container} starts it, so it is not known where its data is"
+        fault = fault or f"{unit.container} starts it, so its data directory is unknown"
     return row(
         "unit",
         program=unit.program,
@@ -175,7 +175,7 @@ def _data(
         if there["holds_data"]:
             result.append(row("data", **{**_settings(settings), "name": ""}, **there))
         elif others := _others(f"{base}{place}"):
-            told = f"it holds {', '.join(others[:3])}"
+            told = f"it contains {', '.join(others[:3])}"
             result.append(row("files", data_dir=place, holds_data=True, fault=told))
     return result
 

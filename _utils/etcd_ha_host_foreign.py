@@ -179,12 +179,12 @@ def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
 def words(one: Found) -> str:
     """One etcd in words: what it is, where its data is, whose."""
     if one["kind"] == "listener":
-        who = f"PID {one['pid']} ({_text(one['program'])})" if one["pid"] else "a program"
-        return f"{who} listens at port {', '.join(map(str, one['ports']))}"
+        who = f"PID {one['pid']} ({_text(one['program'])})" if one["pid"] else "a process"
+        return f"{who} listens on port {', '.join(map(str, one['ports']))}"
     if one["kind"] == "proxy":
-        return f"{_text(one['unit'])} serves by {_text(one['config_file'])}"
+        return f"{_text(one['unit'])} uses {_text(one['config_file'])}"
     if one["kind"] == "files":
-        return f"{_text(one['data_dir'])} is no empty directory: {_text(one['fault'])}"
+        return f"{_text(one['data_dir'])} is not empty: {_text(one['fault'])}"
     what = "etcd"
     if one["proxy"]:
         what = f"etcd {_text(one['proxy'])}"
@@ -203,7 +203,7 @@ def words(one: Found) -> str:
     if one["cluster_id"]:
         parts.append(f"cluster {_text(one['cluster_id'])}, member {_text(one['member_id'])}")
     elif one["fault"]:
-        parts.append(f"whose it is cannot be read: {_text(one['fault'])}")
+        parts.append(f"its cluster id cannot be read: {_text(one['fault'])}")
     return f"{what} ({', '.join(parts)})"
 
 
@@ -212,60 +212,71 @@ def _text(value: object) -> str:
     return etcd_ha_plain.brief(str(value))
 
 
-def told(minion: str, verdict: Verdict) -> list[str]:
-    """A sentence for each etcd that is in the way on a host, and a member outside its unit."""
-    found = [_sentence(minion, one, reasons) for one, reasons in verdict.foreign]
+def told(minion: str, name: str, verdict: Verdict) -> list[str]:
+    """A sentence for each etcd that is in the way on a host, and a member outside its unit.
+
+    ``name`` is the cluster's.
+    """
+    found = [_sentence(minion, name, one, reasons) for one, reasons in verdict.foreign]
     for one in verdict.outside:
         found.append(
-            f"the member on {minion} runs outside of its unit {UNIT}: {words(one)}. Stop it there, "
-            f"then start {UNIT}"
+            f"the member on {minion} runs, but not from {UNIT}: {words(one)}. On {minion} stop PID "
+            f"{one['pid']}, wait until it has ended, and run systemctl start {UNIT}"
         )
     return found
 
 
-def _sentence(minion: str, one: Found, reasons: Sequence[str]) -> str:
+def _sentence(minion: str, name: str, one: Found, reasons: Sequence[str]) -> str:
     if one["kind"] in _HEADS:
         return f"{minion} {_HEADS[one['kind']]}: {words(one)}"
     return (
-        f"{minion} has an etcd that this formula did not set up: {words(one)}. It is in the way by "
-        f"{', '.join(_text(reason) for reason in reasons)}"
+        f"{minion} has an etcd that this formula did not set up or has no record of: {words(one)}. "
+        f"It uses {', '.join(_text(reason) for reason in reasons)}, which {name} needs"
     )
 
 
 _HEADS = {
-    "listener": "has another program at etcd's ports",
+    "listener": "has another program at a port that the cluster needs",
     "proxy": "has a balancer that this formula did not set up",
-    "files": "has files of others where etcd's data is to be",
+    "files": "has other files where etcd's data is to be",
 }
 _CURES = {
-    "listener": "free the port, or choose another one (ports, balancer:port)",
-    "proxy": "have another host balance etcd, or move that configuration away and stop its service",
-    "files": "move them away, or choose another data_dir",
+    "listener": "Stop that program, or set other ports (ports, balancer:port).",
+    "proxy": (
+        "Choose another balancer host; or, if that balancer is not needed, disable and stop its "
+        "service and move its configuration away."
+    ),
+    "files": "Move the files out of that directory, or set another data_dir.",
 }
+_ETCD = (
+    "This release cannot take over an etcd in place; etcd_ha.orch.adopt will. If that etcd is not "
+    "needed, stop it and move its data and its unit away. If its data is needed, move it with a "
+    "backup: docs/existing_etcd.md. Or use other hosts."
+)
 
 
-def cure(name: str, verdicts: Sequence[Verdict]) -> str:
-    """What to do about etcds that are in the way, for people."""
-    all_found = [one for verdict in verdicts for one, _ in verdict.foreign]
-    cures = [text for kind, text in _CURES.items() if any(o["kind"] == kind for o in all_found)]
-    found = [one for one in all_found if one["kind"] not in _CURES]
+def refusal(name: str, verdicts: Mapping[str, Verdict], where: str = "on any host") -> str:
+    """Why nothing is done, and what to do next; empty where nothing is in the way.
+
+    ``verdicts`` are those of each host, ``name`` is the cluster's, and ``where`` nothing was
+    changed.
+    """
+    found = [one for minion, verdict in verdicts.items() for one in told(minion, name, verdict)]
     if not found:
-        told = "; ".join(cures)
-        return f"Nothing was changed on any host.{f' To go on: {told}' if told else ''}"
-    claim = "" if any(verdict.ours for verdict in verdicts) else _claimed(name, found)
-    return (
-        "Nothing was changed on any host. Taking a running etcd over in place comes with "
-        "etcd_ha.orch.adopt, which is not there yet. Until then move its data by a backup, or give "
-        f"it other hosts: docs/existing_etcd.md{claim}"
-    )
+        return ""
+    cure = _cure(name, list(verdicts.values()))
+    head = f"{found[0]}." if len(found) == 1 else f"{len(found)} things are in the way:"
+    lines = "".join(f"\n    {one}." for one in found) if len(found) > 1 else ""
+    end = f"Nothing was changed {where}.{f' {cure}' if cure else ''}".removesuffix(".")
+    return f"{head}{lines}{chr(10) + '    ' if lines else ' '}{end}"
 
 
-def refusal(found: Sequence[str], cure: str) -> str:
-    """All sentences with what to do: a line each where there are several."""
-    if len(found) == 1:
-        return f"{found[0]}. {cure}"
-    lines = "".join(f"\n    {one};" for one in found)
-    return f"an etcd is in the way on several hosts:{lines}\n    {cure}"
+def _cure(name: str, verdicts: Sequence[Verdict]) -> str:
+    found = [one for verdict in verdicts for one, _ in verdict.foreign]
+    cures = [text for kind, text in _CURES.items() if any(o["kind"] == kind for o in found)]
+    etcds = [one for one in found if one["kind"] not in _CURES]
+    ours = {str(one["cluster_id"]) for verdict in verdicts for one in verdict.ours} - {""}
+    return " ".join([*([_ETCD] if etcds else []), *_claim(name, etcds, ours), *cures])
 
 
 def may_be_claimed(one: Found, place: Place, cluster_id: str) -> bool:
@@ -276,14 +287,17 @@ def may_be_claimed(one: Found, place: Place, cluster_id: str) -> bool:
     return bool(own or (one["kind"] == "data" and one["data_dir"] in place.dirs))
 
 
-def _claimed(name: str, found: Collection[Found]) -> str:
-    """The way back for a cluster of this formula whose records are all lost; else empty."""
-    ids = {str(one["cluster_id"]) for one in found}
-    own = all(one["by_formula"] or one["kind"] == "data" for one in found)
-    if len(ids) != 1 or "" in ids or not own:
-        return ""
+def _claim(name: str, etcds: Collection[Found], ours: Collection[str]) -> list[str]:
+    """The way back for members of this formula whose records are lost; none else.
+
+    ``ours`` are the cluster ids of members that are known.
+    """
+    ids = {str(one["cluster_id"]) for one in etcds}
+    own = all(one["by_formula"] or one["kind"] == "data" for one in etcds)
+    if len(ids | set(ours)) != 1 or "" in ids or not own or not etcds:
+        return []
     (cluster_id,) = ids
-    return (
-        f". If it is the cluster {name} itself, whose records on hosts and master were lost: "
-        f"salt-run etcd_ha.claim cluster={name} cluster_id={_text(cluster_id)} confirm={name}"
-    )
+    return [
+        f"ONLY if this formula set up that cluster, and its records were lost: salt-run "
+        f"etcd_ha.claim cluster={name} cluster_id={_text(cluster_id)} confirm={name}"
+    ]

@@ -120,7 +120,7 @@ def _process(proc: str, pid: int, program: str, words: list[str]) -> Process:
     try:
         cwd, strings = _link(f"{proc}/{pid}/cwd"), _strings(f"{proc}/{pid}/environ")
     except PermissionError as err:
-        fault = f"PID {pid} cannot be looked at: {err.strerror}"
+        fault = f"PID {pid} cannot be inspected: {err.strerror}"
     pairs = (one.partition("=") for one in strings)
     container = _container(proc, pid, groups)
     return Process(

@@ -150,7 +150,8 @@ def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | N
             environment=environment,
             cwd="/" if cwd == "~" else cwd,
             user=user,
-            ours=texts[0].startswith(OURS),
+            # With another command in a drop-in it is no longer what the formula wrote.
+            ours=texts[0].startswith(OURS) and not any("ExecStart=" in one for one in texts[1:]),
             container=container or (os.path.basename(program) if script else ""),
             fault="; ".join(faults),
         )

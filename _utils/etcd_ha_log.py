@@ -57,7 +57,7 @@ def identity(folder: str) -> tuple[str, str]:
                 fields = _fields(data)
                 if fields.get(1) and fields.get(2):
                     return f"{fields[2]:x}", f"{fields[1]:x}"
-    raise LogError(f"{folder} holds no log that tells its cluster and member")
+    raise LogError(f"{folder} has no readable WAL, so its cluster id and member id are unknown")
 
 
 def reach(folder: str) -> Reach:

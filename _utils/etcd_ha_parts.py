@@ -101,9 +101,9 @@ def no_quorum(cluster: Cluster, sick: Sequence[str]) -> str:
 def refuse_data_of(minion: str) -> None:
     """Stop at data that somebody else made."""
     raise Refused(
-        f"{minion} already holds etcd data that this formula did not make. Nothing was changed: "
-        "move that data directory away if it is not needed, or give the cluster another host. To "
-        "bring its content in: docs/existing_etcd.md"
+        f"{minion} already holds etcd data that this formula did not make, or has no record of. "
+        "Nothing was changed. If the data is not needed, move the data directory away; to keep its "
+        "content: docs/existing_etcd.md"
     )
 
 

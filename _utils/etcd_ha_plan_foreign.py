@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import etcd_ha_host_foreign
+import etcd_ha_plain
 from etcd_ha_host_foreign import Ids, Known, Place, Verdict
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Refused, Step
@@ -18,13 +19,14 @@ MOST_NOTED = 3
 
 def refuse(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
     """Stop at every etcd that is not this cluster's and in the way, on all its hosts at once."""
-    verdicts = verdicts_of(cluster, observed, wanted)
-    found = [
-        one for m, verdict in verdicts.items() for one in etcd_ha_host_foreign.told(m, verdict)
-    ]
-    if found:
-        cure = etcd_ha_host_foreign.cure(cluster.name, list(verdicts.values()))
-        raise Refused(etcd_ha_host_foreign.refusal(found, cure))
+    told = etcd_ha_host_foreign.refusal(cluster.name, verdicts_of(cluster, observed, wanted))
+    if told:
+        raise Refused(told)
+
+
+def is_known_data(host: Observed) -> bool:
+    """Whether the data on a host has been looked at, so that ``refuse`` has decided whose it is."""
+    return any(one["holds_data"] for one in host.etcds)
 
 
 def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> tuple[str, ...]:
@@ -37,7 +39,9 @@ def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) ->
         ]
         more = len(verdict.others) - MOST_NOTED
         if more > 0:
-            found.append(f"{minion} has {more} more, which salt {minion} etcd_ha.etcds shows")
+            found.append(
+                f"{minion} has {more} more etcds; list them with salt {minion} etcd_ha.etcds"
+            )
     return tuple(found)
 
 
@@ -109,10 +113,19 @@ def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wan
                     "member_id": ids[1],
                     **_places(member, host, ids),
                 },
-                why=f"{member.minion} has no record of its member {ids[1]} of cluster {ids[0]}",
+                why=_why(host, ids),
             )
         )
     return steps
+
+
+def _why(host: Observed, ids: Ids) -> str:
+    data = f"its data is of member {ids[1]}, cluster {ids[0]}"
+    held = [str(host.record.get(name) or "") for name in ("member_id", "cluster_id")]
+    if not all(held):
+        return f"the record on {host.minion} is missing or has no ids; {data}"
+    told = etcd_ha_plain.brief(f"member {held[0]}, cluster {held[1]}")
+    return f"the record on {host.minion} names {told}; {data}"
 
 
 def _places(member: Member, host: Observed, ids: Ids) -> dict[str, str]:
@@ -151,12 +164,12 @@ def claimed(
         members[member.minion] |= {"member_id": ids[0]} if ids else {}
     if faults:
         raise Refused(
-            f"nothing was claimed: not all that is there is of cluster {cluster_id} and set up by "
-            f"this formula ({'; '.join(faults)}). See docs/existing_etcd.md"
+            f"nothing was claimed. Not of cluster {cluster_id}, or not set up by this formula: "
+            f"{'; '.join(faults)}. See docs/existing_etcd.md"
         )
     if not any("member_id" in one for one in members.values()):
         raise Refused(
-            f"nothing was claimed: no host of {cluster.name} that answers has an etcd of cluster "
+            f"nothing was claimed. No host of {cluster.name} that answers has an etcd of cluster "
             f"{cluster_id}. See what is there: salt '*' etcd_ha.etcds"
         )
     return members

@@ -145,7 +145,9 @@ def _refuse_silent(cluster: Cluster, observed: Mapping[str, Observed], lost: Seq
 def _refuse_strangers(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
     for member in cluster.members:
         host = observed.get(member.minion)
-        if host is not None and host.active and host.healthy and not host.record:
+        if host is None or etcd_ha_plan_foreign.is_known_data(host):
+            continue
+        if host.active and host.healthy and not host.record:
             etcd_ha_parts.refuse_data_of(member.minion)
 
 

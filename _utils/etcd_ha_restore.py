@@ -220,7 +220,8 @@ def _refuse_hosts(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wa
             )
     for member in cluster.members:
         host = observed[member.minion]
-        if host.has_data and not host.record and not host.restoring:
+        unknown = host.has_data and not host.record and not host.restoring
+        if unknown and not etcd_ha_plan_foreign.is_known_data(host):
             etcd_ha_parts.refuse_data_of(member.minion)
 
 

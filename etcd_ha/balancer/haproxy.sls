@@ -1,6 +1,6 @@
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set balancer = host.balancer %}
-a copy of what others left at {{ os.haproxy.config }} is kept:
+an existing {{ os.haproxy.config }} is copied before etcd_ha overwrites it:
   etcd_ha.kept:
     - files: {{ [os.haproxy.config] | json }}
     - require:
@@ -22,7 +22,7 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
     - check_cmd: haproxy -c -f
     - require:
       - sls: etcd_ha.balancer.package
-      - etcd_ha: a copy of what others left at {{ os.haproxy.config }} is kept
+      - etcd_ha: an existing {{ os.haproxy.config }} is copied before etcd_ha overwrites it
 {%- if balancer.nonlocal %}
       - sls: etcd_ha.balancer.nonlocal
 {%- endif %}

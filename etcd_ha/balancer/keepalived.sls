@@ -46,7 +46,7 @@ keepalived is started again when it fails:
     - mode: "0644"
     - makedirs: true
 
-a copy of what others left at {{ os.keepalived.config }} is kept:
+an existing {{ os.keepalived.config }} is copied before etcd_ha overwrites it:
   etcd_ha.kept:
     - files: {{ [os.keepalived.config] | json }}
 
@@ -70,7 +70,7 @@ keepalived gives {{ virtual.address }} to a balancer that leads to {{ balancer.c
     - check_cmd: unshare --pid --fork keepalived --config-test --use-file
     - require:
       - pkg: the packages of keepalived are installed
-      - etcd_ha: a copy of what others left at {{ os.keepalived.config }} is kept
+      - etcd_ha: an existing {{ os.keepalived.config }} is copied before etcd_ha overwrites it
       - file: the check of this balancer's path knows whom to ask
       - file: the check of this balancer's path is there
 

@@ -1,6 +1,6 @@
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set balancer = host.balancer %}
-a copy of what others left at {{ os.nginx.config }} is kept:
+an existing {{ os.nginx.config }} is copied before etcd_ha overwrites it:
   etcd_ha.kept:
     - files: {{ [os.nginx.config] | json }}
     - require:
@@ -21,7 +21,7 @@ nginx leads clients to the members of {{ balancer.cluster }}:
     - check_cmd: nginx -t -q -c
     - require:
       - sls: etcd_ha.balancer.package
-      - etcd_ha: a copy of what others left at {{ os.nginx.config }} is kept
+      - etcd_ha: an existing {{ os.nginx.config }} is copied before etcd_ha overwrites it
 {%- if balancer.nonlocal %}
       - sls: etcd_ha.balancer.nonlocal
 {%- endif %}

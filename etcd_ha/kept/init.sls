@@ -1,4 +1,4 @@
-{#- What others left at places that the formula writes: a copy is kept before it does. -#}
+{#- Files that the formula did not write are copied before it overwrites them. -#}
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
 {%- set files = [] %}
 {%- if host.member %}
@@ -11,6 +11,6 @@
 {%- do files.extend([leaf.certificate, leaf.key]) %}
 {%- endfor %}
 {%- endfor %}
-copies of what others left at the places of etcd's files are kept:
+existing files are copied before etcd_ha overwrites them:
   etcd_ha.kept:
     - files: {{ files | json }}

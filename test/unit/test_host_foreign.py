@@ -30,6 +30,11 @@ def row(**values):
     return etcd_ha_host_etcds.row(**{**given, **values})
 
 
+def cure(*verdicts):
+    """What a plan says, with these verdicts of its hosts."""
+    return etcd_ha_host_foreign.refusal("main", dict(zip("abc", verdicts, strict=False)))
+
+
 def judged(one, known=OURS, place=PLACE):
     return etcd_ha_host_foreign.judged([one], known, place)
 
@@ -51,7 +56,7 @@ def judged(one, known=OURS, place=PLACE):
 def test_what_it_shares_is_in_the_way(values, way, pid):
     ((one, reasons),) = judged(row(**values, pid=pid)).foreign
     assert way in reasons[0]
-    assert "did not set up" in etcd_ha_host_foreign.told("m", judged(one))[0]
+    assert "did not set up" in etcd_ha_host_foreign.told("m", "main", judged(one))[0]
 
 
 def test_what_shares_nothing_is_none_of_our_business():
@@ -95,9 +100,9 @@ def test_ids_that_change_are_known_by_their_place():
 
 def test_the_member_outside_of_its_unit_is_told():
     one = row(cluster_id="c1", member_id="m1", unit="")
-    assert "outside of its unit" in etcd_ha_host_foreign.told("m", judged(one))[0]
+    assert "but not from etcd.service" in etcd_ha_host_foreign.told("m", "main", judged(one))[0]
     stopped = row(cluster_id="c1", member_id="m1", unit="", pid=0, kind="data")
-    assert etcd_ha_host_foreign.told("m", judged(stopped)) == []
+    assert etcd_ha_host_foreign.told("m", "main", judged(stopped)) == []
 
 
 def test_nothing_that_could_be_lost_is_not_there():
@@ -126,17 +131,35 @@ def test_another_program_at_etcd_s_ports(unit, told):
     one = row(
         kind="listener", unit=unit, ports=[2379], program="/usr/bin/docker-proxy", data_dir=""
     )
-    assert bool(etcd_ha_host_foreign.told("m", judged(one))) is told
+    assert bool(etcd_ha_host_foreign.told("m", "main", judged(one))) is told
+
+
+def test_each_kind_of_finding_has_its_cure():
+    alien, port = row(unit="etcd.service"), row(kind="listener", unit="x.service", ports=[2379])
+    proxy = row(kind="proxy", unit="haproxy.service", config_file="/c", data_dir="", ports=[])
+    found = [alien, port, proxy]
+    told = cure(etcd_ha_host_foreign.judged(found, OURS, PLACE))
+    assert told.startswith("3 things are in the way:\n")
+    for word in ("etcd_ha.orch.adopt", "balancer:port", "another balancer host"):
+        assert word in told
+    assert told.count("Nothing was changed on any host") == 1
+
+
+def test_where_one_record_is_left_the_others_are_claimed_by_it():
+    """The id that is known is theirs."""
+    known = judged(row(cluster_id="c1", member_id="m1", unit="etcd.service"))
+    lost = judged(row(cluster_id="c1", member_id="m2", unit="etcd.service", by_formula=True))
+    assert "cluster_id=c1 confirm=main" in cure(known, lost)
 
 
 def test_a_way_back_is_named_for_our_own_alone():
     ours = row(unit="etcd.service", by_formula=True)
     for one, named in ((ours, True), (row(unit="etcd.service"), False)):
-        assert ("etcd_ha.claim" in etcd_ha_host_foreign.cure("main", [judged(one)])) is named
+        assert ("etcd_ha.claim" in cure(judged(one))) is named
     for other in ({**ours, "cluster_id": "c8"}, row(cluster_id="c1", member_id="m1")):
         # Two clusters, and one that is known: neither is lost as a whole.
         two = [judged(ours), judged(other)]
-        assert "etcd_ha.claim" not in etcd_ha_host_foreign.cure("main", two)
+        assert "etcd_ha.claim" not in cure(*two)
 
 
 @pytest.mark.parametrize(
@@ -157,18 +180,20 @@ def test_what_may_be_claimed(values, may):
 
 def test_what_a_host_tells_is_shown_on_one_line():
     one = row(unit="etcd.service", data_dir='/x\n"pwned":\n  cmd.run: []', fault="\x1b[31m")
-    (sentence,) = etcd_ha_host_foreign.told("m", judged(one))
+    (sentence,) = etcd_ha_host_foreign.told("m", "main", judged(one))
     assert sentence.isprintable()
 
 
 def test_files_in_the_place_of_the_data_are_told():
-    one = row(kind="files", pid=0, data_dir="/var/lib/etcd", fault="it holds a", unit="", ports=[])
+    one = row(
+        kind="files", pid=0, data_dir="/var/lib/etcd", fault="it contains a", unit="", ports=[]
+    )
     one |= {"cluster_id": "", "member_id": ""}
-    (told,) = etcd_ha_host_foreign.told("m", judged(one, Known()))
-    assert "files of others" in told and "it holds a" in told
-    assert "data_dir" in etcd_ha_host_foreign.cure("main", [judged(one, Known())])
+    (told,) = etcd_ha_host_foreign.told("m", "main", judged(one, Known()))
+    assert "other files" in told and "it contains a" in told
+    assert "data_dir" in cure(judged(one, Known()))
     # Where the record names it, the member's data is gone, and something else is left.
-    assert etcd_ha_host_foreign.told("m", judged(one)) == []
+    assert etcd_ha_host_foreign.told("m", "main", judged(one)) == []
 
 
 @pytest.mark.parametrize(("unit", "told"), [("haproxy.service", True), ("nginx.service", False)])
@@ -176,8 +201,8 @@ def test_a_balancer_of_somebody_else(unit, told):
     one = row(
         kind="proxy", unit=unit, config_file="/etc/haproxy/haproxy.cfg", data_dir="", ports=[]
     )
-    found = etcd_ha_host_foreign.told("lb", judged(one))
+    found = etcd_ha_host_foreign.told("lb", "main", judged(one))
     assert bool(found) is told
     if told:
         assert "did not set up" in found[0] and "/etc/haproxy/haproxy.cfg" in found[0]
-        assert "another host" in etcd_ha_host_foreign.cure("main", [judged(one)])
+        assert "another balancer host" in cure(judged(one))

@@ -127,14 +127,14 @@ def test_a_unit_of_another_name(root):
 def test_where_a_container_has_its_data_is_not_known(root, line):
     write(root, "/etc/systemd/system/etcd.service", f"[Service]\nExecStart={line}\n")
     row = found(root)["etcd.service"]
-    assert row["holds_data"] and "not known" in row["fault"]
+    assert row["holds_data"] and "is unknown" in row["fault"]
 
 
 def test_where_a_script_has_its_data_is_not_known(root):
     """As kubespray starts etcd in docker."""
     write(root, "/usr/local/bin/etcd", "#!/bin/bash\ndocker run --name etcd1 x\n")
     write(root, "/etc/systemd/system/etcd.service", "[Service]\nExecStart=/usr/local/bin/etcd\n")
-    assert "not known" in found(root)["etcd.service"]["fault"]
+    assert "is unknown" in found(root)["etcd.service"]["fault"]
 
 
 def test_a_missing_environment_file_is_told(root):
@@ -154,6 +154,18 @@ def test_a_unit_of_the_formula_is_known(root):
         f"{etcd_ha_host_units.OURS}. More.\n[Service]\nExecStart=/opt/etcd/current/etcd\n",
     )
     assert found(root)["etcd.service"]["by_formula"] is True
+
+
+def test_a_unit_of_the_formula_with_another_command_is_not(root):
+    """A drop-in of the etcd that was there before stays when its unit is moved away."""
+    unit = "/etc/systemd/system/etcd.service"
+    text = f"{etcd_ha_host_units.OURS}.\n[Service]\nExecStart=/opt/etcd/current/etcd\n"
+    write(root, unit, text)
+    drop_in = "[Service]\nExecStart=\nExecStart=/opt/etcd --data-dir /data/etcd\n"
+    write(root, f"{unit}.d/x.conf", drop_in)
+    data(root, "/data/etcd")
+    row = found(root)["etcd.service"]
+    assert (row["by_formula"], row["data_dir"], row["cluster_id"]) == (False, "/data/etcd", "cd")
 
 
 def test_the_formula_s_own_unit_may_lack_its_files(root):
@@ -191,7 +203,7 @@ def test_a_log_that_tells_no_ids_is_told(root):
     data(root, "/var/lib/etcd")
     (root / "var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal").write_bytes(b"\0" * 64)
     row = found(root)["/var/lib/etcd"]
-    assert row["holds_data"] and row["cluster_id"] == "" and "no log that tells" in row["fault"]
+    assert row["holds_data"] and row["cluster_id"] == "" and "no readable WAL" in row["fault"]
 
 
 def test_the_log_of_data_may_lie_apart(root):
@@ -206,7 +218,7 @@ def test_the_log_of_data_may_lie_apart(root):
 def test_files_of_others_in_the_place_of_the_data(root):
     write(root, "/var/lib/etcd/index.html", "x")
     row = found(root)["/var/lib/etcd"]
-    assert (row["kind"], row["fault"]) == ("files", "it holds index.html")
+    assert (row["kind"], row["fault"]) == ("files", "it contains index.html")
 
 
 @pytest.mark.parametrize(

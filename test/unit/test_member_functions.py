@@ -209,7 +209,7 @@ def test_a_record_is_written_again_for_its_own_data_alone(tmp_path, monkeypatch,
     monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
     found = {"holds_data": True, "cluster_id": ids[0], "member_id": ids[1], "fault": ""}
     monkeypatch.setattr(etcd_ha_host_etcds, "content", lambda *_: found)
-    with pytest.raises(CommandExecutionError, match="no record of it is written"):
+    with pytest.raises(CommandExecutionError, match="The record was not written"):
         module.write_record("main", "c1", "a1", "/var/lib/etcd")
     assert etcd_ha_host_record.read() == {}
     found |= {"cluster_id": "c1", "member_id": "a1"}

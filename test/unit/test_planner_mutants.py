@@ -72,8 +72,8 @@ MUTANTS = {
     "members that nobody knows": ("etcd_ha_convergence", "if not self.match.unknown:", "if True:"),
     "strange data before a join": (
         "etcd_ha_convergence",
-        "if host.has_data and not host.record:",
-        "if False:",
+        "unknown = host.has_data and not host.record",
+        "unknown = False",
     ),
     "downgrades that etcd does not support": (
         "etcd_ha_convergence",
