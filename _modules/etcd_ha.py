@@ -51,6 +51,8 @@ CURES = {
     "NOSPACE": "salt-run state.orchestrate etcd_ha.orch.recover_space",
     "CORRUPT": "salt-run state.orchestrate etcd_ha.orch",
 }
+# Seconds for which it counts whether an etcd is in the way.
+REFUSAL_AGE = 15
 # Seconds after which a member without a leader has none to expect: two elections and more.
 ELECTION = 3
 
@@ -386,7 +388,8 @@ def facts(
         balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
     etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout), hurried)
     found = etcd_ha_host_etcds.found(_places(data_dirs or []), _logs(wal_dirs or []), ports or [])
-    found += etcd_ha_host_proxies.found(mark.get("files", {}))
+    files = mark.get("files", {})
+    found = etcd_ha_host_proxies.with_ours(found, files) + etcd_ha_host_proxies.found(files)
     return {
         "minion": __grains__["id"],
         "arch": _arch(),
@@ -637,9 +640,11 @@ def refusal():
 
         salt '*' etcd_ha.refusal
     """
-    if "etcd_ha_refusal" not in __context__:
-        __context__["etcd_ha_refusal"] = _refusal()
-    return __context__["etcd_ha_refusal"]
+    # Each SLS asks, and a minion without multiprocessing keeps its context from job to job.
+    known = __context__.get("etcd_ha_refusal")
+    if known is None or time.monotonic() - known[0] > REFUSAL_AGE:
+        known = __context__["etcd_ha_refusal"] = (time.monotonic(), _refusal())
+    return known[1]
 
 
 def _refusal():
@@ -654,7 +659,8 @@ def _refusal():
     logs = [f"{folder}/wal" for folder in folders]
     ports = [port for place in places.values() for port in place.ports]
     found = etcd_ha_host_etcds.found(_places(folders), _logs(logs), ports)
-    found += etcd_ha_host_proxies.found(etcd_ha_client.mark().get("files", {}))
+    files = etcd_ha_client.mark().get("files", {})
+    found = etcd_ha_host_proxies.with_ours(found, files) + etcd_ha_host_proxies.found(files)
     for name, place in places.items():
         verdicts = {minion: etcd_ha_host_foreign.judged(found, known, place)}
         told = etcd_ha_host_foreign.refusal(name, verdicts, "by this")

@@ -74,7 +74,7 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
     try:
         etcd_ha_faces.sound(given, cluster="name?")
         asked = {"backup": backup, "lost": lost, "survivor": survivor}
-        plans, _ = _plans(etcd_ha_master.Master(__opts__, __context__), cluster, command, asked)
+        plans = _plans(etcd_ha_master.Master(__opts__, __context__), cluster, command, asked)
     except (CommandExecutionError, SaltInvocationError) as err:
         return etcd_ha_master.failed(str(err))
     told = etcd_ha_steps.text(plans)
@@ -125,7 +125,7 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
         if command in CONFIRMED:
             cluster = _confirmed(master, cluster, confirm, command)
         asked = {"backup": backup, "lost": lost, "survivor": survivor}
-        plans, facts = _plans(master, cluster, command, asked)
+        plans = _plans(master, cluster, command, asked)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     took = time.monotonic() - began
@@ -137,11 +137,11 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
     ]
     if refusals:
         return {"refusals": refusals, "steps": [], "idle": []}
-    rows = _rows(master, plans, command, facts)
+    rows = _rows(master, plans, command)
     return {"refusals": [], "steps": rows, "idle": etcd_ha_steps.idle(plans)}
 
 
-def _rows(master, plans, command, facts):
+def _rows(master, plans, command):
     """The steps of all plans, for the orchestrate's template."""
     clusters, source, rows = master.clusters(), master.source_digest(), []
     for one in plans:
@@ -149,6 +149,7 @@ def _rows(master, plans, command, facts):
         if command in etcd_ha_planner.KEEPING:
             rows += etcd_ha_rows.rows(cluster, one.steps, source)
         else:
+            facts = master.context.get("etcd_ha_facts", {})
             record, ids = master.record(cluster), etcd_ha_rows.ids(cluster, facts)
             rows += etcd_ha_rows.remembered(cluster, one.steps, source, record, ids)
     return rows
@@ -166,7 +167,6 @@ def _confirmed(master, cluster, confirm, command="remove_cluster"):
 
 
 def _plans(master, name, command, asked):
-    """The plans of these clusters, and the facts that they were made from."""
     commands = (*etcd_ha_planner.COMMANDS, *FROM_DATA)
     if command not in commands:
         raise SaltInvocationError(f"command is {command!r}; use one of {', '.join(commands)}")
@@ -178,9 +178,9 @@ def _plans(master, name, command, asked):
             raise CommandExecutionError(refusal)
     hurried = command in FROM_DATA
     facts = etcd_ha_minions.facts(master, clusters.values(), hurried)
+    master.context["etcd_ha_facts"] = facts
     wanted, unfit = _wanted(master, facts)
-    rest = facts, wanted, unfit, command, asked
-    return [_plan(master, one, *rest) for one in clusters.values()], facts
+    return [_plan(master, one, facts, wanted, unfit, command, asked) for one in clusters.values()]
 
 
 def _plan(master, cluster, facts, wanted, unfit, command, asked):

@@ -179,7 +179,7 @@ def switched(name, dir, current, bin_dir, programs):
         # A file here is somebody else's program, and so is what a link of theirs leads to.
         own = f"{os.path.dirname(dir)}/"
         files = [one for one in wanted if not wanted[one]["old"].startswith(own)]
-        kept = etcd_ha_host_kept.keep(files, {})
+        kept = etcd_ha_host_kept.keep(files, {}, follow=False)
         for link in reversed(list(wanted)):
             _link(links[link], link)
             ret["changes"][link] = wanted[link]

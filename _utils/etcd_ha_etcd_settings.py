@@ -17,6 +17,7 @@ import yaml
 _PROGRAM = re.compile(r"etcd([-_.]?v?[0-9][0-9a-z.+_-]*)?(-(linux|server)[a-z0-9._-]*)?")
 # What the program can be instead of a member: neither holds data.
 PROXIES = ("gateway", "grpc-proxy")
+PROXY_LISTENS = "127.0.0.1:23790"
 _LISTENS = ("listen-client-urls", "listen-client-http-urls", "listen-peer-urls")
 # The most of a configuration file that is read, in characters.
 LONGEST = 1 << 20
@@ -76,6 +77,11 @@ def read(
 
     name = value("name") or "default"
     clients, more, peers = (_urls(value(flag)) for flag in _LISTENS)
+    if proxy:
+        clients = (f"http://{value('listen-addr') or PROXY_LISTENS}",)
+    odd = [path for path in (value("data-dir"), value("wal-dir")) if not path.isprintable()]
+    if odd:
+        return Settings(name, config_file=config, proxy=proxy, fault="its directory is no path")
     return Settings(
         name=name,
         data_dir="" if proxy else _absolute(cwd, value("data-dir") or f"{name}.etcd"),
@@ -122,14 +128,26 @@ def _given(flag: str, words: Sequence[str], environment: Mapping[str, str]) -> s
 
 def _parsed(text: str) -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load(text[:LONGEST])
-    except (yaml.YAMLError, RecursionError) as err:
+        if any(isinstance(one, yaml.AliasEvent) for one in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has an alias (*name), which a few lines can make huge")
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, LookupError, TypeError, AttributeError) as err:
+        # PyYAML's constructors raise whatever they stumble over.
         raise ValueError("it is not YAML") from err
     if found is None:
         return {}
-    if not isinstance(found, Mapping):
-        raise ValueError("it holds no settings")
+    if not isinstance(found, Mapping) or not all(map(_is_setting, found.values())):
+        raise ValueError("it is not a configuration of etcd's")
     return found
+
+
+def _is_setting(value: object) -> bool:
+    """A scalar, a few of them, or a mapping of such (client-transport-security)."""
+    if isinstance(value, Mapping):
+        return all(not isinstance(one, (Mapping, list)) for one in value.values())
+    if isinstance(value, list):
+        return len(value) < 64 and not any(isinstance(one, (Mapping, list)) for one in value)
+    return True
 
 
 def _urls(text: str) -> tuple[str, ...]:

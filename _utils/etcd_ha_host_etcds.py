@@ -14,6 +14,7 @@ import etcd_ha_etcd_settings
 import etcd_ha_host_processes
 import etcd_ha_host_units
 import etcd_ha_log
+import etcd_ha_machine
 import etcd_ha_program
 import etcd_ha_release
 from etcd_ha_etcd_settings import Settings
@@ -39,8 +40,9 @@ def found(
     ``program``, ``version``, ``user``, ``cwd``, ``words``, ``environment``, ``container``,
     ``unit``, ``unit_files``, ``by_formula`` (whether the formula wrote the unit), ``config_file``,
     ``name``, ``data_dir``, ``wal_dir``, ``clients`` and ``peers`` (URLs as configured), ``ports``
-    (as they are listened at, or would be), ``proxy``, ``holds_data``, ``cluster_id``, ``member_id``
-    (hex text) and ``fault`` (what cannot be known of it, and why).
+    (as they are listened at, or would be), ``proxy``, ``same`` (which of
+    ``places`` and ``logs`` are its directories too, by links), ``holds_data``, ``cluster_id``,
+    ``member_id`` (hex text) and ``fault`` (what cannot be known of it, and why).
     """
     units = {unit.name: unit for unit in etcd_ha_host_units.etcds(root)}
     processes = etcd_ha_host_processes.etcds(proc)
@@ -51,9 +53,27 @@ def found(
         except (FileNotFoundError, ProcessLookupError):
             # It has ended meanwhile, as test restores do; its unit and data are seen anyway.
             continue
+        except (OSError, ValueError) as err:
+            told = f"PID {process.pid} cannot be inspected: {err}"
+            ports_of = [2379, 2380] if process.shares_network else []
+            rows.append(
+                row(
+                    "process",
+                    pid=process.pid,
+                    program=process.program,
+                    user=process.user,
+                    unit=process.unit,
+                    container=process.container,
+                    ports=ports_of,
+                    holds_data=True,
+                    fault=told,
+                )
+            )
     running = {one["unit"] for one in rows}
     rows += [_stopped(unit, root) for unit in units.values() if unit.name not in running]
     rows += _data(places, logs, rows, root)
+    for one in rows:
+        one["same"] = _same(one, [*places, *logs], root)
     own = {process.pid for process in processes}
     for port, process in etcd_ha_host_processes.listeners(ports, proc):
         if process.pid not in own:
@@ -72,7 +92,28 @@ def row(kind: str, **values: Any) -> dict[str, Any]:
     made |= dict.fromkeys(("program", "version", "user", "cwd", "container", "unit"), "")
     made |= dict.fromkeys(("config_file", "name", "data_dir", "wal_dir", "fault", "proxy"), "")
     made |= {"words": [], "environment": {}, "unit_files": [], "clients": [], "peers": []}
-    return {**made, "ports": [], "cluster_id": "", "member_id": "", **values}
+    return {**made, "ports": [], "same": [], "cluster_id": "", "member_id": "", **values}
+
+
+def _same(one: Mapping[str, Any], places: Sequence[str], root: str) -> list[str]:
+    """Which of the places are this etcd's directories under another name, or lie within them."""
+    held = [f"{path}/" for path in _real_dirs(one, root)]
+    named = {one["data_dir"], one["wal_dir"]}
+    real = {place: f"{_real(root, place)}/" for place in places if place not in named}
+    return [
+        place
+        for place, path in real.items()
+        if any(path.startswith(own) or own.startswith(path) for own in held)
+    ]
+
+
+def _real_dirs(one: Mapping[str, Any], root: str) -> list[str]:
+    """An etcd's directories without links; those that only its container has are none of them.
+
+    ``/proc/PID/root`` is a link that resolves to this host's own root.
+    """
+    paths = [one[key] for key in ("data_dir", "wal_dir") if one[key]]
+    return [_real(root, path) for path in paths if not path.startswith("/proc/")]
 
 
 def _running(
@@ -135,6 +176,9 @@ def _stopped(unit: etcd_ha_host_units.Unit, root: str) -> dict[str, Any]:
     )
     # Where our own unit has its data is known without its files, which may be lost.
     fault = "" if unit.ours else unit.fault or settings.fault
+    odd = [one for one in (settings.data_dir, settings.wal_dir) if re.search("[%$\"';`]", one)]
+    if odd and not unit.ours:
+        fault = fault or f"{unit.files[0]} does not say plainly where {odd[0]} is"
     if unit.container:
         fault = fault or f"{unit.container} starts it, so its data directory is unknown"
     return row(
@@ -162,7 +206,7 @@ def _data(
     root: str,
 ) -> list[dict[str, Any]]:
     """Data in one of these directories that no process and no unit names."""
-    known = {_real(root, one[key]) for one in rows for key in ("data_dir", "wal_dir") if one[key]}
+    known = {path for one in rows for path in _real_dirs(one, root)}
     result = []
     for place in places:
         if _real(root, place) in known:
@@ -248,8 +292,11 @@ def _content(settings: Settings, root: str, fault: str) -> dict[str, Any]:
 
 def _holds(data: str, log: str) -> bool:
     """Whether there is a database or a log: folders alone are left of a start cut short."""
-    if os.path.exists(f"{data}/snap/db"):
+    try:
+        os.stat(f"{data}/snap/db")
         return True
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     try:
         return any(name.endswith(".wal") for name in os.listdir(log))
     except (FileNotFoundError, NotADirectoryError):
@@ -265,13 +312,25 @@ def _version(program: str, container: str) -> str:
     folder = os.path.basename(os.path.dirname(os.path.realpath(program)))
     if etcd_ha_release.is_version(folder):
         return folder
-    if container or not _is_binary(program):
+    if container or not _is_binary(program) or not _is_roots(program):
         return ""
     try:
         done = etcd_ha_program.run([program, "--version"], {}, VERSION_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
         return ""
     return etcd_ha_release.told(done.out)
+
+
+def _is_roots(program: str) -> bool:
+    """Whether nobody but root could have put this program there; no other one is run, as root."""
+    path = os.path.realpath(program)
+    while True:
+        found = os.stat(path)
+        if found.st_uid != 0 or found.st_mode & 0o022:
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
 
 
 def _is_binary(program: str) -> bool:
@@ -286,5 +345,5 @@ def _is_binary(program: str) -> bool:
 
 
 def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(etcd_ha_etcd_settings.LONGEST)
+    found = etcd_ha_machine.read_regular(path, etcd_ha_etcd_settings.LONGEST)
+    return found.decode("utf-8", "replace")

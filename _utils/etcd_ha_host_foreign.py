@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import etcd_ha_host_units
 import etcd_ha_plain
 from etcd_ha_topology import Cluster, Member
 
 Found = Mapping[str, Any]
 Ids = tuple[str, str]
-UNIT = "etcd.service"
-# Units that this formula starts beside etcd's: what they run is none of somebody else's.
-OWN_UNITS = ("haproxy.service", "nginx.service", "keepalived.service")
+UNIT = etcd_ha_host_units.UNIT
+# Units that this formula starts beside etcd's: what they run is its own.
 OWN_PREFIX = "etcd_ha-"
 # What is no etcd, and can be in the way all the same.
 BESIDE = ("listener", "proxy")
@@ -69,7 +69,7 @@ def _of_member(member: Member) -> Place:
     return Place(
         unit=UNIT,
         dirs=tuple(one for one in (settings["data_dir"], settings["wal_dir"]) if one),
-        ports=(ports["client"], ports["peer"]),
+        ports=(ports["client"], ports["peer"], ports["metrics"]),
         user=settings["user"],
         programs=(f"{folder}/etcd",),
     )
@@ -96,10 +96,13 @@ def is_ours(one: Found, known: Known) -> bool:
     ids = str(one["cluster_id"]), str(one["member_id"])
     if all(ids) and ids in known.ids:
         return True
-    if known.data_dir and one["data_dir"] == known.data_dir:
-        # Its ids cannot be read (a damaged log), or are not written down yet.
-        return (not all(ids) and bool(known.ids)) or known.changing
-    return False
+    if not known.data_dir or one["data_dir"] != known.data_dir:
+        return False
+    if known.changing:
+        # Its ids are not written down yet, or change; what another unit runs is somebody else's.
+        return bool(one["by_formula"]) or one["kind"] in ("data", "files")
+    # Its ids cannot be read (a damaged log).
+    return not all(ids) and bool(known.ids)
 
 
 def is_trial(one: Found) -> bool:
@@ -115,13 +118,14 @@ def ways(one: Found, place: Place) -> list[str]:
     if one["kind"] == "proxy":
         return [f"the configuration {one['config_file']}"] if one["unit"] in place.proxies else []
     if one["kind"] == "listener":
-        own = one["unit"] in (place.unit, *OWN_UNITS) or str(one["unit"]).startswith(OWN_PREFIX)
+        own = one["unit"] in place.proxies or one["by_formula"]
+        own = own or str(one["unit"]).startswith(OWN_PREFIX)
         shared = [] if own else sorted(set(one["ports"]) & set(place.ports))
         return [f"port {port}" for port in shared]
     found = []
     if place.unit and one["unit"] == place.unit:
         found.append(f"the unit {place.unit}")
-    for path in (one["data_dir"], one["wal_dir"]):
+    for path in (one["data_dir"], one["wal_dir"], *one["same"]):
         found += [f"the directory {path}" for own in place.dirs if path and _nested(path, own)]
     found += [f"port {port}" for port in sorted(set(one["ports"]) & set(place.ports))]
     if not one["container"]:
@@ -162,12 +166,13 @@ def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
     others: list[Found] = []
     foreign: list[tuple[Found, tuple[str, ...]]] = []
     for one in etcds:
-        if not is_there(one) or is_trial(one):
-            continue
         reasons = ways(one, place)
+        taken = [reason for reason in reasons if reason.startswith(("the directory", "port"))]
+        if not is_there(one) or (is_trial(one) and not taken):
+            continue
         if one["kind"] not in BESIDE and is_ours(one, known):
             ours.append(one)
-            if one["pid"] and one["unit"] != UNIT:
+            if one["pid"] and one["unit"] != UNIT and taken:
                 outside.append(one)
         elif reasons:
             foreign.append((one, tuple(reasons)))

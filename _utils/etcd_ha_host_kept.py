@@ -20,18 +20,20 @@ def foreign(paths: Iterable[str], known: Mapping[str, str]) -> list[str]:
     return [path for path in dict.fromkeys(paths) if path not in known and _is_others(path)]
 
 
-def keep(paths: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+def keep(paths: Iterable[str], known: Mapping[str, str], follow: bool = True) -> dict[str, str]:
     """Copy what others left there, unless the same copy is there already: path -> its copy.
 
-    Mode, owner and times are kept; a link is kept as a link. The folder is root's alone.
+    Mode, owner and times are kept. Of a link the content is, which a state would overwrite where it
+    is; without ``follow`` the link itself, for where the link is replaced. The folder is root's
+    alone.
     """
     found = foreign(paths, known)
     copies: dict[str, str] = {}
     for path in found:
-        if _is_kept(path):
+        if _is_kept(path, follow):
             continue
         copies[path] = f"{FOLDER}/{time.strftime('%Y%m%d-%H%M%S')}{path}"
-        _copy(path, copies[path])
+        _copy(path, copies[path], follow)
     return copies
 
 
@@ -45,24 +47,24 @@ def _is_others(path: str) -> bool:
     return not first.startswith(etcd_ha_host_units.OURS)
 
 
-def _is_kept(path: str) -> bool:
+def _is_kept(path: str, follow: bool) -> bool:
     """Whether the newest copy of this file is what lies there now."""
     dates = sorted(os.listdir(FOLDER)) if os.path.isdir(FOLDER) else []
     copies = [f"{FOLDER}/{date}{path}" for date in dates]
     there = [copy for copy in copies if os.path.lexists(copy)]
     if not there:
         return False
-    if os.path.islink(path) or os.path.islink(there[-1]):
+    if not follow and (os.path.islink(path) or os.path.islink(there[-1])):
         return os.path.islink(there[-1]) and os.readlink(path) == os.readlink(there[-1])
     return etcd_ha_machine.sha256_file(path) == etcd_ha_machine.sha256_file(there[-1])
 
 
-def _copy(path: str, copy: str) -> None:
+def _copy(path: str, copy: str, follow: bool) -> None:
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     os.chmod(FOLDER, 0o700)
     os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
-    shutil.copy2(path, f"{copy}.part", follow_symlinks=False)
-    found = os.lstat(path)
+    shutil.copy2(path, f"{copy}.part", follow_symlinks=follow)
+    found = os.stat(path, follow_symlinks=follow)
     os.chown(f"{copy}.part", found.st_uid, found.st_gid, follow_symlinks=False)
     os.replace(f"{copy}.part", copy)
     etcd_ha_machine.sync_folder(os.path.dirname(copy))

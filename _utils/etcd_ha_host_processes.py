@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 import etcd_ha_etcd_settings
 
 # A word of a cgroup's path that names who runs a container.
-_CONTAINER = re.compile(r"docker|kubepods|libpod|containerd|crio|lxc|garden|podman|buildkit")
+_CONTAINER = re.compile(
+    r"/(kubepods|docker|libpod|lxc|lxc\.payload)[^/]*/|"
+    r"(docker|libpod|crio|cri-containerd)-[0-9a-f]{12,}\.scope"
+)
 # Programs that run scripts.
 _INTERPRETERS = re.compile(r"(ba|da|z|k|c|tc|)sh|busybox|python[0-9.]*|perl.*")
 # State of a listening socket (include/net/tcp_states.h).
@@ -150,10 +153,22 @@ def _unit(groups: str) -> str:
 
 def _container(proc: str, pid: int, groups: str) -> str:
     """What a process is contained by; empty where it is one of the host's own."""
-    known = _CONTAINER.search(groups)
+    known = _CONTAINER.search(_below_own(proc, groups))
     if known:
-        return known[0]
+        return known[1] or known[2]
     return "" if _is_same(proc, pid, "pid") else "another PID namespace"
+
+
+def _below_own(proc: str, groups: str) -> str:
+    """The control groups of a process as this host sees them: it may be a container itself."""
+    try:
+        own = _text(f"{proc}/1/cgroup")
+    except OSError:
+        return groups
+    paths = [line.split(":", 2)[-1].removesuffix("/init.scope") for line in own.splitlines()]
+    for path in sorted(filter(None, set(paths)), key=len, reverse=True):
+        groups = groups.replace(f":{path}/", ":/") if path != "/" else groups
+    return groups
 
 
 def _is_same(proc: str, pid: int, kind: str) -> bool:

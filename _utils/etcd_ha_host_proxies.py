@@ -22,7 +22,7 @@ CONFIGS: Mapping[str, str] = {
     "keepalived": "/etc/keepalived/keepalived.conf",
 }
 # Where the distribution's nginx.conf has more sites; that of the package itself serves nobody.
-SITES = ("/etc/nginx/sites-enabled", "/etc/nginx/conf.d")
+SITES = ("/etc/nginx/sites-enabled", "/etc/nginx/conf.d", "/etc/nginx/default.d")
 DPKG = "/var/lib/dpkg/status"
 
 
@@ -45,12 +45,23 @@ def found(files: Mapping[str, str]) -> list[dict[str, Any]]:
     return rows
 
 
+def with_ours(rows: list[dict[str, Any]], files: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The same rows; who listens by a configuration of this formula's is ``by_formula``."""
+    ours = {
+        f"{name}.service"
+        for name, path in CONFIGS.items()
+        if os.path.exists(path) and not etcd_ha_host_kept.foreign([path], files)
+    }
+    return [{**one, "by_formula": one["by_formula"] or one["unit"] in ours} for one in rows]
+
+
 def _serves_nobody(name: str, path: str) -> bool:
     """Whether this is the package's own configuration, as it was installed."""
     if not _is_packaged(path):
         return False
-    sites = [one for folder in SITES if os.path.isdir(folder) for one in os.listdir(folder)]
-    return name != "nginx" or not set(sites) - {"default", "default.conf"}
+    folders = [folder for folder in SITES if os.path.isdir(folder)]
+    sites = [f"{folder}/{one}" for folder in folders for one in os.listdir(folder)]
+    return name != "nginx" or all(_is_packaged(os.path.realpath(one)) for one in sites)
 
 
 def _is_packaged(path: str) -> bool:
@@ -60,8 +71,10 @@ def _is_packaged(path: str) -> bool:
         known = {line.split()[1] for line in lines if line.startswith(f" {path} ")}
     else:
         known = _of_rpm(path)
-    with open(path, "rb") as file:
-        content = file.read()
+    try:
+        content = etcd_ha_machine.read_regular(path)
+    except OSError:
+        return False
     return bool(known & {_md5(content), hashlib.sha256(content).hexdigest()})
 
 

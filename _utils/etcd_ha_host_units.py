@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import etcd_ha_etcd_settings
+import etcd_ha_machine
 
 # Where units lie; what comes first counts.
 FOLDERS = (
@@ -24,6 +25,8 @@ FOLDERS = (
     "lib/systemd/system",
     "run/systemd/generator.late",
 )
+# The unit that the formula itself uses: what has its name is looked at whatever it starts.
+UNIT = "etcd.service"
 # The first line of a unit that this formula wrote.
 OURS = "# Kept by Salt (etcd_ha)"
 # A unit or script beyond this size (bytes) is nobody's that starts etcd.
@@ -58,7 +61,10 @@ def etcds(root: str = "/") -> list[Unit]:
         # Most units never speak of etcd: only those that do are read with care.
         if "etcd" not in name and not any("etcd" in one for one in (text, *map(_text, drop_ins))):
             continue
-        unit = _unit(root, name, path, drop_ins)
+        try:
+            unit = _unit(root, name, path, drop_ins)
+        except (OSError, ValueError) as err:
+            unit = Unit(name, (path,), fault=f"{path}: {err}")
         if unit is not None:
             found.append(unit)
     return found
@@ -103,15 +109,16 @@ def _drop_ins(root: str, name: str) -> list[str]:
 def _entries(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
+        # Nothing there, or a loop of links: systemd reads none of it either.
         return []
 
 
 def _text(path: str) -> str:
+    """A file's text; empty where there is none, or none that can be read as a unit's."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST)
-    except (FileNotFoundError, IsADirectoryError):
+        return etcd_ha_machine.read_regular(path, _LARGEST).decode("utf-8", "replace")
+    except OSError:
         return ""
 
 
@@ -131,15 +138,22 @@ def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | N
             environment |= _variables(root, specifiers(line))
     except (ValueError, OSError) as err:
         faults.append(f"{path}: {err}")
+    faults += [f"{path} has {key}" for key in ("RootDirectory", "RootImage") if key in settings]
+    if cwd == "~":
+        faults.append(f"{path} has WorkingDirectory=~")
     for line in settings.get("ExecStart", []):
+        bare = specifiers(line.lstrip("@-:+!| "))
         try:
-            words = _words(specifiers(line.lstrip("@-:+!| ")), environment)
+            words = _words(bare, environment)
         except ValueError as err:
             faults.append(f"{path}: {err}")
-            continue
+            words = bare.split()
         program, rest = etcd_ha_etcd_settings.program_of(words)
-        if not program:
+        if not words or (not program and name != UNIT):
             continue
+        if program != words[0]:
+            # A shell or another program before it may change directories, variables and words.
+            faults.append(f"{path} starts it by {os.path.basename(words[0])}")
         container = os.path.basename(words[0]) if _is_runtime(words[0]) else ""
         script = not container and _is_script(root, program)
         return Unit(
@@ -148,7 +162,7 @@ def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | N
             words=tuple(rest),
             program=program,
             environment=environment,
-            cwd="/" if cwd == "~" else cwd,
+            cwd=cwd,
             user=user,
             # With another command in a drop-in it is no longer what the formula wrote.
             ours=texts[0].startswith(OURS) and not any("ExecStart=" in one for one in texts[1:]),
@@ -212,10 +226,11 @@ class _Specifiers:
 def _variables(root: str, line: str) -> dict[str, str]:
     """The variables of an EnvironmentFile; one behind a dash may be missing."""
     path = os.path.join(root, line.lstrip("-").lstrip("/"))
+    if re.search(r"[*?\[]", line):
+        raise ValueError(f"EnvironmentFile={line} stands for several files")
     if line.startswith("-") and not os.path.exists(path):
         return {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        text = file.read(_LARGEST)
+    text = etcd_ha_machine.read_regular(path, _LARGEST).decode("utf-8", "replace")
     found = {}
     for one in _lines(text):
         key, equals, value = one.removeprefix("export ").partition("=")

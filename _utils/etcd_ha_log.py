@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import etcd_ha_machine
+
 # wal.go of etcd: what a record holds.
 _METADATA, _ENTRY, _STATE, _CHECKSUM, _SNAPSHOT = 1, 2, 3, 4, 5
 
@@ -36,6 +38,8 @@ class Reach:
 
 # Bytes at the beginning of a log's file that hold its ids: its checksum and they come first.
 _HEAD = 1 << 16
+# Bytes that two ids take at most, and how many files of a log are looked into for them.
+_IDS, _NEWEST = 64, 3
 
 
 def identity(folder: str) -> tuple[str, str]:
@@ -48,12 +52,12 @@ def identity(folder: str) -> tuple[str, str]:
         names = sorted((name for name in os.listdir(folder) if name.endswith(".wal")), reverse=True)
     except OSError as err:
         raise LogError(f"{folder} cannot be read: {err}") from err
-    for name in names:
+    for name in names[:_NEWEST]:
         before = 0
         for kind, checksum, data in _records(f"{folder}/{name}", _HEAD):
             if kind == _CHECKSUM:
                 before = checksum
-            elif kind == _METADATA and checksum == crc32c(data, before):
+            elif kind == _METADATA and len(data) <= _IDS and checksum == crc32c(data, before):
                 fields = _fields(data)
                 if fields.get(1) and fields.get(2):
                     return f"{fields[2]:x}", f"{fields[1]:x}"
@@ -111,8 +115,7 @@ def _records(path: str, most: int = -1) -> Iterator[tuple[int, int, memoryview]]
     ``most`` is how many bytes of it are read; all of them where it is negative.
     """
     try:
-        with open(path, "rb") as file:
-            content = memoryview(file.read(most))
+        content = memoryview(etcd_ha_machine.read_regular(path, most))
     except OSError as err:
         raise LogError(f"{path} cannot be read: {err}") from err
     at = 0

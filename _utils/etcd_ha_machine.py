@@ -1,6 +1,7 @@
 """Reading what a machine really has: its unit, its running etcd, its files."""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -8,6 +9,7 @@ import os
 import re
 import socket
 import ssl
+import stat
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -207,6 +209,18 @@ def read_text(path: str) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def read_regular(path: str, most: int = -1) -> bytes:
+    """The beginning of a regular file; raises OSError where it is none, or cannot be read.
+
+    A pipe of somebody else's would be waited for without an end.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        return file.read(most)
 
 
 def changed_files(files: Mapping[str, str]) -> list[str]:

@@ -136,7 +136,7 @@ def _hosts(master: Master, clusters: Iterable[Cluster]) -> list[str]:
 def _asked(clusters: Sequence[Cluster]) -> dict[str, Any]:
     """What ``etcd_ha.facts`` is to look at for these clusters."""
     members = [member for one in clusters for member in one.members]
-    ports = {m.settings["ports"][name] for m in members for name in ("client", "peer")}
+    ports = {m.settings["ports"][name] for m in members for name in ("client", "peer", "metrics")}
     ports |= {one.settings["balancer"]["port"] for one in clusters if one.balancers}
     asked: dict[str, Any] = {
         "data_dirs": sorted({m.settings["data_dir"] for m in members}),

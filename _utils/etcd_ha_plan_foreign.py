@@ -82,7 +82,9 @@ def _listed(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
     for host in observed.values():
         own = host.record.get("cluster") in (cluster.name, cluster.former)
         recorded = str(host.record.get("cluster_id") or "") if own else ""
-        if host.healthy and host.cluster_id in {recorded, wanted.cluster_id} - {""}:
+        # One host's word counts only where the master itself knows nothing.
+        trusted = wanted.cluster_id or recorded
+        if host.healthy and trusted and host.cluster_id == trusted:
             found |= {(host.cluster_id, str(entry["id"])) for entry in host.members}
     return frozenset(found)
 
@@ -97,6 +99,9 @@ def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wan
         host = observed.get(member.minion)
         ids = _ids(cluster, host, observed, wanted) if host else None
         if host is None or ids is None or host.restoring:
+            continue
+        if host.record.get("state") == "bootstrapping" and not host.healthy:
+            # Not all have started yet: the bootstrap goes on, and then writes it.
             continue
         held = tuple(host.record.get(name) or "" for name in ("cluster_id", "member_id"))
         if held == ids and host.record.get("cluster") in (cluster.name, cluster.former):
@@ -130,8 +135,10 @@ def _why(host: Observed, ids: Ids) -> str:
 
 def _places(member: Member, host: Observed, ids: Ids) -> dict[str, str]:
     """Where the data of this member lies on its host."""
-    for one in host.etcds:
-        if (one["cluster_id"], one["member_id"]) == ids:
+    rows = [one for one in host.etcds if (one["cluster_id"], one["member_id"]) == ids]
+    # A copy for somebody's study has the same ids.
+    for one in sorted(rows, key=lambda one: one["unit"] != etcd_ha_host_foreign.UNIT):
+        if one["data_dir"]:
             return {"data_dir": str(one["data_dir"]), "wal_dir": str(one["wal_dir"])}
     wal_dir = member.settings["wal_dir"]
     log = f"{wal_dir}/wal" if wal_dir else ""

@@ -101,14 +101,14 @@ _FOUND = _form(
         **_all("kind program version user cwd container unit config_file name proxy", _text),
         **_all("data_dir wal_dir fault", _text),
         **_all("cluster_id member_id", _id),
-        **_all("words unit_files clients peers", _texts),
+        **_all("words unit_files clients peers same", _texts),
         **_all("by_formula holds_data", _flag),
         "pid": _number,
         "environment": _of_texts,
         "ports": lambda value: _rows(_number)(value),
     },
     "kind pid program version user container unit unit_files by_formula data_dir wal_dir clients "
-    "peers ports proxy holds_data cluster_id member_id fault",
+    "peers ports same proxy holds_data cluster_id member_id fault",
 )
 _AUTHORITY = _form(
     {**_all("certificates authorities", _texts), "days_left": _or_none(_number)},

@@ -54,9 +54,15 @@ def test_a_configuration_file_is_all_that_counts():
     assert (found.name, found.data_dir, found.ports) == ("n", "/etc/d", (1, 2, 2380))
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a list", "{", "\t"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a: [", "- a list", "{", "\t", "x: !!bool foo", "a: [[1]]", "a: {b: {c: d}}"),
+        *("a: &x [1]\nb: *x", 'data-dir: "/a\\0b"', 'data-dir: "/\\ud800"'),
+    ],
+)
 def test_a_configuration_file_that_cannot_be_read_is_told(text):
-    assert "/c" in read(["--config-file=/c"], files={"/c": text}).fault
+    assert read(["--config-file=/c"], files={"/c": text}).fault
     assert "no such file" in read(["--config-file=/c"]).fault
 
 
@@ -73,8 +79,9 @@ def test_sockets_of_files_are_no_ports():
 
 
 def test_a_proxy_holds_no_data():
-    found = read(["gateway", "start", "--listen-addr=x"])
-    assert (found.proxy, found.data_dir, found.peers) == ("gateway", "", ())
+    found = read(["gateway", "start", "--listen-addr=127.0.0.1:33790"])
+    assert (found.proxy, found.data_dir, found.ports) == ("gateway", "", (33790,))
+    assert read(["grpc-proxy", "start"]).ports == (23790,)
 
 
 @pytest.mark.parametrize(

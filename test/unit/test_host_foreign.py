@@ -93,16 +93,23 @@ def test_a_log_without_ids_is_known_by_its_place(known, ours):
 
 def test_ids_that_change_are_known_by_their_place():
     """A bootstrap that was cut short, and a restore, which makes another cluster of it."""
-    one = row(unit="etcd.service", data_dir="/var/lib/etcd")
-    assert judged(one, Known(OURS.ids, "/var/lib/etcd", changing=True)).ours
+    one = row(unit="etcd.service", data_dir="/var/lib/etcd", by_formula=True)
+    changing = Known(OURS.ids, "/var/lib/etcd", changing=True)
+    assert judged(one, changing).ours
     assert judged(one, Known(OURS.ids, "/other", changing=True)).foreign
+    assert judged(row(kind="data", pid=0, unit="", data_dir="/var/lib/etcd"), changing).ours
+    # A record that an attempt of long ago has left makes nobody else's unit ours.
+    assert judged({**one, "by_formula": False}, changing).foreign
 
 
 def test_the_member_outside_of_its_unit_is_told():
-    one = row(cluster_id="c1", member_id="m1", unit="")
+    one = row(cluster_id="c1", member_id="m1", unit="", ports=[2379])
     assert "but not from etcd.service" in etcd_ha_host_foreign.told("m", "main", judged(one))[0]
     stopped = row(cluster_id="c1", member_id="m1", unit="", pid=0, kind="data")
     assert etcd_ha_host_foreign.told("m", "main", judged(stopped)) == []
+    # A copy for somebody's study, at other ports and paths, is in nobody's way.
+    copy = row(cluster_id="c1", member_id="m1", unit="")
+    assert etcd_ha_host_foreign.told("m", "main", judged(copy)) == []
 
 
 def test_nothing_that_could_be_lost_is_not_there():
@@ -125,7 +132,15 @@ def test_our_own_trials_are_nobody_s(values):
 
 @pytest.mark.parametrize(
     ("unit", "told"),
-    [("docker.service", True), ("", True), ("haproxy.service", False), ("etcd.service", False)],
+    [
+        ("docker.service", True),
+        ("", True),
+        ("nginx.service", True),
+        # The member itself is an etcd, and no listener.
+        ("etcd.service", True),
+        ("haproxy.service", False),
+        ("etcd_ha-firewall.service", False),
+    ],
 )
 def test_another_program_at_etcd_s_ports(unit, told):
     one = row(
@@ -150,6 +165,21 @@ def test_where_one_record_is_left_the_others_are_claimed_by_it():
     known = judged(row(cluster_id="c1", member_id="m1", unit="etcd.service"))
     lost = judged(row(cluster_id="c1", member_id="m2", unit="etcd.service", by_formula=True))
     assert "cluster_id=c1 confirm=main" in cure(known, lost)
+
+
+def test_what_listens_by_our_own_configuration_is_ours():
+    one = row(kind="listener", unit="nginx.service", ports=[2379], by_formula=True, data_dir="")
+    assert etcd_ha_host_foreign.told("m", "main", judged(one)) == []
+
+
+def test_a_directory_is_the_same_by_whatever_name():
+    one = row(data_dir="/mnt/disk/etcd", same=["/var/lib/etcd"])
+    assert "directory" in judged(one).foreign[0][1][0]
+
+
+def test_a_trial_in_our_own_directory_is_none():
+    one = row(clients=["unix://a:1"], peers=["unix://b:1"], ports=[], data_dir="/var/lib/etcd")
+    assert judged(one).foreign
 
 
 def test_a_way_back_is_named_for_our_own_alone():

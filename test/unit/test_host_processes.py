@@ -89,6 +89,36 @@ def test_a_process_that_ends_meanwhile_is_not_there(started):
     assert by_pid(process.pid) is None
 
 
+@pytest.mark.parametrize(
+    ("own", "groups", "container"),
+    [
+        ("0::/init.scope\n", "0::/system.slice/etcd.service\n", ""),
+        ("0::/init.scope\n", f"0::/system.slice/docker-{'a' * 64}.scope\n", "docker"),
+        ("0::/init.scope\n", "0::/kubepods.slice/kubepods-x.slice/y\n", "kubepods"),
+        ("0::/init.scope\n", "4:cpu:/docker/abc/x\n", "docker"),
+        ("0::/init.scope\n", "0::/garden.slice/etcd.service\n", ""),
+        # This host is a container itself.
+        ("0::/docker/abc/init.scope\n", "0::/docker/abc/system.slice/etcd.service\n", ""),
+        ("0::/lxc.payload.web1/init.scope\n", "0::/lxc.payload.web1/system.slice/x.service\n", ""),
+    ],
+)
+def test_what_a_container_is(tmp_path, own, groups, container):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "cgroup").write_text(own)
+    assert etcd_ha_host_processes._container(str(tmp_path), 7, groups) == container
+
+
+def test_a_user_s_program_is_never_run_by_root(started, tmp_path):
+    """Its name is all that makes it an etcd."""
+    ran = tmp_path / "ran"
+    script = f"import sys\nif '--version' in sys.argv: open({str(ran)!r}, 'w')\n{SLEEP}"
+    process = started("etcd", script)
+    os.chmod(tmp_path, 0o777)
+    (row,) = [one for one in etcd_ha_host_etcds.found() if one["pid"] == process.pid]
+    assert row["version"] == "" and not etcd_ha_host_etcds._is_roots(str(tmp_path / "etcd"))
+    assert etcd_ha_host_etcds._is_roots("/usr/bin/env")
+
+
 def test_one_that_ends_while_it_is_looked_at_is_not_there(started, monkeypatch):
     """As test restores do: a plan must not fail for it."""
     process = started("etcd", SLEEP)

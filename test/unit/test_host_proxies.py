@@ -2,6 +2,7 @@
 
 import hashlib
 
+import etcd_ha_host_etcds
 import etcd_ha_host_kept
 import etcd_ha_host_proxies
 import etcd_ha_host_units
@@ -22,6 +23,8 @@ def host(tmp_path, monkeypatch):
     (tmp_path / "status").write_text("Package: x\nConffiles:\n" + "\n".join(lines) + "\n")
     monkeypatch.setattr(etcd_ha_host_proxies, "CONFIGS", paths)
     monkeypatch.setattr(etcd_ha_host_proxies, "DPKG", str(tmp_path / "status"))
+    lines += [f" {tmp_path}/sites/{one} {digest}" for one in ("default", "shop")]
+    (tmp_path / "status").write_text("Conffiles:\n" + "\n".join(lines) + "\n")
     monkeypatch.setattr(etcd_ha_host_proxies, "SITES", (str(tmp_path / "sites"),))
 
     def made(text, name="haproxy", unit=UP, files=()):
@@ -48,9 +51,9 @@ def test_the_package_s_own_serves_nobody(host, tmp_path):
 
 def test_the_sites_of_nginx_are_others_(host, tmp_path):
     (tmp_path / "sites").mkdir()
-    (tmp_path / "sites" / "default").write_text("")
+    (tmp_path / "sites" / "default").write_text("default")
     assert host("default", "nginx") == []
-    (tmp_path / "sites" / "shop").write_text("")
+    (tmp_path / "sites" / "default").write_text("server_name shop.example.com")
     assert host("default", "nginx") == ["nginx.service"]
 
 
@@ -69,3 +72,10 @@ def test_where_they_lie_is_the_same_on_every_system():
 
 def test_a_copy_is_no_harm(tmp_path):
     assert etcd_ha_host_kept.foreign([str(tmp_path / "absent")], {}) == []
+
+
+def test_what_listens_by_our_configuration_is_ours(host):
+    host(f"{etcd_ha_host_units.OURS}\n")
+    rows = [etcd_ha_host_etcds.row("listener", unit=f"{n}.service") for n in ("haproxy", "nginx")]
+    told = etcd_ha_host_proxies.with_ours(rows, {})
+    assert [one["by_formula"] for one in told] == [True, False]

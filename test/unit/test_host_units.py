@@ -72,6 +72,8 @@ def test_the_package_of_red_hat(root):
     write(root, "/etc/etcd/etcd.conf", 'ETCD_DATA_DIR="/var/lib/etcd/default.etcd"\n')
     row = found(root)["etcd.service"]
     assert (row["program"], row["data_dir"]) == ("/usr/bin/etcd", "/var/lib/etcd/default.etcd")
+    # A shell may do anything with its words.
+    assert row["holds_data"] and "by bash" in row["fault"]
 
 
 def test_a_drop_in_counts_and_an_empty_value_takes_back(root):
@@ -127,7 +129,7 @@ def test_a_unit_of_another_name(root):
 def test_where_a_container_has_its_data_is_not_known(root, line):
     write(root, "/etc/systemd/system/etcd.service", f"[Service]\nExecStart={line}\n")
     row = found(root)["etcd.service"]
-    assert row["holds_data"] and "is unknown" in row["fault"]
+    assert row["holds_data"] and "starts it by" in row["fault"]
 
 
 def test_where_a_script_has_its_data_is_not_known(root):
@@ -230,3 +232,72 @@ def test_what_is_nobody_s_is_not_told(root, name):
     if name not in ("default", "member"):
         write(root, f"/var/lib/etcd/{name}/x", "")
     assert found(root) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'ExecStart=/bin/bash -c "exec /usr/bin/etcd --data-dir=\\"${D}\\""',
+        "ExecStart=/bin/sh -c 'ulimit -n 65536; exec etcd --data-dir=/data/etcd;'",
+        "ExecStart=/bin/sh -c 'ETCD_DATA_DIR=/data/etcd exec etcd'",
+        "ExecStart=/bin/sh -c 'cd /data && exec etcd --data-dir etcd'",
+        "ExecStart=/usr/bin/env ETCD_DATA_DIR=/data/etcd /usr/bin/etcd",
+        "ExecStart=/usr/bin/etcd --data-dir=${STATE_DIRECTORY}",
+        "ExecStart=/usr/bin/etcd --data-dir=%S/etcd3",
+        "ExecStart=/usr/bin/etcd --data-dir=%h/data",
+        "WorkingDirectory=~\nExecStart=/usr/bin/etcd --name n1",
+        "RootDirectory=/data\nExecStart=/usr/bin/etcd --data-dir=/etcd",
+        "EnvironmentFile=-/etc/etcd/*.env\nExecStart=/usr/bin/etcd",
+        "ExecStart=/opt/bin/etcd-main --data-dir /data/etcd",
+        "ExecStart=/opt/etcd/run.sh",
+        "ExecStart=/usr/bin/docker compose up",
+        "Environment=OPTS=bob's\nExecStart=/usr/bin/etcd $OPTS",
+        "ExecStart=/usr/bin/etcd --config-file /tmp/absent",
+    ],
+)
+def test_what_is_not_said_plainly_is_unknown(root, text):
+    """Of the unit that we would take for our own: never that there is no data."""
+    write(root, "/etc/systemd/system/etcd.service", f"[Service]\n{text}\n")
+    row = found(root)["etcd.service"]
+    assert row["holds_data"] and row["fault"], row
+
+
+@pytest.mark.parametrize("what", ["nul", "loop", "drop-in loop", "fifo"])
+def test_a_file_that_is_none_ends_nothing(root, what):
+    folder = root / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    if what == "nul":
+        (folder / "etcd.service").write_bytes(
+            b"[Service]\nExecStart=/usr/bin/etcd --data-dir /\0\n"
+        )
+    elif what == "loop":
+        (folder / "etcd.service").symlink_to("etcd.service")
+    elif what == "fifo":
+        os.mkfifo(folder / "etcd.service")
+    else:
+        write(root, "/etc/systemd/system/etcd.service", "[Service]\nExecStart=/usr/bin/etcd\n")
+        (folder / "etcd.service.d").symlink_to("etcd.service.d")
+    etcd_ha_host_etcds.found(["/var/lib/etcd"], root=str(root), proc=str(root / "proc"))
+
+
+def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(root):
+    data(root, "/var/lib/etcd")
+    log = root / "var/lib/etcd/member/wal"
+    os.mkfifo(log / "0000000000000001-0000000000000001.wal")
+    assert "regular" in found(root)["/var/lib/etcd"]["fault"]
+
+
+def test_a_directory_behind_a_link_is_the_same(root):
+    data(root, "/disk/etcd", 1, 2)
+    (root / "var/lib").mkdir(parents=True)
+    (root / "var/lib/etcd").symlink_to("../../disk/etcd")
+    text = "[Service]\nExecStart=/opt/x/etcd --data-dir /disk/etcd\n"
+    write(root, "/etc/systemd/system/kv.service", text)
+    assert found(root)["kv.service"]["same"] == ["/var/lib/etcd"]
+
+
+def test_the_directory_of_a_container_is_not_the_host_s(root):
+    """/proc/PID/root leads to the host's own root where links are followed."""
+    row = etcd_ha_host_etcds.row("process", data_dir=f"/proc/{os.getpid()}/root/var/lib/etcd")
+    assert etcd_ha_host_etcds._real_dirs(row, "/") == []
+    assert etcd_ha_host_etcds._same(row, ["/var/lib/etcd"], "/") == []

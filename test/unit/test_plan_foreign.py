@@ -192,3 +192,33 @@ def test_a_host_that_leaves_with_somebody_else_s_etcd_stops_the_plan(cluster):
     }
     made = planned(cluster, hosts, dataclasses.replace(known, managed=managed))
     assert "etcd9.example.com" in made.refusal and "did not set up" in made.refusal
+
+
+def test_a_bootstrap_that_was_cut_short_goes_on(cluster):
+    """Nobody is written down as bootstrapped while not all have started."""
+    hosts = test_planner.blank(cluster)
+    one = cluster.members[0]
+    record = {"cluster": "main", "state": "bootstrapping", "data_dir": "/var/lib/etcd"}
+    row = ours(cluster, one)
+    hosts = test_planner.change(
+        hosts, one.minion, record=record, etcds=(row,), has_data=True, active=True
+    )
+    made = planned(cluster, hosts, test_planner.wanted(cluster, recorded=False))
+    assert made.refusal == ""
+    assert [step.action for step in made.steps if step.kind == "state"][1] == "bootstrap"
+    assert not any(step.function == "etcd_ha_member.write_record" for step in made.steps)
+
+
+def test_one_host_s_word_counts_for_nothing_against_the_master_s(cluster):
+    """A record that names a hand-made cluster, on one of its hosts."""
+    hosts = running(cluster)
+    for member in cluster.members:
+        alien = {**ours(cluster, member), "cluster_id": "f1", "by_formula": False}
+        hosts = test_planner.change(
+            hosts, member.minion, record={}, etcds=(alien,), cluster_id="f1"
+        )
+    liar = cluster.members[0]
+    record = {**test_planner.record(cluster, liar), "cluster_id": "f1"}
+    hosts = test_planner.change(hosts, liar.minion, record=record)
+    made = planned(cluster, hosts, remembering(cluster))
+    assert cluster.members[1].minion in made.refusal and "did not set up" in made.refusal

@@ -239,6 +239,16 @@ def test_what_others_left_is_kept_once(kept, tmp_path):
     assert kept(file)["changes"] == {} and len(copies(tmp_path)) == 1
 
 
+def test_the_content_behind_a_link_is_kept(kept, tmp_path):
+    """A state writes to where the link leads."""
+    (tmp_path / "theirs.conf").write_text("theirs")
+    (tmp_path / "etcd").symlink_to("theirs.conf")
+    assert kept(tmp_path / "etcd")["changes"]
+    (copy,) = copies(tmp_path)
+    assert copy.read_text() == "theirs" and not copy.is_symlink()
+    assert kept(tmp_path / "etcd")["changes"] == {}
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_what_is_ours_is_not_kept(kept, tmp_path, umask):
     before = os.umask(umask)

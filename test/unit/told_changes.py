@@ -94,7 +94,12 @@ def member_in_sync(cluster, member, listed):
         active=True,
         healthy=True,
         has_data=True,
-        record={"cluster": cluster.name, "state": "bootstrapped"},
+        record={
+            "cluster": cluster.name,
+            "state": "bootstrapped",
+            "cluster_id": "c1",
+            "member_id": member.name,
+        },
         running=etcd_ha_environment.variables(cluster, member),
         version=cluster.version,
         cluster_id="c1",
