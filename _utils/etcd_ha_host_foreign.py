@@ -161,23 +161,29 @@ class Verdict:
 
 def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
     """Whose each etcd of a host is."""
-    ours: list[Found] = []
+    etcds = list(etcds)
+    ours = [one for one in etcds if one["kind"] not in BESIDE and is_ours(one, known)]
+    # Where the member itself listens already, who else does has another address.
+    own = [one for one in ours if one["pid"] and one["unit"] == UNIT]
+    held = {f"port {port}" for one in own for port in one["ports"]}
     outside: list[Found] = []
     others: list[Found] = []
     foreign: list[tuple[Found, tuple[str, ...]]] = []
     for one in etcds:
-        reasons = ways(one, place)
-        taken = [reason for reason in reasons if reason.startswith(("the directory", "port"))]
-        if not is_there(one) or (is_trial(one) and not taken):
+        if not is_there(one):
             continue
-        if one["kind"] not in BESIDE and is_ours(one, known):
-            ours.append(one)
+        reasons = [reason for reason in ways(one, place) if reason not in held or one in ours]
+        taken = [reason for reason in reasons if reason.startswith(("the directory", "port"))]
+        if is_trial(one) and not taken:
+            continue
+        if one in ours:
             if one["pid"] and one["unit"] != UNIT and taken:
                 outside.append(one)
         elif reasons:
             foreign.append((one, tuple(reasons)))
         elif one["kind"] not in BESIDE:
             others.append(one)
+    ours = [one for one in ours if is_there(one)]
     return Verdict(tuple(ours), tuple(foreign), tuple(others), tuple(outside))
 
 

@@ -172,6 +172,15 @@ def test_what_listens_by_our_own_configuration_is_ours():
     assert etcd_ha_host_foreign.told("m", "main", judged(one)) == []
 
 
+@pytest.mark.parametrize(("port", "told"), [(2379, False), (2380, True)])
+def test_who_shares_a_port_with_a_member_that_runs_has_another_address(port, told):
+    """A host with several addresses; a port that the member does not have yet is another matter."""
+    own = row(unit="etcd.service", cluster_id="c1", member_id="m1", ports=[2379])
+    for other in (row(ports=[port]), row(kind="listener", unit="x.service", ports=[port])):
+        verdict = etcd_ha_host_foreign.judged([own, other], OURS, PLACE)
+        assert bool(verdict.foreign) is told and verdict.ours == (own,)
+
+
 def test_a_directory_is_the_same_by_whatever_name():
     one = row(data_dir="/mnt/disk/etcd", same=["/var/lib/etcd"])
     assert "directory" in judged(one).foreign[0][1][0]
