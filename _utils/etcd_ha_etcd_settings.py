@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import etcd_ha_machine
 import yaml
 
 # etcd as its releases, packages and people call it; neither etcdctl nor etcdutl.
@@ -166,13 +167,8 @@ def shown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value[:LONGEST_VALUE]
         for name, value in sorted(environment.items())
-        if name.startswith("ETCD_") and not is_secret(name)
+        if name.startswith("ETCD_") and not etcd_ha_machine.is_secret(name)
     }
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable of this name may hold a secret; etcd itself has none that does."""
-    return re.search("PASS|SECRET|CREDENTIAL", name) is not None
 
 
 # Characters of a variable or of a word of a command line that are reported.

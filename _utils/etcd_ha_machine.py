@@ -16,8 +16,6 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
-import etcd_ha_etcd_settings
-
 MARK_FILE = "/var/lib/etcd_ha/host.json"
 # When a certificate ends, as Salt tells it (UTC).
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -151,6 +149,11 @@ def _whole(text: str) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
 
 
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name may hold a secret; etcd itself has none that does."""
+    return re.search("PASS|SECRET|CREDENTIAL", name) is not None
+
+
 def process_environment(pid: int) -> dict[str, str]:
     """The ``ETCD_*`` variables that a process was started with."""
     try:
@@ -162,7 +165,7 @@ def process_environment(pid: int) -> dict[str, str]:
     return {
         name: value
         for name, value in pairs.items()
-        if name.startswith("ETCD_") and not etcd_ha_etcd_settings.is_secret(name)
+        if name.startswith("ETCD_") and not is_secret(name)
     }
 
 
