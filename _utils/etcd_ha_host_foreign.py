@@ -209,7 +209,7 @@ def words(one: Found) -> str:
     if one["unit"]:
         where = f" ({_text(one['unit_files'][0])})" if one["unit_files"] else ""
         parts.append(f"unit {_text(one['unit'])}{where}")
-    if one["data_dir"]:
+    if one["data_dir"] and not (one["fault"] and one["kind"] == "unit"):
         parts.append(f"data in {_text(one['data_dir'])}")
     if one["cluster_id"]:
         parts.append(f"cluster {_text(one['cluster_id'])}, member {_text(one['member_id'])}")

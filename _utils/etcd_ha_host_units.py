@@ -155,7 +155,8 @@ def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | N
             # A shell or another program before it may change directories, variables and words.
             faults.append(f"{path} starts it by {os.path.basename(words[0])}")
         container = os.path.basename(words[0]) if _is_runtime(words[0]) else ""
-        script = not container and _is_script(root, program)
+        if not container and _is_script(root, program):
+            faults.append(f"{program} is a script")
         return Unit(
             name=name,
             files=(path, *drop_ins),
@@ -166,7 +167,7 @@ def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | N
             user=user,
             # With another command in a drop-in it is no longer what the formula wrote.
             ours=texts[0].startswith(OURS) and not any("ExecStart=" in one for one in texts[1:]),
-            container=container or (os.path.basename(program) if script else ""),
+            container=container,
             fault="; ".join(faults),
         )
     return None

@@ -182,7 +182,8 @@ LEFT = {
     "etcd1": {
         "/etc/systemd/system/etcd.service": ("[Service]\nExecStart=/usr/local/bin/etcd\n", "640"),
         "/etc/default/etcd": ("ETCD_NAME=theirs\n", "600"),
-        "/usr/local/bin/etcd": ("#!/bin/sh\nexit 1\n", "755"),
+        # A script in the place of etcd could start one anywhere: that would be refused.
+        "/usr/local/bin/etcd": ("theirs\n", "755"),
         "/usr/local/bin/etcdctl": ("#!/bin/sh\nexit 1\n", "700"),
     },
     "lb": {"/etc/haproxy/haproxy.cfg": ("# theirs\nglobal\n  maxconn 77\n", "640")},

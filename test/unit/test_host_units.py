@@ -136,7 +136,7 @@ def test_where_a_script_has_its_data_is_not_known(root):
     """As kubespray starts etcd in docker."""
     write(root, "/usr/local/bin/etcd", "#!/bin/bash\ndocker run --name etcd1 x\n")
     write(root, "/etc/systemd/system/etcd.service", "[Service]\nExecStart=/usr/local/bin/etcd\n")
-    assert "is unknown" in found(root)["etcd.service"]["fault"]
+    assert "is a script" in found(root)["etcd.service"]["fault"]
 
 
 def test_a_missing_environment_file_is_told(root):
