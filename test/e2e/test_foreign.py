@@ -42,7 +42,7 @@ CASES = [
     only_in_all_case("config-main", "running"),
     only_in_all_case("config-main", "stopped"),
     only_in_all_case("package", "running"),
-    ("package", "stopped"),
+    only_in_all_case("package", "stopped"),
     only_in_all_case("kubespray", "running"),
     only_in_all_case("kubespray", "stopped"),
 ]
@@ -208,6 +208,7 @@ def test_nothing_of_others_is_overwritten_without_a_copy(fresh):
     assert fresh.orch().ok().changes == {}
 
 
+@only_in_all
 def test_a_highstate_writes_no_record_of_a_bootstrap(fresh):
     fresh.salt("*", "saltutil.sync_all").ok()
     for minion, states in applied(fresh, "etcd_ha", target="*").items():
