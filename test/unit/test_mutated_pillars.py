@@ -155,6 +155,9 @@ def mutated(draw):
             present = where[path[-1]]
         except (KeyError, IndexError, TypeError):
             continue
+        if not isinstance(where, (dict, list)):
+            # A change before this one has put text here, which has places, too.
+            continue
         how = draw(st.sampled_from(["set", "set", "set", "copy", "append", "rename", "drop"]))
         if how == "append" and isinstance(present, str):
             where[path[-1]] = present + draw(st.sampled_from(INJECTIONS))
