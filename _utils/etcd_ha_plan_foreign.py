@@ -92,25 +92,34 @@ def _listed(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
 def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
     """Write the record of each member again that lacks it, or has one of another member.
 
+    Of one that leaves too: without a record it is neither stopped nor moved away.
+
     Before anything else: what a host does to its data, it does by its own record.
     """
+    named = [member.minion for member in cluster.members]
+    leaving = [minion for minion in wanted.managed if minion not in named]
     steps = []
-    for member in cluster.members:
-        host = observed.get(member.minion)
+    for minion in (*named, *leaving):
+        host = observed.get(minion)
         ids = _ids(cluster, host, observed, wanted) if host else None
         if host is None or ids is None or host.restoring:
             continue
         if host.record.get("state") == "bootstrapping" and not host.healthy:
             # Not all have started yet: the bootstrap goes on, and then writes it.
             continue
+        if minion in leaving and host.record:
+            # It may be another cluster's by now.
+            continue
         held = tuple(host.record.get(name) or "" for name in ("cluster_id", "member_id"))
         if held == ids and host.record.get("cluster") in (cluster.name, cluster.former):
             continue
+        member = cluster.member(minion)
+        name = member.name if member else wanted.managed[minion]["name"]
         steps.append(
             Step(
-                title=f"{cluster.name}: write the record of {member.name} again",
+                title=f"{cluster.name}: write the record of {name} again",
                 kind="function",
-                targets=(member.minion,),
+                targets=(minion,),
                 function="etcd_ha_member.write_record",
                 arguments={
                     "cluster": str(host.record.get("cluster") or cluster.name),
@@ -133,13 +142,15 @@ def _why(host: Observed, ids: Ids) -> str:
     return f"the record on {host.minion} names {told}; {data}"
 
 
-def _places(member: Member, host: Observed, ids: Ids) -> dict[str, str]:
+def _places(member: Member | None, host: Observed, ids: Ids) -> dict[str, str]:
     """Where the data of this member lies on its host."""
     rows = [one for one in host.etcds if (one["cluster_id"], one["member_id"]) == ids]
     # A copy for somebody's study has the same ids.
     for one in sorted(rows, key=lambda one: one["unit"] != etcd_ha_host_foreign.UNIT):
         if one["data_dir"]:
             return {"data_dir": str(one["data_dir"]), "wal_dir": str(one["wal_dir"])}
+    if member is None:
+        return {"data_dir": "", "wal_dir": ""}
     wal_dir = member.settings["wal_dir"]
     log = f"{wal_dir}/wal" if wal_dir else ""
     return {"data_dir": str(member.settings["data_dir"]), "wal_dir": log}
@@ -186,7 +197,7 @@ def _ids(
     cluster: Cluster, host: Observed, observed: Mapping[str, Observed], wanted: Wanted
 ) -> Ids | None:
     """The ids of the data on a host that is ours; None where there is none."""
-    if host.healthy and host.cluster_id and host.member_id:
+    if cluster.member(host.minion) and host.healthy and host.cluster_id and host.member_id:
         return host.cluster_id, host.member_id
     known = _known(host, wanted, _listed(cluster, observed, wanted))
     for one in host.etcds:

@@ -222,3 +222,20 @@ def test_one_host_s_word_counts_for_nothing_against_the_master_s(cluster):
     hosts = test_planner.change(hosts, liar.minion, record=record)
     made = planned(cluster, hosts, remembering(cluster))
     assert cluster.members[1].minion in made.refusal and "did not set up" in made.refusal
+
+
+def test_a_member_that_leaves_gets_its_lost_record_too(cluster):
+    """Without it, the host would keep its data in place, and etcd its unit."""
+    hosts = running(cluster)
+    left = cluster.members[2]
+    hosts = test_planner.change(hosts, left.minion, record={})
+    other = dataclasses.replace(cluster, members=cluster.members[:2])
+    made = planned(other, hosts, remembering(cluster))
+    (step,) = [s for s in made.steps if s.function == "etcd_ha_member.write_record"]
+    assert step.targets == (left.minion,) and step is made.steps[0]
+    assert step.arguments["data_dir"] == "/var/lib/etcd"
+    # An etcd there that is not known as its is none of this cluster's business.
+    alien = {**ours(cluster, left), "member_id": "x", "unit": "x.service", "ports": [1]}
+    hosts = test_planner.change(hosts, left.minion, etcds=(alien,), member_id="x")
+    made = planned(other, hosts, remembering(cluster))
+    assert not any(s.function == "etcd_ha_member.write_record" for s in made.steps)
