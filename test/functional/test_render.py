@@ -22,11 +22,12 @@ OF_MEMBER = (
     "environment",
     "hosts",
     "install",
+    "kept",
     "member",
     "prepare",
     "unit",
 )
-OF_BALANCER = ("balancer", "balancer.package", "certificates", "hosts", "prepare")
+OF_BALANCER = ("balancer", "balancer.package", "certificates", "hosts", "kept", "prepare")
 KEY = "-----BEGIN PRIVATE KEY-----\nnot a key, but as secret as one\n-----END PRIVATE KEY-----\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 

@@ -10,7 +10,7 @@ import pytest
 import salt.loader
 
 RUNNERS = ["plan", "steps", "status", "certificates", "hash_kv", "endpoints"]
-RUNNERS += ["backup", "backup_steps", "backups", "remember", "forget"]
+RUNNERS += ["backup", "backup_steps", "backups", "claim", "remember", "forget"]
 
 
 @pytest.fixture(scope="module")
