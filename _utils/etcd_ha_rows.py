@@ -8,6 +8,12 @@ from etcd_ha_steps import Step
 from etcd_ha_topology import Cluster
 
 
+# What gives members other ids than those of the plan's moment: a member that joins has a new one of
+# its own, and a restore makes a cluster with a new one.
+_JOINING = ("bootstrap", "join")
+_REMAKING = ("etcd_ha_restore.exchange", "etcd_ha_restore.force")
+
+
 def ids(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     """Cluster id and member id of each member that is healthy now, by minion."""
     found = {m.minion: facts[m.minion]["etcd"] for m in cluster.members if m.minion in facts}
@@ -56,6 +62,7 @@ def remembered(
         before["balancers"] = list(dict.fromkeys([*led, *balancers]))
         found.insert(0, {**known, **before})
     changed = own != past or balancers != record.get("balancers") or _lacks(record, ids)
+    changed |= any(one.action in _JOINING or one.function in _REMAKING for one in steps)
     is_new = changed or record.get("cluster", cluster.name) != cluster.name
     if is_new and not (found and found[-1]["kind"] == "again"):
         found.append(known)

@@ -102,6 +102,23 @@ def test_ids_that_the_master_lacks_are_remembered(cluster, rows, ids):
     assert row["kind"] == "remember"
 
 
+@pytest.mark.parametrize(
+    ("step", "remembers"),
+    [
+        (Step("main: replace etcd1", "state", ("etcd1.example.com",), action="join"), True),
+        (Step("main: restart etcd1", "state", ("etcd1.example.com",), action="restart"), False),
+        (Step("main: exchange", "function", (), function="etcd_ha_restore.exchange"), True),
+        (Step("main: force", "function", (), function="etcd_ha_restore.force"), True),
+        (Step("main: snapshot", "function", (), function="etcd_ha_backup.snapshot"), False),
+    ],
+)
+def test_ids_that_the_plan_itself_changes_are_remembered(cluster, rows, step, remembers):
+    """Not in the next run, until which a lost record of a host could not be made again."""
+    ids = {m.minion: ("c1", m.name) for m in cluster.members}
+    found = [row["kind"] for row in rows(with_ids(cluster), (step, VERIFY), ids=ids)]
+    assert ("remember" in found) is remembers and found[1:2] == ["function"]
+
+
 @pytest.fixture
 def master(monkeypatch, tmp_path):
     """The runner of the record, with hosts that answer so."""
