@@ -24,6 +24,8 @@ def lines(changed, *wanted):
 def test_an_upgrade_through_all_lines(changed):
     """From 3.4 to 3.7 by one change of the pillar, or as far as this machine's mirror goes."""
     oldest, *_, newest = changed.releases()
+    # It goes through the newest 3.5 that the formula knows, whatever the mirror has else.
+    changed.obtainable("3.5.33")
     changed.begin(THREE, version=oldest)
     run = changed.change(THREE, "upgrade", version=newest)
     assert changed.versions() == {newest}
