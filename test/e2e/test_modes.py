@@ -55,6 +55,9 @@ BALANCER = (
     ("/etc/etcd/main/*.crt", "-rw-r--r-- root:root"),
     ("/etc/haproxy/haproxy.cfg", "-rw-r--r-- root:root"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
+    # The package's own configuration, with its modes, behind a folder that nobody else enters.
+    ("/var/lib/etcd_ha/kept", "drwx------ root:root"),
+    ("/var/lib/etcd_ha/kept/*", "?rw?r??r-? root:root"),
     ("/var/lib/etcd_ha/*", "-rw------- root:root"),
 )
 CA = (
