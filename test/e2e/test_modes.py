@@ -57,7 +57,8 @@ BALANCER = (
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
     # The package's own configuration, with its modes, behind a folder that nobody else enters.
     ("/var/lib/etcd_ha/kept", "drwx------ root:root"),
-    ("/var/lib/etcd_ha/kept/*", "?rw?r??r-? root:root"),
+    ("/var/lib/etcd_ha/kept/*/haproxy.cfg", "-rw-r--r-- root:root"),
+    ("/var/lib/etcd_ha/kept/*", "drwx------ root:root"),
     ("/var/lib/etcd_ha/*", "-rw------- root:root"),
 )
 CA = (
