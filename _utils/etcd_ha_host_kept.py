@@ -59,10 +59,20 @@ def _is_kept(path: str, follow: bool) -> bool:
     return etcd_ha_machine.sha256_file(path) == etcd_ha_machine.sha256_file(there[-1])
 
 
+def _make_private(folder: str) -> None:
+    """Make a folder below FOLDER and all on the way to it root's alone, whatever the umask is."""
+    if folder == FOLDER:
+        return
+    _make_private(os.path.dirname(folder))
+    if not os.path.isdir(folder):
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)
+
+
 def _copy(path: str, copy: str, follow: bool) -> None:
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     os.chmod(FOLDER, 0o700)
-    os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
+    _make_private(os.path.dirname(copy))
     shutil.copy2(path, f"{copy}.part", follow_symlinks=follow)
     found = os.stat(path, follow_symlinks=follow)
     os.chown(f"{copy}.part", found.st_uid, found.st_gid, follow_symlinks=False)

@@ -7,7 +7,6 @@ import etcd_ha_report
 from etcd_ha_steps import Step
 from etcd_ha_topology import Cluster
 
-
 # What gives members other ids than those of the plan's moment: a member that joins has a new one of
 # its own, and a restore makes a cluster with a new one.
 _JOINING = ("bootstrap", "join")

@@ -1,6 +1,7 @@
 """Balancers that somebody else configured: what is theirs, and what only a package brought."""
 
 import hashlib
+import os
 
 import etcd_ha_host_etcds
 import etcd_ha_host_kept
@@ -79,3 +80,22 @@ def test_what_listens_by_our_configuration_is_ours(host):
     rows = [etcd_ha_host_etcds.row("listener", unit=f"{n}.service") for n in ("haproxy", "nginx")]
     told = etcd_ha_host_proxies.with_ours(rows, {})
     assert [one["by_formula"] for one in told] == [True, False]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_copies_are_root_s_alone_whatever_the_umask_is(tmp_path, monkeypatch, umask):
+    monkeypatch.setattr(etcd_ha_host_kept, "FOLDER", str(tmp_path / "state" / "kept"))
+    theirs = tmp_path / "etc" / "haproxy" / "haproxy.cfg"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    theirs.chmod(0o640)
+    before = os.umask(umask)
+    try:
+        (copy,) = etcd_ha_host_kept.keep([str(theirs)], {}).values()
+    finally:
+        os.umask(before)
+    assert os.stat(copy).st_mode & 0o7777 == 0o640
+    folder = os.path.dirname(copy)
+    while folder != str(tmp_path / "state"):
+        assert os.stat(folder).st_mode & 0o7777 == 0o700, folder
+        folder = os.path.dirname(folder)
