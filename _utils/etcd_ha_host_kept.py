@@ -60,18 +60,14 @@ def _is_kept(path: str, follow: bool) -> bool:
 
 
 def _make_private(folder: str) -> None:
-    """Make a folder below FOLDER and all on the way to it root's alone, whatever the umask is."""
-    if folder == FOLDER:
-        return
-    _make_private(os.path.dirname(folder))
-    if not os.path.isdir(folder):
-        os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)
+    """Make a folder, and those above it up to FOLDER, root's alone, whatever the umask is."""
+    if folder != FOLDER:
+        _make_private(os.path.dirname(folder))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.chmod(folder, 0o700)
 
 
 def _copy(path: str, copy: str, follow: bool) -> None:
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    os.chmod(FOLDER, 0o700)
     _make_private(os.path.dirname(copy))
     shutil.copy2(path, f"{copy}.part", follow_symlinks=follow)
     found = os.stat(path, follow_symlinks=follow)

@@ -34,7 +34,7 @@ def remembered(
 
     ``source`` is the hash of the formula's states, ``record`` what the master remembers now,
     ``ids`` what the members tell of themselves. Where nothing is left to do, a run may have ended
-    before it could remember.
+    before it could remember; a plan that gives members other ids ends by remembering these.
     """
     past = {
         minion: {key: one[key] for key in one if key != "member_id"}
