@@ -1,10 +1,10 @@
-# make demo | down | test (lint, unit, e2e) | matrix | chaos | bench | bench-changes | bench-backup | bench-restore | clean
+# make demo | down | test (lint, unit, e2e) | matrix | chaos | bench | bench-changes | bench-backup | bench-restore | bench-examine | clean
 PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := test/lab/lab
 
-.PHONY: help demo down test unit lint e2e matrix chaos bench bench-changes bench-backup bench-restore clean venv
+.PHONY: help demo down test unit lint e2e matrix chaos bench bench-changes bench-backup bench-restore bench-examine clean venv
 
 help:
 	@sed -n '1p' Makefile | sed 's/^# /targets: /'
@@ -30,7 +30,7 @@ lint: venv
 	find etcd_ha pillar -name '*.sls' -print0 | xargs -0 -r $(BIN)/salt-lint
 
 e2e: venv
-	$(BIN)/python -m pytest test/e2e --durations=25
+	$(BIN)/python -m pytest test/e2e -v --durations=25
 
 matrix: venv
 	$(BIN)/python test/e2e/matrix.py
@@ -50,6 +50,10 @@ bench-backup: venv
 
 bench-restore: venv
 	$(BIN)/python test/bench/restore.py
+
+# Damaged data of each line of etcd: make bench-examine EXAMINE="--size 2000 --seed 7 --lines 3.6"
+bench-examine: venv
+	$(BIN)/python test/bench/examine.py $(EXAMINE)
 
 test: lint unit e2e
 

@@ -4,30 +4,45 @@ etcd on this minion: its health, its place in the cluster, and what the formula 
 :depends: etcdctl, which the formula installs on members
 """
 
-import contextlib
 import copy
 import hashlib
+import logging
 import os
 import secrets
-import subprocess
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_certificates
 import etcd_ha_client
+import etcd_ha_common_files
+import etcd_ha_common_process
+import etcd_ha_common_systemd
 import etcd_ha_environment
 import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
+import etcd_ha_host_balancer
+import etcd_ha_host_ended
 import etcd_ha_host_etcds
+import etcd_ha_host_examine
 import etcd_ha_host_foreign
+import etcd_ha_host_hidden
+import etcd_ha_host_in_force
+import etcd_ha_host_leaves
+import etcd_ha_host_move_data
+import etcd_ha_host_move_faults
+import etcd_ha_host_overrides
+import etcd_ha_host_paused
+import etcd_ha_host_places
+import etcd_ha_host_programs
 import etcd_ha_host_proxies
 import etcd_ha_host_record
+import etcd_ha_host_tls_files
 import etcd_ha_journal
 import etcd_ha_machine
+import etcd_ha_mark
 import etcd_ha_membership
-import etcd_ha_program
 import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_stages
@@ -37,9 +52,12 @@ import etcd_ha_virtual
 import salt.utils.files
 import salt.utils.http
 import salt.utils.yaml
+from etcd_ha_common_process import ProgramError
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
+
+log = logging.getLogger(__name__)
 
 FORMULA_MODULES = ("modules", "states", "utils")
 # What the orchestrate runs on a host to change it.
@@ -87,7 +105,7 @@ def health(timeout=5):
         salt '*' etcd_ha.health
     """
     etcd_ha_faces.sound(locals())
-    mark = etcd_ha_client.mark()
+    mark = etcd_ha_client.certain_mark()
     if "member" in mark:
         result = _without_alarm(mark["member"], _seconds(timeout))
     elif "balancer" in mark:
@@ -235,7 +253,7 @@ def status(timeout=5):
         salt 'etcd*' etcd_ha.status
     """
     etcd_ha_faces.sound(locals())
-    mark = etcd_ha_client.mark()
+    mark = etcd_ha_client.certain_mark()
     if "member" not in mark:
         return {"role": "balancer" if "balancer" in mark else "none"}
     rows = etcd_ha_faces.status(mark["member"], _seconds(timeout))
@@ -262,7 +280,7 @@ def members(timeout=5):
         salt 'etcd1*' etcd_ha.members
     """
     etcd_ha_faces.sound(locals())
-    mark = etcd_ha_client.mark()
+    mark = etcd_ha_client.certain_mark()
     if "member" not in mark:
         return []
     with etcd_ha_faces.told(etcd_ha_etcdctl.EtcdctlError, cure=etcd_ha_faces.LOG):
@@ -274,7 +292,10 @@ def version():
     The version of etcd that is installed here, and of the one that runs.
 
     Returns a dict: ``installed`` and ``running``, each text such as ``3.6.14``, empty where there
-    is none.
+    is none; and ``error`` (text) where one runs that does not tell its version.
+
+    Raises CommandExecutionError where etcd is installed and does not tell its version, or systemd
+    does not tell whether it runs.
 
     CLI Example:
 
@@ -282,12 +303,14 @@ def version():
 
         salt 'etcd*' etcd_ha.version
     """
-    running = ""
+    found = {"installed": _installed_version(), "running": ""}
     # A member that is stopped would be waited for: etcdctl tries for seconds.
-    if "member" in etcd_ha_client.mark() and etcd_ha_machine.unit("etcd.service")["pid"]:
-        with contextlib.suppress(CommandExecutionError):
-            running = status()["version"]
-    return {"installed": _installed_version(), "running": running}
+    if "member" in etcd_ha_client.mark() and etcd_ha_faces.unit("etcd.service").pid:
+        try:
+            found["running"] = status()["version"]
+        except CommandExecutionError as err:
+            found["error"] = str(err)
+    return found
 
 
 def endpoints():
@@ -304,7 +327,7 @@ def endpoints():
 
         salt 'lb*' etcd_ha.endpoints
     """
-    mark = etcd_ha_client.mark()
+    mark = etcd_ha_client.certain_mark()
     if "balancer" in mark:
         return list(mark["balancer"].get("endpoints") or [mark["balancer"]["url"]])
     if "member" in mark:
@@ -328,12 +351,21 @@ def certificates():
     """
     return [
         {**one, **_read_certificate(one["path"])}
-        for one in etcd_ha_host.marked_certificates(etcd_ha_client.mark())
+        for one in etcd_ha_host.marked_certificates(etcd_ha_client.certain_mark())
     ]
 
 
 def facts(
-    data_dirs=None, authorities=None, timeout=5, access=False, hurried=False, wal_dirs=(), ports=()
+    data_dirs=None,
+    authorities=None,
+    timeout=5,
+    access=False,
+    hurried=False,
+    wal_dirs=(),
+    ports=(),
+    haproxy_on=(),
+    pairs=None,
+    places=None,
 ):
     """
     All that the planner needs to know of this minion; reads only.
@@ -361,16 +393,36 @@ def facts(
     ports : ()
         A list of TCP ports (int): also report other programs that listen on these ports.
 
+    haproxy_on : ()
+        A list of minion ids: report the version of HAProxy, installed or to be installed, on these.
+
+    pairs : None
+        The certificates to look at (a dict: minion id -> list of dicts, as the master makes them
+        with ``etcd_ha_host.pairs``); only this minion's are.
+
+    places : None
+        Where members shall have their data (a dict: minion id -> list of two absolute paths, the
+        data directory and the one of the log, which may be empty); only this minion's are looked
+        at.
+
     Returns a dict: ``minion``, ``arch``, ``os_file``, ``modules`` (hash of the formula's modules
-    here), ``digest`` and ``changed_files`` (what the last converge left), ``etcd``, ``etcds`` (a
-    list of dicts: every etcd on this host, as ``etcd_ha.etcds`` has it), ``balancer``,
-    ``restoring`` (text: ``restore`` or ``recover`` where one was begun and not ended), ``policies``
+    here), ``digest`` and ``changed_files`` (what the last converge left), ``applied`` (a dict: the
+    hashes ``settings``, ``source`` and ``modules`` that it was made from), ``etcd``, ``etcds`` (a
+    list of dicts: every etcd on this host, as ``etcd_ha.etcds`` has it), ``unusable`` (dict:
+    directory -> why no data can be there, such as a link that leads nowhere, or an older copy of
+    the data that is to move there), ``balancer``,
+    ``restoring`` (text: ``restore`` or ``recover`` where one was begun and not ended), ``paused``
+    (text: that and why the member is stopped on purpose; empty where it is not), ``policies``
     (a hash, empty where it would sign none), ``ca`` (text: whose certificates these are),
+    ``programs`` (a dict: program -> its version, empty where it is not known), ``overrides`` (a
+    list of dicts: variables of etcd that a drop-in of its unit or the service manager sets),
     ``authorities`` (path -> dict of the CAs in it), ``days_left`` (int, of the certificate that
-    ends first; None without any), ``access`` (a dict, None where it was not asked for or etcd is
-    not healthy) and ``busy`` (a list of text: what changes this host now, after which all of this
-    may be otherwise). ``balancer`` (a dict, as ``etcd_ha.health``) is None on a host that is none;
-    ``etcd`` is a dict in any case.
+    ends first; None without any), ``pairs`` (a list of dicts: each certificate with what is wrong
+    with it and with the files that it comes from), ``clock`` (a dict: ``began`` and ``ended``, the
+    time of this host as this call did, in seconds since 1970), ``access`` (a dict, None where it
+    was not asked for or etcd is not healthy) and ``busy`` (a list of text: what changes this host
+    now, after which all of this may be otherwise). ``balancer`` (a dict, as ``etcd_ha.health``) is
+    None on a host that is none; ``etcd`` is a dict in any case.
 
     Raises CommandExecutionError on an operating system that the formula does not know.
 
@@ -380,7 +432,8 @@ def facts(
 
         salt 'etcd*' etcd_ha.facts
     """
-    etcd_ha_faces.sound(locals())
+    etcd_ha_faces.sound(locals(), places="places?")
+    began = time.time()
     mark = etcd_ha_client.mark()
     balancer = None
     if "balancer" in mark:
@@ -388,7 +441,7 @@ def facts(
         balancer["trust"] = etcd_ha_client.trust(mark["balancer"]["ca"])
     etcd = _etcd_facts(mark, data_dirs or [], _seconds(timeout), hurried)
     found = etcd_ha_host_etcds.found(_places(data_dirs or []), _logs(wal_dirs or []), ports or [])
-    files = mark.get("files", {})
+    pid, files = _own_pid(found), mark.get("files", {})
     found = etcd_ha_host_proxies.with_ours(found, files) + etcd_ha_host_proxies.found(files)
     return {
         "minion": __grains__["id"],
@@ -396,53 +449,86 @@ def facts(
         "os_file": os_file(),
         "modules": modules_digest(),
         "digest": mark.get("digest", ""),
+        "applied": etcd_ha_mark.made_from(mark),
         "changed_files": etcd_ha_machine.changed_files(mark.get("files", {})),
         "etcd": etcd,
         "etcds": [_with_ids(one, etcd) for one in found],
+        "overrides": etcd_ha_host_overrides.found(),
+        "unusable": {
+            **_conflict((places or {}).get(__grains__["id"]), pid),
+            **_unusable([*(data_dirs or []), *map(os.path.dirname, wal_dirs or [])]),
+        },
         "balancer": balancer,
         "restoring": etcd_ha_progress.unfinished(),
+        "paused": etcd_ha_host_paused.in_effect(),
         "policies": _policies_in_force(),
         "ca": mark.get("member", {}).get("ca", ""),
+        "programs": _programs(haproxy_on),
         "authorities": etcd_ha_client.authorities(authorities or []),
         "days_left": etcd_ha_machine.days_left(mark.get("expires", {})),
         "access": __salt__["etcd_ha_auth.observed"]() if access and etcd["healthy"] else None,
         "busy": _busy(),
+        "pairs": [
+            etcd_ha_host_tls_files.facts(row) for row in (pairs or {}).get(__grains__["id"], ())
+        ],
+        "clock": {"began": began, "ended": time.time()},
     }
 
 
-def verify(endpoints, cluster, timeout=15):
+def verify(endpoints, cluster, timeout=15, minions=(), former=""):
     """
-    Write a key through each endpoint, read it back through the same, and remove it.
+    Prove the way from clients to data: by writes on a member, by a balancer's own view of members.
+
+    On a member it writes a key through each endpoint, reads it back through the same, and removes
+    it. On a balancer it waits until its own checks see the members up: HAProxy's have passed since
+    each member's process began, and each answers the same request here and now; nginx has no checks
+    of its own, so there that request alone counts.
 
     endpoints
-        A list of client URLs, for example those of the balancers.
+        A list of client URLs, for example those of the balancers; a balancer needs none.
 
     cluster
         The name of the cluster (text); the key is ``/etcd_ha/verify/<cluster>``.
 
     timeout : 15
-        Seconds (int or float) to try for at one endpoint; the last try may take ten more.
+        Seconds (int or float) to try for at one endpoint, and on a balancer for all members; the
+        last try may take ten more.
 
-    Returns a dict: endpoint -> seconds (float) that the put and the get took.
+    minions : ()
+        On a balancer: the members (list of text, their minion ids) to look at; without it all.
 
-    Raises CommandExecutionError that names the endpoint which failed, and on a minion that is no
-    member.
+    former : ""
+        The name that the cluster had before (text), while it is being renamed: a balancer has that
+        until its turn comes.
+
+    Returns a dict: endpoint -> seconds (float) that the put and the get took, on a balancer minion
+    of a member -> seconds until it was seen up.
+
+    Raises CommandExecutionError that names the endpoint or the member which failed, and on a minion
+    that is neither.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt etcd1.example.com etcd_ha.verify '["https://192.168.200.56:2379"]' main
+        salt lb.example.com etcd_ha.verify '[]' main
     """
-    etcd_ha_faces.sound(locals(), endpoints="list of urls")
-    mark = etcd_ha_client.mark()
+    etcd_ha_faces.sound(locals(), endpoints="list of urls or none")
+    mark, took = etcd_ha_client.certain_mark(), {}
+    if mark.get("balancer", {}).get("cluster") in {cluster, former or cluster}:
+        took.update(_verify_members(mark["balancer"], minions, _seconds(timeout)))
     if "member" not in mark:
+        if took:
+            return took
         raise CommandExecutionError(
-            "etcd_ha.verify needs a member's admin certificate: run it there"
+            "etcd_ha.verify needs a member's admin certificate, or a balancer of this cluster: run "
+            "it there"
         )
+    if not endpoints and took:
+        return took
     if not isinstance(endpoints, list) or not endpoints:
         raise SaltInvocationError("endpoints must be a list with at least one URL")
-    took = {}
     for endpoint in endpoints:
         took[endpoint] = _verify_endpoint(mark["member"], endpoint, cluster, _seconds(timeout))
     return took
@@ -541,12 +627,16 @@ def os_file():
 
 def host():
     """
-    What the pillar wants this minion to be; the states render from it.
+    What the states of this minion are rendered from.
 
-    Made once a state run: each file asked of the master is a round trip, and every SLS asks.
+    In a step of the orchestrate that is what the pillar wants it to be. In any other state run it
+    is what the orchestrate has put in force here (``/var/lib/etcd_ha/in_force/host.json``): what
+    the pillar changed since is pending. Made once a state run: each file asked of the master is a
+    round trip, and every SLS asks.
 
     Returns the dict of ``etcd_ha_host.describe``: ``member`` and ``balancer`` (dicts, or None),
-    ``authorities`` (list), ...
+    ``authorities`` (list), ``pending`` (list of text: what waits for the orchestrate), ... and
+    ``not_before`` (text): from when on a certificate that is made now is valid.
 
     Raises CommandExecutionError with every fault of the pillar, where etcd has no release archive
     for this machine, where an etcd that somebody else set up is in the way, and where the formula's
@@ -558,20 +648,97 @@ def host():
 
         salt 'etcd1*' etcd_ha.host
     """
+    if __pillar__.get("etcd_ha_step") is None:
+        return _once("etcd_ha_in_force", _held)
+    return _once("etcd_ha_host", wanted_host)
+
+
+def wanted_host():
+    """
+    What the pillar wants this minion to be, whatever is in force; functions of a restore use it.
+
+    A member's release, transport and data directory stay what they are: only a step of the
+    orchestrate changes these.
+
+    Returns the dict of ``etcd_ha_host.describe``, as ``etcd_ha.host`` does.
+
+    Raises CommandExecutionError as ``etcd_ha.host`` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'etcd1*' etcd_ha.wanted_host
+    """
+    handed = __pillar__.get("etcd_ha_step")
+    step = {"stage": _present_stage()} if handed is None else dict(handed)
+    present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
+    step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
+    found = _described(step)
+    if found["phase"] == etcd_ha_trust.HELD:
+        found["trust"] = _trust_in_force()
+    return found
+
+
+def _trust_in_force():
+    """How far this host is with another CA by what it has itself: the CA gives no answer."""
+    try:
+        record = etcd_ha_host_in_force.read()
+    except etcd_ha_host_in_force.RecordError:
+        record = None
+    if record is not None:
+        return record["trust"]
+    return _present_stage().get("trust", etcd_ha_trust.ALONE)
+
+
+def _described(step=None):
+    """What the pillar wants here, with the true places of a member's directories."""
+    found = etcd_ha_host.describe(__grains__["id"], _fit_clusters(), _arch(), step)
+    if found["member"]:
+        places = found["member"]["places"]
+        real = {key: path and etcd_ha_host_places.true(path) for key, path in places.items()}
+        found["member"]["places"] = real
+    found["not_before"] = etcd_ha_certificates.backdated(time.time())
+    return found
+
+
+def _fit_clusters():
+    """The clusters of this minion's pillar, where it can be what they want."""
     refused = refusal()
     if refused:
         raise CommandExecutionError(refused)
-    if "etcd_ha_host" not in __context__:
-        step = dict(__pillar__.get("etcd_ha_step") or {"stage": _present_stage()})
-        present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
-        step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
-        clusters = _own_clusters()
-        unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
-        if unfit:
-            raise CommandExecutionError(unfit)
-        described = etcd_ha_host.describe(__grains__["id"], clusters, _arch(), step)
-        __context__["etcd_ha_host"] = described
-    return copy.deepcopy(__context__["etcd_ha_host"])
+    clusters = list(_own_clusters())
+    unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
+    if unfit:
+        raise CommandExecutionError(unfit)
+    return clusters
+
+
+def _held():
+    """What is in force here, and what of the pillar waits for the orchestrate."""
+    desired = _described()
+    mark, member = etcd_ha_client.mark(), etcd_ha_host_record.read()
+    converged = [
+        part for part in ("member", "balancer") if part in mark or (part == "member" and member)
+    ]
+    try:
+        record, fault = etcd_ha_host_in_force.read(), ""
+    except etcd_ha_host_in_force.RecordError as err:
+        record, fault = None, str(err)
+    if mark.get("digest") and record is None and not converged:
+        fault = fault or f"{etcd_ha_host_in_force.FILE} is missing"
+    found = etcd_ha_host_in_force.held(record, desired, converged, fault)
+    etcd_ha_host_in_force.without_lost_authorities(found)
+    files = mark.get("files", {})
+    found["issuing"], damaged = etcd_ha_host_leaves.issuing(found, desired, files)
+    found["pending"] += [*etcd_ha_host_leaves.waiting(found), *damaged]
+    return found
+
+
+def _once(key, make):
+    if key not in __context__:
+        __context__[key] = make()
+    return copy.deepcopy(__context__[key])
 
 
 def _present_stage():
@@ -610,7 +777,8 @@ def etcds(ports=()):
     ``member_id`` (hex text), ``fault`` (what cannot be known, and why), ``proxy`` (all text, empty
     where there is none), ``words`` (list: its command line), ``environment`` (its ``ETCD_*``
     variables), ``unit_files``, ``clients``, ``peers`` (lists of text), ``ports`` (list of int),
-    ``by_formula`` (bool: whether this formula wrote its unit) and ``holds_data`` (bool).
+    ``by_formula`` (bool: whether this formula wrote its unit), ``enabled`` (bool: whether a stopped
+    one starts at boot) and ``holds_data`` (bool).
 
     CLI Example:
 
@@ -625,6 +793,9 @@ def etcds(ports=()):
 def refusal():
     """
     Why this formula must not change this host: an etcd is in the way that somebody else set up.
+
+    Or the data of the member that runs is out of reach of its path, such as below a mount that was
+    made since it started: whatever is done in that directory would be done in another one.
 
     Whose an etcd is, is known by its cluster and member id and this host's record of them
     (``/var/lib/etcd_ha/CLUSTER.json``), which the orchestrate writes.
@@ -660,13 +831,53 @@ def _refusal():
     ports = [port for place in places.values() for port in place.ports]
     found = etcd_ha_host_etcds.found(_places(folders), _logs(logs), ports)
     files = etcd_ha_client.mark().get("files", {})
-    found = etcd_ha_host_proxies.with_ours(found, files) + etcd_ha_host_proxies.found(files)
+    there = etcd_ha_host_proxies.with_ours(found, files) + etcd_ha_host_proxies.found(files)
     for name, place in places.items():
-        verdicts = {minion: etcd_ha_host_foreign.judged(found, known, place)}
+        verdicts = {minion: etcd_ha_host_foreign.judged(there, known, place)}
         told = etcd_ha_host_foreign.refusal(name, verdicts, "by this")
         if told:
             return told
+    hidden = etcd_ha_host_hidden.of_process(_own_pid(found))
+    # A member whose files were deleted can be rebuilt; etcd_ha.running leaves it alone.
+    if hidden and hidden["kind"] != etcd_ha_host_hidden.DELETED:
+        told = etcd_ha_host_hidden.words(hidden, record.get("cluster", ""), minion, ())
+        return f"{told}. Nothing was changed by this"
+    unusable = _unusable([folder for place in places.values() for folder in place.dirs])
+    if unusable:
+        return f"{'. '.join(unusable.values())}. Nothing was changed by this"
     return ""
+
+
+def _unusable(folders):
+    """Directories in which no member's data can be: path -> why not, with the cure."""
+    with etcd_ha_faces.told():
+        return etcd_ha_host_places.faults(dict.fromkeys(folders))
+
+
+def _own_pid(found):
+    """The process of the formula's own unit among these etcds of a host; 0 where none runs."""
+    return next(
+        (one["pid"] for one in found if one["pid"] and one["unit"] == etcd_ha_host_foreign.UNIT), 0
+    )
+
+
+def _conflict(place, pid=0):
+    """Why this member's data cannot come to a data directory: its path -> why not, with the cure.
+
+    ``place`` is that and the one of the log, None on a host that is to have no member; ``pid`` is
+    the member's process, 0 where none runs. A restore puts data in the new place while other data
+    is in the old one: it is resumed.
+    """
+    if not place or etcd_ha_progress.unfinished():
+        return {}
+    data_dir, wal_dir = place
+    log = {"ETCD_WAL_DIR": f"{wal_dir}/wal"} if wal_dir else {}
+    environment = {"ETCD_DATA_DIR": data_dir, **log}
+    process = etcd_ha_machine.process_environment(pid) if pid else {}
+    record = etcd_ha_host_record.read()
+    moves = etcd_ha_host_move_data.moves(process, record, environment)
+    told = etcd_ha_host_move_faults.conflict(moves, environment)
+    return {data_dir: told} if told else {}
 
 
 def former_balancer():
@@ -716,8 +927,10 @@ def signing_policies(pillar, defaults, minion):
 
     Returns a dict of signing policies; empty where this minion is no cluster's CA.
 
-    Raises CommandExecutionError with every fault of the pillar, SaltInvocationError where the
-    defaults are not the formula's.
+    A cluster with a fault in the pillar has none until it is corrected.
+
+    Raises CommandExecutionError with every fault of what holds for all clusters,
+    SaltInvocationError where the defaults are not the formula's.
 
     CLI Example:
 
@@ -735,7 +948,7 @@ def signing_policies(pillar, defaults, minion):
         raise SaltInvocationError(
             f"defaults is not the content of etcd_ha/defaults.yaml ({err!r})"
         ) from err
-    return etcd_ha_certificates.policies(clusters.values(), minion)
+    return etcd_ha_certificates.policies(clusters.clusters.values(), minion)
 
 
 def modules_digest():
@@ -797,12 +1010,14 @@ def _file(path):
 def _own_clusters():
     """The clusters of this minion's pillar, as they are on its operating system."""
     defaults, settings = _file("etcd_ha/defaults.yaml"), _file(os_file())["settings"]
-    return _clusters(__pillar__.get("etcd_ha"), defaults, settings).values()
+    read = _clusters(__pillar__.get("etcd_ha"), defaults, settings)
+    with etcd_ha_faces.told(etcd_ha_topology.PillarError):
+        return read.known_to(__grains__["id"]).values()
 
 
 def _clusters(pillar, defaults, settings):
     with etcd_ha_faces.told(etcd_ha_topology.PillarError):
-        return etcd_ha_topology.read(copy.deepcopy(pillar), defaults, settings)
+        return etcd_ha_topology.read_each(copy.deepcopy(pillar), defaults, settings)
 
 
 def _arch():
@@ -871,9 +1086,10 @@ def _balancer_health(balancer, timeout):
         result["holds_address"] = bool(
             etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
         )
-    except (OSError, ValueError, subprocess.SubprocessError) as err:
-        return _unhealthy(result, f"the addresses cannot be read: {err}. Look at: ip address")
-    if result["healthy"] and not etcd_ha_machine.unit(service)["active"]:
+        runs = etcd_ha_common_systemd.unit(service).active
+    except ProgramError as err:
+        return _unhealthy(result, f"{err}. Look at: ip address; systemctl status {service}")
+    if result["healthy"] and not runs:
         told = f"{service} does not run, so this balancer cannot take {address} over"
         return _unhealthy(result, f"{told}. Look at: journalctl -u {service}")
     return result
@@ -898,10 +1114,22 @@ def _path_health(balancer, timeout):
     return {**result, "healthy": True, "took": f"{(time.monotonic() - began) * 1000:.1f}ms"}
 
 
+def _programs(haproxy_on):
+    """The version of each program for which a host may be too old; empty where it is not known."""
+    found = {etcd_ha_host_programs.SYSTEMD: str(__grains__.get("systemd", {}).get("version", ""))}
+    if __grains__["id"] in haproxy_on:
+        package = os_data()["haproxy"]["packages"][0]
+        version = etcd_ha_host_programs.haproxy()
+        # Before it is installed: what the package's state would install.
+        latest = "" if version else __salt__["pkg.latest_version"](package, refresh=False)
+        found[etcd_ha_host_programs.HAPROXY] = version or latest
+    return found
+
+
 def _read_certificate(path):
-    if not os.path.isfile(path):
-        return {"error": "the file is gone"}
     try:
+        if not etcd_ha_common_files.is_file(path):
+            return {"error": "the file is gone"}
         found = __salt__["x509.read_certificate"](path)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"error": str(err)}
@@ -916,39 +1144,62 @@ def _installed_version():
     path = etcd_ha_client.program("etcd")
     if not os.path.isabs(path):
         return ""
-    try:
-        done = etcd_ha_program.run([path, "--version"], {}, 10)
-    except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
-        return ""
-    return etcd_ha_release.told(done.out)
+    with etcd_ha_faces.told(cure=f"Try: {path} --version. Remove or reinstall it"):
+        command = [path, "--version"]
+        done = etcd_ha_common_process.run(command, 10)
+        found = etcd_ha_release.told(done.out)
+        if not found:
+            raise ProgramError(command, f"it names no version, but {done.words()!r}")
+    return found
 
 
 def _etcd_facts(mark, data_dirs, timeout, hurried):
-    unit = etcd_ha_machine.unit("etcd.service")
-    running = etcd_ha_machine.process_environment(unit["pid"]) if unit["pid"] else {}
+    unit = etcd_ha_faces.unit("etcd.service")
+    running = etcd_ha_machine.process_environment(unit.pid) if unit.pid else {}
     configured, record = etcd_ha_client.configured(), etcd_ha_host_record.read()
     dirs = [source.get("ETCD_DATA_DIR") for source in (running, configured)]
     dirs += [record.get("data_dir"), *data_dirs]
     logs = [source.get("ETCD_WAL_DIR") for source in (running, configured)]
     dirs, logs = _with_moving(dirs), _with_moving([*logs, record.get("wal_dir")])
+    hidden = etcd_ha_host_hidden.of_process(unit.pid)
+    # A directory that looks empty proves nothing while a process has the data open.
+    has_data = bool(hidden) or etcd_ha_machine.holds_data(dirs, logs)
     result = {
-        "active": unit["active"],
-        "state": unit["state"],
-        "enabled": unit["enabled"],
+        "active": unit.active,
+        "state": unit.state,
+        "enabled": unit.enabled,
         "environment": running or configured,
         "pending": etcd_ha_machine.pending(unit, etcd_ha_client.program("etcd")),
-        "has_data": etcd_ha_machine.holds_data(dirs, logs),
-        "installed": _release_in_use(),
+        "has_data": has_data,
+        "hidden": hidden,
+        "installed": _installed_for(has_data),
         "record": record,
         "trust": etcd_ha_client.trust(configured.get("ETCD_TRUSTED_CA_FILE")),
         "healthy": False,
     }
-    if unit["active"] and configured:
+    if unit.active and configured:
         here = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")[-1]
         result.update(_live_facts(etcd_ha_faces.member(), timeout, here, hurried))
-    if not result["healthy"] and not result.get("corrupt"):
-        result["corrupt"] = _corruption(result)
+        # A setting can cut off whoever asks it as a client, while it votes as ever.
+        result["voting"] = result["healthy"] or etcd_ha_client.votes()
+    if result["has_data"] and not unit.active:
+        result.update(_stopped_facts(configured, record, result["installed"]))
     return result
+
+
+def _stopped_facts(configured, record, release):
+    """Of a member that does not run: whether it ended by itself, and what is known of its data."""
+    ended, found = etcd_ha_host_ended.look(), None
+    places = etcd_ha_host_examine.places(configured, record)
+    if places is not None:
+        found = etcd_ha_host_examine.read(*places, release)
+    said = etcd_ha_host_ended.quoted(ended.invocation) if ended.by_itself else ""
+    failing = f"{ended.words}{f' ({said})' if said else ''}" if ended.by_itself else ""
+    return {
+        "failing": failing,
+        "corrupt": etcd_ha_host_examine.unusable(found),
+        "examined": etcd_ha_host_examine.told(found, ended.invocation),
+    }
 
 
 def _places(data_dirs):
@@ -966,10 +1217,16 @@ def _logs(wal_dirs):
 
 
 def _with_ids(found, etcd):
-    """One etcd of this host; where its log does not tell its ids, etcd itself may."""
-    own = found["pid"] and found["unit"] == etcd_ha_host_foreign.UNIT and not found["cluster_id"]
-    if not own or not etcd.get("member_id"):
+    """One etcd of this host; where its log does not tell its ids, etcd itself may.
+
+    What lies at its path by now may be another's.
+    """
+    hidden = bool(etcd.get("hidden"))
+    own = found["pid"] and found["unit"] == etcd_ha_host_foreign.UNIT
+    if not own or (found["cluster_id"] and not hidden):
         return found
+    if not etcd.get("member_id"):
+        return {**found, "cluster_id": "", "member_id": ""} if hidden else found
     return {**found, "cluster_id": etcd["cluster_id"], "member_id": etcd["member_id"]}
 
 
@@ -986,20 +1243,23 @@ def _release_in_use():
     return release if etcd_ha_release.fault(release) is None else _installed_version()
 
 
-def _corruption(found):
-    """Why this member's data is of no use any more, as etcd's own log says, or an empty text."""
-    if not found["has_data"]:
-        return ""
-    # Without a journal the data counts as sound: a member is never thrown away unproven.
-    return etcd_ha_journal.corruption(_journal("-n", "150", "-o", "cat"))
-
-
-def _journal(*arguments):
-    """Lines of etcd's own log; none where they cannot be had."""
-    command = ["journalctl", "-u", "etcd.service", "--no-pager", *arguments]
+def _installed_for(has_data):
+    """The release in use; where there is no data, one that cannot tell is as good as none."""
     try:
-        return etcd_ha_program.run(command, dict(os.environ), 10).out
-    except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
+        return _release_in_use()
+    except CommandExecutionError as err:
+        if has_data:
+            raise
+        log.warning("%s", err)
+        return ""
+
+
+def _journal(**choice):
+    """Lines of etcd's own log; none where they cannot be had: it is quoted, and proves nothing."""
+    try:
+        return etcd_ha_common_systemd.journal("etcd.service", **choice)
+    except ProgramError as err:
+        log.warning("%s", err)
         return ""
 
 
@@ -1059,7 +1319,7 @@ def _settled_status(member, timeout, here, hurried):
 
 def _leaderless_since():
     """When the member lost its leader (seconds of the monotonic clock); now where nothing tells."""
-    told = etcd_ha_journal.leaderless_since(_journal("-b", "-n", "500", "-o", "short-monotonic"))
+    told = etcd_ha_journal.leaderless_since(_journal(boot=True, lines=500, form="short-monotonic"))
     now = time.monotonic()
     return now if told is None else min(told, now)
 
@@ -1077,6 +1337,24 @@ def _policies_in_force():
     )
 
 
+def _verify_members(balancer, minions, timeout):
+    if "backends" not in balancer:
+        raise CommandExecutionError(
+            "this balancer was set up by an older release of the formula, so its own view of the "
+            "members is not known here. Run salt-run state.orchestrate etcd_ha.orch"
+        )
+    wanted = list(minions) or list(dict.fromkeys(one["minion"] for one in balancer["backends"]))
+    began = time.monotonic()
+    down = etcd_ha_host_balancer.Watch(balancer).wait(wanted, timeout)
+    if down:
+        told = "; ".join(f"{minion}: {why}" for minion, why in down.items())
+        raise CommandExecutionError(
+            f"the balancer {__grains__['id']} does not see every member up after {timeout:g} s: "
+            f"{told}. Look at: salt '*' etcd_ha.health, and at journalctl -u {balancer['kind']}"
+        )
+    return dict.fromkeys(wanted, round(time.monotonic() - began, 3))
+
+
 def _verify_endpoint(member, endpoint, cluster, timeout):
     key, value = f"/etcd_ha/verify/{cluster}", secrets.token_hex(8)
     began, reason = time.monotonic(), ""
@@ -1088,7 +1366,7 @@ def _verify_endpoint(member, endpoint, cluster, timeout):
             if put.code == 0 and got.out.strip() == value:
                 etcd_ha_client.etcdctl(member, ["del", key], 5, endpoint)
                 return round(time.monotonic() - tried, 3)
-            reason = (put.err or got.err).strip()[-300:]
+            reason = (put.err or got.err).strip()[-300:] or f"read {got.out.strip()[:80]!r}"
         except etcd_ha_etcdctl.EtcdctlError as err:
             reason = str(err)
         time.sleep(0.3)

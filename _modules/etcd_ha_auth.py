@@ -392,7 +392,8 @@ def _compiled_pillar():
 def _settings(pillar):
     """The name of this minion's cluster, and its complete ``access``."""
     with etcd_ha_faces.told(etcd_ha_topology.PillarError):
-        clusters = etcd_ha_topology.read(copy.deepcopy(pillar.get("etcd_ha")), _defaults())
+        read = etcd_ha_topology.read_each(copy.deepcopy(pillar.get("etcd_ha")), _defaults())
+        clusters = read.known_to(__grains__["id"])
     for name, cluster in clusters.items():
         if cluster.member(__grains__["id"]):
             return name, cluster.settings["access"]

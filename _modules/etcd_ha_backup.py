@@ -8,12 +8,12 @@ The master's ``etcd_ha.orch.backup`` calls these; the timer runs the same job wi
 
 import logging
 import os
-import sys
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_backup
 import etcd_ha_backup_files
 import etcd_ha_backup_job
+import etcd_ha_backup_program
 import etcd_ha_delivery
 import etcd_ha_faces
 import etcd_ha_s3
@@ -215,7 +215,8 @@ def command():
     """
     The words before the settings file that take a scheduled backup on this minion without Salt.
 
-    Returns text: Salt's own Python, and the job among the modules that were synced here.
+    Returns text: Salt's own Python, and the program that the states installed, which needs nothing
+    of Salt's cache.
 
     CLI Example:
 
@@ -223,8 +224,7 @@ def command():
 
         salt etcd1.example.com etcd_ha_backup.command
     """
-    job = os.path.join(__opts__["extension_modules"], "utils", "etcd_ha_backup_job.py")
-    return f"{sys.executable} {job}"
+    return f"{etcd_ha_faces.python()} {etcd_ha_backup_program.PATH}"
 
 
 def _settings():

@@ -5,6 +5,8 @@ The CA of a cluster on the minion that signs: its name, and what is done when it
 import os
 import time
 
+import etcd_ha_common_files
+
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_faces
 import etcd_ha_machine
@@ -47,7 +49,7 @@ def common_name(cluster, directories, wanted=None):
     if wanted:
         return wanted
     for path in (f"{directory}/ca.crt" for directory in directories):
-        if os.path.exists(path):
+        if etcd_ha_common_files.exists(path):
             return _name_in(path) or f"etcd {cluster} CA"
     return f"etcd {cluster} CA"
 
@@ -83,7 +85,7 @@ def set_aside(directory):
     """
     etcd_ha_faces.sound(locals())
     parts = [f"{directory}/{name}" for name in ("ca.key", "ca.crt")]
-    missing = [path for path in parts if not os.path.exists(path)]
+    missing = [path for path in parts if not etcd_ha_common_files.exists(path)]
     if missing:
         raise CommandExecutionError(
             f"{' and '.join(missing)} is missing, so there is no CA to put aside. Run "
@@ -95,7 +97,7 @@ def set_aside(directory):
     mark["files"] = {p: h for p, h in mark.get("files", {}).items() if p not in parts}
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, mark)
     folder = f"{directory}/former-{time.strftime('%Y%m%d-%H%M%S')}"
-    os.mkdir(folder, mode=0o700)
+    etcd_ha_common_files.make_directory(folder, 0o700, fresh=True)
     # The certificate first: where the key alone is left, the next converge signs that one anew.
     for path in reversed(parts):
         os.rename(path, f"{folder}/{os.path.basename(path)}")

@@ -12,6 +12,7 @@ import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
+import etcd_ha_data
 import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_hashes
@@ -239,12 +240,15 @@ def _no_room(in_use):
     except OSError as err:
         return f"it cannot be seen how much room there is in {folder}: {err.strerror}"
     fault = etcd_ha_space.room_fault(in_use, found.f_bavail * found.f_frsize)
+    lacks = etcd_ha_data.inodes_fault(folder, 1)
+    if lacks:
+        return f"{lacks}, and run again"
     return f"{folder}: {fault}. Make room there, and run again" if fault else ""
 
 
 def _running():
     """The variables that the etcd here was started with."""
-    pid = etcd_ha_machine.unit("etcd.service")["pid"]
+    pid = etcd_ha_faces.unit("etcd.service").pid
     return etcd_ha_machine.process_environment(pid) or etcd_ha_client.configured()
 
 

@@ -7,6 +7,7 @@ some seconds old by then, and each may be called again after an interruption.
 :depends: etcdctl, which the formula installs on members
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,20 +15,30 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
+import etcd_ha_backup_host
+import etcd_ha_backup_program
 import etcd_ha_client
+import etcd_ha_common_files
+import etcd_ha_common_process
+import etcd_ha_common_systemd
 import etcd_ha_data
+import etcd_ha_etcd_metrics
 import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_hashes
 import etcd_ha_host
 import etcd_ha_host_etcds
+import etcd_ha_host_in_force
+import etcd_ha_host_paused
 import etcd_ha_host_record
+import etcd_ha_host_start
 import etcd_ha_machine
 import etcd_ha_membership
 import etcd_ha_pem
 import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_snapshot
+from etcd_ha_common_process import ProgramError
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_member"
@@ -36,6 +47,7 @@ __virtualname__ = "etcd_ha_member"
 # with 90% of the leader's (server/etcdserver/server.go, readyPercentThreshold).
 LAG = 500
 SNAPSHOTS = "/var/lib/etcd_ha/snapshots"
+UNITS = "/etc/systemd/system"
 # Where it is not known how far a member is behind.
 _UNKNOWN = 1 << 62
 # Seconds for a member's hash: it reads its whole database.
@@ -141,12 +153,17 @@ def promote(endpoints="", timeout=300):
     etcd_ha_faces.sound(locals())
     member, deadline, told = etcd_ha_faces.member(), time.monotonic() + timeout, "no answer"
     here = etcd_ha_client.serving_endpoint()
+    watched = etcd_ha_host_start.Watched("etcd.service")
     while time.monotonic() < deadline:
+        with etcd_ha_faces.told(etcd_ha_host_start.StartError):
+            watched.check()
         try:
             own = etcd_ha_client.status(member, 5, here)
             others = endpoints or _reachable_through(member, own, here)
             lag = _lag(member, own, others)
             told = _behind(own, lag)
+            if lag == _UNKNOWN and _reads_by_consensus(own):
+                return {"promoted": False, "lag": 0}
             if own and lag <= LAG:
                 if not own[0]["learner"]:
                     return {"promoted": False, "lag": lag}
@@ -476,8 +493,8 @@ def retire(cluster, purge=False, whole=False):
     """
     etcd_ha_faces.sound(locals())
     record_file = etcd_ha_host.record_file(cluster)
-    record, configured = etcd_ha_machine.read_json(record_file), etcd_ha_client.configured()
-    if not record and not os.path.exists(etcd_ha_machine.MARK_FILE):
+    record, configured = etcd_ha_host_record.of(record_file), etcd_ha_client.configured()
+    if not record and not etcd_ha_common_files.exists(etcd_ha_machine.MARK_FILE):
         return {"stopped": False, "aside": []}
     _refuse_foreign()
     if whole:
@@ -495,13 +512,17 @@ def retire(cluster, purge=False, whole=False):
             "(etcd_ha_member.remove on another member)"
         )
     _end("etcd.service")
+    _end_backups()
     folders = [configured.get("ETCD_DATA_DIR"), os.path.dirname(configured.get("ETCD_WAL_DIR", ""))]
     aside = set_aside([folder for folder in folders if folder], "removed", purge)
     for path in (record_file, etcd_ha_machine.MARK_FILE):
-        if os.path.exists(path):
+        if etcd_ha_common_files.lexists(path):
             os.unlink(path)
+    etcd_ha_host_in_force.forget()
+    etcd_ha_host_paused.lift()
     # A restore that was begun here has no cluster any more to be ended for.
-    shutil.rmtree(etcd_ha_progress.FOLDER, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(etcd_ha_progress.FOLDER)
     return {"stopped": True, "aside": aside}
 
 
@@ -523,7 +544,7 @@ def retire_balancer(cluster):
         salt lb2.example.com etcd_ha_member.retire_balancer main
     """
     etcd_ha_faces.sound(locals())
-    balancer = etcd_ha_client.mark().get("balancer", {})
+    balancer = etcd_ha_client.certain_mark().get("balancer", {})
     if balancer.get("cluster") != cluster:
         return {"stopped": False}
     _stop_balancer(cluster)
@@ -582,6 +603,76 @@ def served_by_one_ca(timeout=5):
     return sorted(reached)
 
 
+def handshakes(client_urls, peer_urls, timeout=5):
+    """
+    See that a member accepts this host's certificates, and shows ones that this host trusts.
+
+    On a member by its server and peer certificates; on a balancer by the one for its checks, and at
+    the client URLs alone. Where an URL is this host's own, its etcd must serve the certificate that
+    lies on disk.
+
+    client_urls
+        Where the member serves clients (list of URLs, as ``https://host:port``).
+
+    peer_urls
+        Where it is reached by its peers (list of URLs).
+
+    timeout : 5
+        Seconds (int or float) to try for.
+
+    Returns the list of the addresses that were reached, as ``host:port``.
+
+    Raises CommandExecutionError that names those which were not, with the reason, and where this
+    host has no certificates.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com etcd_ha_member.handshakes '[https://192.168.200.62:2379]' \
+            '[https://192.168.200.62:2380]'
+    """
+    etcd_ha_faces.sound(locals())
+    mark = etcd_ha_client.mark()
+    if "member" not in mark and mark.get("balancer", {}).get("certificate"):
+        own = mark["balancer"]
+        tried = [(url, own["certificate"], own["key"], own["ca"]) for url in client_urls]
+    else:
+        folder = f"{etcd_ha_faces.member()['config_dir']}/pki"
+        tried = [
+            (url, f"{folder}/{purpose}.crt", f"{folder}/{purpose}.key", f"{folder}/ca.crt")
+            for purpose, urls in (("server", client_urls), ("peer", peer_urls))
+            for url in urls
+        ]
+    failed = [why for one in tried for why in [_refused_handshake(*one, timeout)] if why]
+    if failed:
+        raise CommandExecutionError(
+            f"a handshake failed: {'; '.join(failed)}. No other member was given new certificates. "
+            "Look at journalctl -u etcd there, correct the files that tls:files names, and run "
+            "salt-run state.orchestrate etcd_ha.orch again"
+        )
+    return sorted({one[0].partition("://")[2] for one in tried})
+
+
+def _refused_handshake(url, certificate, key, ca, timeout):
+    """Why a handshake there fails for as long as this; empty where it passes."""
+    deadline, own = time.monotonic() + timeout, etcd_ha_client.configured()
+    listens = [own.get(f"ETCD_LISTEN_{kind}_URLS", "") for kind in ("CLIENT", "PEER")]
+    is_own = url in ",".join(listens).split(",")
+    while True:
+        try:
+            text = etcd_ha_machine.read_text(ca)
+            served = etcd_ha_machine.shake_hands(url, text, (certificate, key), timeout)
+            if not is_own or etcd_ha_pem.is_leaf(served, etcd_ha_machine.read_text(certificate)):
+                return ""
+            why = f"it does not serve {certificate}, but another one"
+        except (OSError, ValueError) as err:
+            why = str(err)
+        if time.monotonic() > deadline:
+            return f"{url} ({why})"
+        time.sleep(0.3)
+
+
 def set_aside(folders, why, purge=False):
     """
     Move the content of data directories out of the way, under a name with the date.
@@ -609,21 +700,10 @@ def set_aside(folders, why, purge=False):
     _refuse_foreign()
     aside = []
     for folder in dict.fromkeys(folders):
-        if not os.path.isdir(folder) or not os.listdir(folder):
-            continue
-        # A mount point cannot be renamed: what is in it moves into a folder of it.
-        inside = os.path.ismount(folder)
-        name = f"{why}-{time.strftime('%Y%m%d-%H%M%S')}"
-        target = f"{folder}/{name}" if inside else f"{folder}.{name}"
-        held = [entry for entry in os.listdir(folder) if not entry.startswith(f"{why}-")]
-        if not held:
-            continue
-        os.mkdir(target, mode=0o700)
-        for entry in held:
-            os.rename(f"{folder}/{entry}", f"{target}/{entry}")
-        if purge:
+        target = etcd_ha_data.set_aside(folder, why, time.strftime("%Y%m%d-%H%M%S"))
+        if target and purge:
             shutil.rmtree(target)
-        else:
+        elif target:
             aside.append(target)
     return aside
 
@@ -655,7 +735,7 @@ def snapshot(cluster, name, timeout=600):
     path = f"{SNAPSHOTS}/{cluster}-{name}-{time.strftime('%Y%m%d-%H%M%S')}.db"
     part = f"{path}.part"
     try:
-        os.makedirs(SNAPSHOTS, mode=0o700, exist_ok=True)
+        etcd_ha_common_files.make_directory(SNAPSHOTS, 0o700)
         done = etcd_ha_client.etcdctl(etcd_ha_faces.member(), ["snapshot", "save", part], timeout)
         if done.code != 0:
             raise ValueError(done.err.strip()[-300:])
@@ -771,6 +851,7 @@ def ready_for(version, timeout=30):
 
     https://etcd.io/docs/v3.6/upgrades/: one minor line at a time. The cluster's version follows
     its members within some seconds. On the way down, this member's database must have followed.
+    Where this member runs the release's line already there is nothing to wait for.
 
     version
         The release that is about to be started here (text).
@@ -778,7 +859,7 @@ def ready_for(version, timeout=30):
     timeout : 30
         Seconds (int or float) to wait for the cluster's version, and as many for the database.
 
-    Returns the cluster's version (text).
+    Returns the cluster's version (text); where this member runs that line already, its own.
 
     Raises CommandExecutionError when it is not there in time, or etcd does not answer.
 
@@ -790,10 +871,16 @@ def ready_for(version, timeout=30):
     """
     etcd_ha_faces.sound(locals())
     wanted, deadline, found = etcd_ha_release.parse(version), time.monotonic() + timeout, "unknown"
-    _wait_for_storage(version, etcd_ha_client.serving_endpoint(), timeout)
+    own = _wait_for_storage(version, etcd_ha_client.serving_endpoint(), timeout)
+    if own and etcd_ha_release.parse(own[0]["version"]).line == wanted.line:
+        # A cluster in which this line runs bears it, whether it can tell its own version or not.
+        return own[0]["version"]
     while time.monotonic() < deadline:
         found = _cluster_version()
-        if found != "unknown" and etcd_ha_release.parse(found).minor >= wanted.minor - 1:
+        if (
+            etcd_ha_release.is_version(found)
+            and etcd_ha_release.parse(found).minor >= wanted.minor - 1
+        ):
             return found
         time.sleep(0.5)
     raise CommandExecutionError(
@@ -803,7 +890,7 @@ def ready_for(version, timeout=30):
 
 
 def _wait_for_storage(version, endpoints, timeout):
-    """Wait until the databases behind these endpoints can be read by an older release."""
+    """Wait until an older release can read the databases behind these endpoints; their status."""
     wanted, deadline = etcd_ha_release.parse(version), time.monotonic() + timeout
     path = etcd_ha_client.newest("etcdctl")
     while True:
@@ -811,7 +898,7 @@ def _wait_for_storage(version, endpoints, timeout):
             rows = etcd_ha_client.status(etcd_ha_faces.member(), 10, endpoints, path)
         late = [row["endpoint"] for row in rows if _is_above(row, wanted)]
         if not late:
-            return
+            return rows
         if time.monotonic() > deadline:
             raise CommandExecutionError(
                 f"the database of {', '.join(late)} is not readable for etcd {wanted.line} "
@@ -835,7 +922,7 @@ def _refuse_foreign():
 
 def _stop_balancer(cluster):
     """Stop the balancer that the last converge left here, if it is this cluster's."""
-    found = etcd_ha_client.mark()
+    found = etcd_ha_client.certain_mark()
     balancer = found.pop("balancer", {})
     if balancer.get("cluster") != cluster:
         return
@@ -844,18 +931,40 @@ def _stop_balancer(cluster):
     if balancer.get("virtual_address"):
         # It goes first: the address comes to another balancer while this one still serves.
         _end(data["keepalived"]["service"])
-    if os.path.exists(etcd_ha_progress.CLOSED):
-        etcd_ha_data.systemctl("unmask", service)
+    if etcd_ha_common_files.exists(etcd_ha_progress.CLOSED):
+        with etcd_ha_faces.told(cure=f"Unmask it (systemctl unmask {service}), and run this again"):
+            etcd_ha_common_systemd.systemctl("unmask", service)
         etcd_ha_progress.remove(etcd_ha_progress.CLOSED)
     _end(service)
+    # What a highstate would put back comes last: an interrupted stop is begun anew.
+    etcd_ha_host_in_force.forget("balancer")
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, {**found, "digest": ""})
+
+
+def _end_backups():
+    """A host that is no member any more takes no backups: its timer would fail each night."""
+    for unit in (etcd_ha_backup_host.TIMER, etcd_ha_backup_host.SERVICE):
+        _end(unit)
+        path = f"{UNITS}/{unit}"
+        if os.path.lexists(path):
+            os.unlink(path)
+    with etcd_ha_faces.told(cure="Look at: systemctl status"):
+        etcd_ha_common_systemd.systemctl("daemon-reload")
+    # Last: until then the timer may start it.
+    if etcd_ha_common_files.lexists(etcd_ha_backup_program.FOLDER):
+        shutil.rmtree(etcd_ha_backup_program.FOLDER)
 
 
 def _end(unit):
     """Stop a unit for good, and see that it has ended."""
-    __salt__["cmd.run_all"](["systemctl", "disable", "--now", unit], python_shell=False)
-    found = etcd_ha_machine.unit(unit)
-    if found["active"] or found["pid"]:
+    with etcd_ha_faces.told(cure=f"Nothing else was done. Look at: systemctl status {unit}"):
+        found = etcd_ha_common_systemd.unit(unit)
+        if found.is_up:
+            etcd_ha_common_systemd.systemctl("stop", unit, timeout=120)
+        if found.exists:
+            etcd_ha_common_systemd.systemctl("disable", unit)
+        found = etcd_ha_common_systemd.unit(unit)
+    if found.is_up:
         raise CommandExecutionError(
             f"{unit} did not stop, and nothing else was done. Look at journalctl -u {unit} there, "
             "and run this again"
@@ -921,15 +1030,13 @@ def _refuse_without_quorum(member, endpoints, entry):
     left = [m for m in voters if m["id"] != entry["id"]]
     if len(left) == len(voters):
         return
-    urls = etcd_ha_client.advertised(left)
     try:
-        healthy = etcd_ha_client.healthy(member, 10, urls) if urls else set()
+        fit = etcd_ha_client.fit(member, left)
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(
             f"{entry['name'] or entry['id']} was not taken out: it is not known whether the others "
             f"are healthy ({err}). Look at: salt '*' etcd_ha.health"
         ) from err
-    fit = [m for m in left if healthy & set(m["client_urls"])]
     needed = etcd_ha_membership.quorum(len(left))
     if not left or len(fit) < needed:
         raise CommandExecutionError(
@@ -1005,6 +1112,15 @@ def _lag(member, own, others):
     return max(0, leading[0] - own[0]["applied_index"]) if leading else _UNKNOWN
 
 
+def _reads_by_consensus(own):
+    """Whether a voter has caught up, told without its leader, which may serve no client.
+
+    etcd answers such a read once it has applied all that was committed before it
+    (linearizableReadLoop in server/etcdserver/v3_server.go).
+    """
+    return bool(own) and not own[0]["learner"] and __salt__["etcd_ha.local_health"]()["healthy"]
+
+
 def _behind(own, lag):
     """How far a member is behind, in words."""
     if not own:
@@ -1046,21 +1162,26 @@ def _v2_content():
     command.append(f"--data-dir={configured.get('ETCD_DATA_DIR', '')}")
     if configured.get("ETCD_WAL_DIR"):
         command.append(f"--wal-dir={configured['ETCD_WAL_DIR']}")
-    done = __salt__["cmd.run_all"](command, python_shell=False, timeout=120, ignore_retcode=True)
-    if done["retcode"] == 0:
-        return ""
-    told = (done["stderr"] or done["stdout"]).strip().splitlines()
-    return told[-1][-300:] if told else "etcdutl check v2store fails, and says nothing"
+    with etcd_ha_faces.told(cure=etcd_ha_faces.LOG):
+        done = etcd_ha_common_process.run(command, 120, codes=etcd_ha_common_process.ANY_CODE)
+    return "" if done.code == 0 else done.words()
 
 
 def _cluster_version():
-    """``etcdcluster`` of GET /version on this member."""
+    """What the cluster has agreed on, or ``unknown``, with the reason."""
     pki, url = etcd_ha_client.environment(etcd_ha_faces.member()), etcd_ha_client.serving_endpoint()
     files = [pki.get(f"ETCDCTL_{name}") for name in ("CACERT", "CERT", "KEY")]
     try:
         _, body = etcd_ha_machine.get(f"{url}/version", *files)
         found = json.loads(body)["etcdcluster"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "unknown"
-    # Before the leader has decided it, etcd says so in words (server/etcdserver/version).
-    return found if etcd_ha_release.is_version(found) else "unknown"
+        # Before the leader has decided it, etcd says so in words (server/etcdserver/version).
+        if etcd_ha_release.is_version(found):
+            return found
+        told = f"{url}/version says {str(found)[:40]}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
+        told = f"{url}/version: {str(err)[:200]}"
+    try:
+        # Some settings close the client port to HTTP; the metrics have a port of their own.
+        return etcd_ha_etcd_metrics.cluster_version(etcd_ha_client.metrics())
+    except (OSError, ValueError, ProgramError) as err:
+        return f"unknown ({told}; {err})"

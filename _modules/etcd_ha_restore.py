@@ -7,7 +7,6 @@ kept in ``/var/lib/etcd_ha/restore``, so each may be called again after an inter
 :depends: etcdutl, etcdctl before etcd 3.5, which the formula installs on members
 """
 
-import glob
 import os
 import shutil
 import time
@@ -15,6 +14,9 @@ import urllib.parse
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_client
+import etcd_ha_common_files
+import etcd_ha_common_process
+import etcd_ha_common_systemd
 import etcd_ha_data
 import etcd_ha_database
 import etcd_ha_environment
@@ -22,6 +24,7 @@ import etcd_ha_etcdctl
 import etcd_ha_faces
 import etcd_ha_host
 import etcd_ha_host_etcds
+import etcd_ha_host_examine
 import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_progress
@@ -82,8 +85,9 @@ def look(places, folders=(), path=""):
     progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     if progress.get("phase", "done") == "done":
         progress = _staged(data_dir) or progress
-    backups = [_known(one) for folder in folders for one in sorted(glob.glob(f"{folder}/*.db"))]
-    if path and os.path.isfile(path):
+    lying = [f"{f}/{n}" for f in folders for n in etcd_ha_common_files.names(f) if _is_backup(n)]
+    backups = [_known(one) for one in lying]
+    if path and etcd_ha_common_files.is_file(path):
         backups = [one for one in backups if one["path"] != path] + [_checked(path)]
     return {
         "free": etcd_ha_data.free(data_dir),
@@ -91,7 +95,7 @@ def look(places, folders=(), path=""):
         "progress": progress,
         "recovery": etcd_ha_progress.read(etcd_ha_progress.RECOVER),
         "backups": backups,
-        "evidence": etcd_ha_survivor.evidence(data_dir, f"{wal_dir}/wal" if wal_dir else ""),
+        "evidence": _evidence(data_dir, wal_dir),
         "wanted": __salt__["etcd_ha.wanted_digest"](),
     }
 
@@ -139,6 +143,8 @@ def prepare(cluster, source, path, sha256, token, keys=None):
     passed = etcd_ha_progress.has_passed(progress, token, "exchanging")
     ready = progress if passed else _staged(member["data_dir"])
     needed = ready.get("token") != token
+    if not passed:
+        _refuse_exchange(member)
     about = {"token": token, "sha256": sha256, "source": path, "expected": keys}
     try:
         if not source:
@@ -181,10 +187,11 @@ def exchange(cluster, token):
     """
     etcd_ha_faces.sound(locals())
     # First, since it refuses where an etcd that somebody else set up is in the way.
-    host = __salt__["etcd_ha.host"]()
+    host = __salt__["etcd_ha.wanted_host"]()
     closed = _close_balancer(cluster, token)
     if not host["member"] or host["member"]["cluster"] != cluster:
         return {"aside": [], "closed": closed}
+    etcd_ha_progress.refuse_broken(etcd_ha_progress.RESTORE)
     member, progress = host["member"], etcd_ha_progress.read(etcd_ha_progress.RESTORE)
     if etcd_ha_progress.has_passed(progress, token, "exchanged"):
         return {"aside": progress.get("aside", []), "closed": closed}
@@ -235,7 +242,7 @@ def start(cluster, token):
         )
     _wait_for_turn(member)
     etcd_ha_progress.release()
-    cure = "The balancers stay closed; mend it, and run the restore again"
+    cure = "The balancers stay closed; fix that, and run the restore again"
     with etcd_ha_faces.told(etcd_ha_data.DataError, cure=cure):
         etcd_ha_data.start(member["start_timeout"])
     found = _count(member, progress["revision"], member["start_timeout"])
@@ -273,7 +280,7 @@ def finish(cluster, token):
         salt '*' etcd_ha_restore.finish main main-restored-1
     """
     etcd_ha_faces.sound(locals())
-    host = __salt__["etcd_ha.host"]()
+    host = __salt__["etcd_ha.wanted_host"]()
     if host["member"] and host["member"]["cluster"] == cluster:
         progress = etcd_ha_progress.read(etcd_ha_progress.RESTORE)
         if not etcd_ha_progress.has_passed(progress, token, "started"):
@@ -311,9 +318,12 @@ def stop(cluster):
     return True
 
 
-def force(cluster, revision=0):
+def force(cluster, revision=0, confirm=""):
     """
     Go on from this member's data alone: a cluster of one, which the others can join.
+
+    For ``etcd_ha.orch.recover``, which compares the data of all members first. By hand it may lose
+    writes that only others hold.
 
     etcd works on a copy; the original is set aside as it was. ``force-new-cluster`` stands in no
     file that outlives its one start. After a crash of etcd 3.4 the database may be ahead of what
@@ -326,27 +336,42 @@ def force(cluster, revision=0):
     revision : 0
         The revision (int) that the data must have reached.
 
+    confirm
+        The name of the cluster again (text); without it nothing is done.
+
     Returns a dict: ``aside`` (list of paths) and ``revision`` (int).
 
-    Raises CommandExecutionError when there is no data or no room, or etcd does not start so; the
-    original is still there then.
+    Raises CommandExecutionError when a member of the cluster has a quorum or may have one, when
+    there is no data or no room, or etcd does not start so; the original is still there then. Raises
+    SaltInvocationError without the confirmation.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt etcd1.example.com etcd_ha_restore.force main
+        # Use etcd_ha.orch.recover instead. With the cluster's name in the place of NAME:
+        salt etcd1.example.com etcd_ha_restore.force main confirm=NAME
     """
-    etcd_ha_faces.sound(locals())
+    etcd_ha_faces.sound(locals(), confirm="text?")
+    if confirm != cluster:
+        raise SaltInvocationError(
+            "forcing a member into a cluster of its own may lose writes that others hold, so the "
+            "cluster's name is asked for (confirm=NAME). Nothing was done. To recover a cluster "
+            "run salt-run state.orchestrate etcd_ha.orch.recover, which compares all members first"
+        )
     member = _member(cluster)
+    etcd_ha_progress.refuse_broken(etcd_ha_progress.RECOVER)
     progress = etcd_ha_progress.read(etcd_ha_progress.RECOVER)
     with etcd_ha_faces.told(
         etcd_ha_data.DataError,
         etcd_ha_database.DatabaseError,
         OSError,
-        cure="What was set aside is as it was; mend the cause and run the recovery again",
+        cure="What was set aside is as it was; remove the cause and run the recovery again",
     ):
         if progress.get("phase", "done") == "done":
+            _refuse_quorum(member)
+            _refuse_exchange(member)
+            _refuse_no_copy(member["data_dir"], member["wal_dir"])
             etcd_ha_data.stop(member["start_timeout"])
             progress = _copied(member)
         progress["aside"] = _exchanged(member, f"recovered-{progress['date']}")
@@ -420,7 +445,7 @@ def _from_master(member, about, path):
 def _fetched(member):
     folder = etcd_ha_data.beside(member["data_dir"])
     shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder, mode=0o700)
+    etcd_ha_common_files.make_directory(folder, 0o700, fresh=True)
     return f"{folder}/snapshot.db"
 
 
@@ -508,11 +533,73 @@ def _target(member):
     return f"{etcd_ha_data.beside(data)}/data", f"{etcd_ha_data.beside(log)}/wal" if log else ""
 
 
+def _listens(url):
+    try:
+        return etcd_ha_machine.listens(url)
+    except OSError as err:
+        raise CommandExecutionError(
+            f"whether the member at {url} runs cannot be known from here ({err}), so neither "
+            "whether the others have a quorum. Nothing was stopped. Mend this host's network, or "
+            "see: salt '*' etcd_ha.health"
+        ) from err
+
+
 def _exchanged(member, why):
     """Put what lies ready in place; returns where the former directories are by now."""
     pairs = etcd_ha_data.places(member["data_dir"], member["wal_dir"])
     aside = [etcd_ha_data.put_in_place(place, staged, why) for place, staged in pairs]
     return [one for one in dict.fromkeys(aside) if one]
+
+
+def _refuse_quorum(member):
+    """A cluster that has a quorum, or may have one, is never forced: it heals without loss."""
+    if __salt__["etcd_ha.local_health"]()["healthy"]:
+        raise CommandExecutionError(_HAS_QUORUM.format(who="this member"))
+    others = [url for url in etcd_ha_client.others(member).split(",") if url]
+    listening = [url for url in others if _listens(url)]
+    if not listening:
+        return
+    try:
+        healthy = etcd_ha_client.healthy(member, 10, ",".join(listening))
+    except etcd_ha_etcdctl.EtcdctlError as err:
+        raise CommandExecutionError(
+            f"{', '.join(listening)} listens, and it is not known whether it has a quorum ({err}). "
+            "Nothing was stopped. Stop etcd there, or see: salt '*' etcd_ha.health"
+        ) from err
+    if healthy:
+        raise CommandExecutionError(_HAS_QUORUM.format(who=", ".join(sorted(healthy))))
+
+
+_HAS_QUORUM = (
+    "{who} has a quorum, so nothing was stopped. A cluster with a quorum heals without loss: "
+    "salt-run state.orchestrate etcd_ha.orch"
+)
+
+
+def _refuse_no_copy(data, log):
+    """No data, or no room for a copy of it, is no reason to stop etcd."""
+    if not etcd_ha_common_files.is_directory(f"{data}/member"):
+        raise CommandExecutionError(
+            f"{data} holds no data to go on from, and nothing was stopped. Go on from another "
+            "member (survivor), or restore a backup"
+        )
+    needed = etcd_ha_data.size(f"{data}/member") + etcd_ha_recover.ROOM
+    needed += etcd_ha_data.size(f"{log}/wal") if log else 0
+    _refuse_no_inodes(data)
+    if etcd_ha_data.free(data) < needed:
+        raise CommandExecutionError(
+            f"{data} has no room for a copy of the data, and nothing was stopped: make some there"
+        )
+
+
+def _refuse_exchange(member):
+    """What would fail once etcd is stopped is said before it is."""
+    told = etcd_ha_data.exchange_fault(member["data_dir"], member["wal_dir"])
+    if told:
+        raise CommandExecutionError(
+            f"the data here cannot be exchanged, and nothing was stopped: {told}. Then run this "
+            "again"
+        )
 
 
 def _remember(member):
@@ -524,10 +611,20 @@ def _remember(member):
     etcd_ha_host_record.write(member["record"], made)
 
 
+def _evidence(data_dir, wal_dir):
+    """What the data here proves, with what etcd itself has made of it in an examination."""
+    found = None
+    if os.path.exists(etcd_ha_host_examine.VERDICT):
+        # Where etcd was never asked, its program need not be there either.
+        release = __salt__["etcd_ha.version"]()["installed"]
+        found = etcd_ha_host_examine.read(data_dir, wal_dir or "", release)
+    return etcd_ha_survivor.evidence(data_dir, f"{wal_dir}/wal" if wal_dir else "", found)
+
+
 def _copied(member):
     """Lay a copy of the data ready, or what etcd's tool makes of its database; say which way."""
     data, log = member["data_dir"], member["wal_dir"]
-    proof = etcd_ha_survivor.evidence(data, f"{log}/wal" if log else "")
+    proof = _evidence(data, log)
     if not proof["has_data"] or proof.get("fault"):
         raise CommandExecutionError(
             f"{data} holds no data to go on from ({proof.get('fault', 'it is empty')}). Go on from "
@@ -568,8 +665,7 @@ def _start_forced(member, way):
 
     Where it has been done before, it does no harm: a cluster of one is made one again.
     """
-    unit = etcd_ha_machine.unit("etcd.service")
-    if unit["pid"]:
+    if etcd_ha_common_systemd.unit("etcd.service").is_up:
         etcd_ha_data.stop(member["start_timeout"])
     forced = {"ETCD_FORCE_NEW_CLUSTER": "true"} if way == "force" else {}
     if forced:
@@ -611,7 +707,7 @@ def _wait_for_turn(member):
     done: of members that listen at the same moment each waits for all others, 7 s for each
     (etcdserver/corrupt.go, CheckInitialHashKV).
     """
-    if etcd_ha_machine.unit("etcd.service")["active"]:
+    if etcd_ha_faces.unit("etcd.service").active:
         return
     listed = member["environment"].get("ETCD_INITIAL_CLUSTER", "").split(",")
     pairs = [one.partition("=")[::2] for one in listed]
@@ -663,7 +759,14 @@ def _installed():
     return etcd_ha_release.parse(found)
 
 
+def _refuse_no_inodes(folder):
+    fault = etcd_ha_data.inodes_fault(folder)
+    if fault:
+        raise CommandExecutionError(f"{fault}. Nothing was stopped")
+
+
 def _refuse_full(folder, size):
+    _refuse_no_inodes(folder)
     needed, free = size + etcd_ha_restore.ROOM, etcd_ha_data.free(folder)
     if free < needed:
         raise CommandExecutionError(
@@ -680,11 +783,16 @@ def _tool():
 
 def _can_bump():
     """Whether etcd's tool can raise the revision: a late 3.5 or newer."""
-    done = etcd_ha_etcdctl.call(["snapshot", "restore", "--help"], {}, _tool())
+    with etcd_ha_faces.told(cure="Nothing was stopped or changed"):
+        done = etcd_ha_common_process.run([_tool(), "snapshot", "restore", "--help"], 10)
     return "--bump-revision" in done.out + done.err
 
 
 # What is known of a backup
+
+
+def _is_backup(name):
+    return name.endswith(".db") and not name.startswith(".")
 
 
 def _known(path):
@@ -725,13 +833,7 @@ def _checked(path):
 
 
 def _member(cluster):
-    member = __salt__["etcd_ha.host"]()["member"]
-    if not member or member["cluster"] != cluster:
-        raise CommandExecutionError(
-            f"{__grains__['id']} is no member of {cluster} by its pillar. Run "
-            "salt '*' saltutil.refresh_pillar, then this again"
-        )
-    return member
+    return etcd_ha_faces.of_cluster(__salt__["etcd_ha.wanted_host"](), cluster)
 
 
 def _others(member):
@@ -758,7 +860,7 @@ def _identity(member):
 
 def _close_balancer(cluster, token):
     """Stop the balancer here, and have nobody start it before it is opened again."""
-    mark = etcd_ha_client.mark().get("balancer", {})
+    mark = etcd_ha_client.certain_mark().get("balancer", {})
     if mark.get("cluster") != cluster:
         return ""
     service = __salt__["etcd_ha.os_data"]()[mark["kind"]]["service"]
@@ -766,9 +868,12 @@ def _close_balancer(cluster, token):
         etcd_ha_progress.write(
             etcd_ha_progress.CLOSED, {"service": service, "token": token}, "closed"
         )
-    etcd_ha_data.systemctl("mask", service)
-    etcd_ha_data.systemctl("stop", service)
-    if etcd_ha_machine.unit(service)["active"]:
+    cure = f"Look at systemctl status {service}, and run the restore again"
+    with etcd_ha_faces.told(cure=cure):
+        etcd_ha_common_systemd.systemctl("mask", service)
+        etcd_ha_common_systemd.systemctl("stop", service, timeout=120)
+        found = etcd_ha_common_systemd.unit(service)
+    if found.is_up:
         raise CommandExecutionError(
             f"{service} did not stop. Look at journalctl -u {service} there"
         )
@@ -776,23 +881,22 @@ def _close_balancer(cluster, token):
 
 
 def _open_balancer(cluster):
-    if not os.path.exists(etcd_ha_progress.CLOSED):
+    if not etcd_ha_common_files.exists(etcd_ha_progress.CLOSED):
         return ""
     service = etcd_ha_progress.read(etcd_ha_progress.CLOSED).get("service") or _own_service()
-    etcd_ha_data.systemctl("unmask", service)
-    told = etcd_ha_data.systemctl("start", service)
-    if told:
-        raise CommandExecutionError(
-            f"{service} does not start again: {told}. The data is restored; mend the balancer and "
-            "run this again"
-        )
+    cure = f"{service} does not start again. The data is restored; fix that and run this again"
+    with etcd_ha_faces.told(cure=cure):
+        etcd_ha_common_systemd.systemctl("unmask", service)
+        # To unmask a unit removes the links by which it starts at boot (seen with systemd 252).
+        etcd_ha_common_systemd.systemctl("enable", service)
+        etcd_ha_common_systemd.systemctl("start", service)
     etcd_ha_progress.remove(etcd_ha_progress.CLOSED)
     return service
 
 
 def _own_service():
     """The balancer's service by the last converge, where what was written down is lost."""
-    mark = etcd_ha_client.mark().get("balancer", {})
+    mark = etcd_ha_client.certain_mark().get("balancer", {})
     if not mark:
         raise CommandExecutionError(
             f"{etcd_ha_progress.CLOSED} cannot be read, so it is not known which balancer was "

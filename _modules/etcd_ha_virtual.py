@@ -3,8 +3,6 @@ The virtual address of a cluster's balancers, as one of them sees it.
 """
 
 import os
-import subprocess
-import sys
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
@@ -41,10 +39,8 @@ def interface(address):
         salt lb.example.com etcd_ha_virtual.interface 192.168.200.56
     """
     etcd_ha_faces.sound(locals())
-    try:
+    with etcd_ha_faces.told(cure="Try: ip address"):
         found = etcd_ha_virtual.interface_of(address, etcd_ha_virtual.addresses())
-    except (OSError, ValueError, subprocess.SubprocessError) as err:
-        raise CommandExecutionError(f"the addresses of this host cannot be read: {err}") from err
     if not found:
         raise CommandExecutionError(
             f"no network interface here has the address {address}. Correct the address under "
@@ -65,7 +61,7 @@ def python():
 
         salt lb.example.com etcd_ha_virtual.python
     """
-    return SYSTEM_PYTHON if os.path.exists(SYSTEM_PYTHON) else sys.executable
+    return SYSTEM_PYTHON if os.path.exists(SYSTEM_PYTHON) else etcd_ha_faces.python()
 
 
 def former():

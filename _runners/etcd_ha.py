@@ -3,16 +3,22 @@ What would be done to the etcd clusters of this master, in words and as the orch
 """
 
 import dataclasses
+import functools
+import logging
 import time
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_certificates
 import etcd_ha_faces
 import etcd_ha_host
+import etcd_ha_host_programs
 import etcd_ha_master
 import etcd_ha_minions
 import etcd_ha_observed
+import etcd_ha_orchestration_progress
 import etcd_ha_peers
+import etcd_ha_plan_again
+import etcd_ha_plan_own_certificates
 import etcd_ha_planner
 import etcd_ha_recover
 import etcd_ha_release
@@ -29,19 +35,27 @@ __virtualname__ = "etcd_ha"
 
 # What cannot be undone: the cluster's name is asked for.
 CONFIRMED = {
+    "replace": "replacing a member gives its data up",
     "remove_cluster": "removing a cluster stops it for good",
     "restore": "restoring a backup puts a cluster back to what it was",
     "recover": "recovering a cluster may lose its last writes",
 }
 # What is planned from the disks of members, while clients wait.
 FROM_DATA = ("restore", "recover")
+UNEXPECTED = (
+    "planning {name} ended in an error of the formula itself ({err!r:.200}); nothing of it is "
+    "touched. The master's log has the traceback (log_level error): please report it with the "
+    "answer of salt-run etcd_ha.status to the formula's issue tracker"
+)
+
+log = logging.getLogger(__name__)
 
 
 def __virtual__():
     return __virtualname__
 
 
-def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
+def plan(cluster=None, command="converge", backup="", lost=(), survivor="", member=""):
     """
     What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes no cluster.
 
@@ -52,14 +66,16 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
         The name of one cluster (text); without it all clusters are planned.
 
     command : converge
-        Plan ``etcd_ha.orch.restart``, ``rotate_ca``, ``defrag``, ``recover_space``,
+        Plan ``etcd_ha.orch.restart``, ``replace``, ``rotate_ca``, ``defrag``, ``recover_space``,
         ``remove_cluster``, ``restore`` or ``recover`` instead: their last word (text).
 
-    backup : "", lost : (), survivor : ""
-        What ``restore`` and ``recover`` are asked for, as ``etcd_ha.steps`` has it.
+    backup : "", lost : (), survivor : "", member : ""
+        What ``restore``, ``recover``, ``restart`` and ``replace`` are asked for, as
+        ``etcd_ha.steps`` has it.
 
-    Returns text. When an argument or the pillar is wrong, a host cannot tell its facts, or a plan
-    is refused, it says so, and the exit code of salt-run is 1.
+    Returns text. When an argument or the pillar is wrong, a plan is refused, or a part of it waits
+    for a host that does not answer, it says so, and the exit code of salt-run is 1. Each cluster is
+    planned by itself: what is wrong with one refuses no other.
 
     CLI Example:
 
@@ -69,19 +85,29 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor=""):
         salt-run etcd_ha.plan cluster=main
         salt-run etcd_ha.plan command=rotate_ca
         salt-run etcd_ha.plan cluster=main command=restore
+        salt-run etcd_ha.plan cluster=main command=replace member=etcd2
     """
     given = locals()
     try:
         etcd_ha_faces.sound(given, cluster="name?")
-        asked = {"backup": backup, "lost": lost, "survivor": survivor}
+        asked = {"backup": backup, "lost": lost, "survivor": survivor, "member": member}
         plans = _plans(etcd_ha_master.Master(__opts__, __context__), cluster, command, asked)
     except (CommandExecutionError, SaltInvocationError) as err:
         return etcd_ha_master.failed(str(err))
     told = etcd_ha_steps.text(plans)
-    return etcd_ha_master.failed(told) if any(one.refusal for one in plans) else told
+    return told if all(one.sound for one in plans) else etcd_ha_master.failed(told)
 
 
-def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), survivor=""):
+def steps(
+    cluster=None,
+    command="converge",
+    confirm=None,
+    backup="",
+    lost=(),
+    survivor="",
+    member="",
+    earlier=None,
+):
     """
     The plan as data, for the SLS files of ``etcd_ha/orch``; prints it for people first.
 
@@ -89,11 +115,11 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
         The name of one cluster (text); without it all clusters are planned.
 
     command : converge
-        ``converge``, ``restart``, ``rotate_ca``, ``defrag``, ``recover_space``, ``remove_cluster``,
-        ``restore`` or ``recover`` (text).
+        ``converge``, ``restart``, ``rotate_ca``, ``defrag``, ``recover_space``, ``replace``,
+        ``remove_cluster``, ``restore`` or ``recover`` (text).
 
     confirm : None
-        The name of the cluster (text), which the last three ask for; that cluster alone is planned.
+        The name of the cluster (text), which the last four ask for; that cluster alone is planned.
 
     backup : ""
         With ``restore``: the backup's name or path on a member, or a ``salt://`` path (text);
@@ -105,10 +131,20 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
     survivor : ""
         With ``recover``: the minion (text) to go on from, where the evidence shall not decide.
 
-    Returns ``{"refusals": [{id, why}], "steps": [{id, kind, targets, sls, pillar, ...}], "idle":
-    [{id, why}]}``; ``idle`` are the clusters for which the command has nothing to do. It does not
-    raise for a wrong argument, a wrong pillar or a refused plan, so that the orchestrate can show
-    one clear failed state instead of a traceback.
+    member : ""
+        With ``replace``: the member to rebuild from the others; with ``restart``: the one to
+        restart, instead of all. Its name or its minion (text).
+
+    earlier : None
+        What the same orchestrate has planned for this cluster before (dict), as the step that plans
+        again hands it over: a plan that comes no nearer is refused.
+
+    Returns ``{"refusals": [{id, why}], "steps": [{id, kind, cluster, after, targets, sls, pillar,
+    ...}], "idle": [{id, why}], "ends": [{id, after, sound, comment}]}``. ``after`` is the id of the
+    step before it of the same cluster. ``idle`` are the clusters for which the command has nothing
+    to do, ``ends`` the last line of each of the others that is not refused. It does not raise for a
+    wrong argument, a wrong pillar or a refused plan, so that the orchestrate can show one clear
+    failed state instead of a traceback.
 
     CLI Example:
 
@@ -124,8 +160,11 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
         etcd_ha_faces.sound(given, cluster="name?")
         if command in CONFIRMED:
             cluster = _confirmed(master, cluster, confirm, command)
-        asked = {"backup": backup, "lost": lost, "survivor": survivor}
+        asked = {"backup": backup, "lost": lost, "survivor": survivor, "member": member}
         plans = _plans(master, cluster, command, asked)
+        now = int(time.time())
+        before = etcd_ha_plan_again.Earlier.of(earlier if cluster else None, now)
+        plans = [etcd_ha_plan_again.bounded(one, before, now) for one in plans]
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     took = time.monotonic() - began
@@ -135,29 +174,39 @@ def steps(cluster=None, command="converge", confirm=None, backup="", lost=(), su
         for one in plans
         if one.refusal
     ]
-    if refusals:
-        return {"refusals": refusals, "steps": [], "idle": []}
-    rows = _rows(master, plans, command)
-    return {"refusals": [], "steps": rows, "idle": etcd_ha_steps.idle(plans)}
+    rows = etcd_ha_rows.chained(_rows(master, plans, command, before))
+    events = functools.partial(etcd_ha_master.events, master.opts)
+    etcd_ha_orchestration_progress.FOLLOWER.start(rows, events, etcd_ha_master.tell)
+    idle, ends = etcd_ha_steps.idle(plans), etcd_ha_rows.ends(plans, rows)
+    return {"refusals": refusals, "steps": rows, "idle": idle, "ends": ends}
 
 
-def _rows(master, plans, command):
+def _rows(master, plans, command, before):
     """The steps of all plans, for the orchestrate's template."""
-    clusters, source, rows = master.clusters(), master.source_digest(), []
+    clusters, _ = master.clusters_and_faults()
+    source, rows = master.source_digest(), []
     for one in plans:
+        if one.refusal:
+            continue
         cluster = clusters[one.cluster]
         if command in etcd_ha_planner.KEEPING:
             rows += etcd_ha_rows.rows(cluster, one.steps, source)
         else:
             facts = master.context.get("etcd_ha_facts", {})
             record, ids = master.record(cluster), etcd_ha_rows.ids(cluster, facts)
-            rows += etcd_ha_rows.remembered(cluster, one.steps, source, record, ids)
+            partial = bool(one.waits)
+            rows += etcd_ha_rows.remembered(cluster, one.steps, source, record, ids, partial)
+        for row in rows:
+            if row["kind"] == "again" and row["cluster"] == one.cluster:
+                row["earlier"] = before.handed(one)
     return rows
 
 
 def _confirmed(master, cluster, confirm, command="remove_cluster"):
     """The one cluster whose name was given twice in all: in the pillar, and to the command."""
-    names = [cluster] if cluster else list(master.clusters())
+    names = (
+        [cluster] if cluster else [name for part in master.clusters_and_faults() for name in part]
+    )
     if confirm not in names:
         raise SaltInvocationError(
             f"{CONFIRMED[command]}, so its name is asked for: "
@@ -171,16 +220,33 @@ def _plans(master, name, command, asked):
     if command not in commands:
         raise SaltInvocationError(f"command is {command!r}; use one of {', '.join(commands)}")
     master.check_own_modules()
-    clusters = master.clusters(name)
-    for one in clusters.values():
-        refusal = etcd_ha_peers.refusal(master.peer, one)
-        if refusal:
-            raise CommandExecutionError(refusal)
+    clusters, faults = master.clusters_and_faults(name)
     hurried = command in FROM_DATA
     facts = etcd_ha_minions.facts(master, clusters.values(), hurried)
     master.context["etcd_ha_facts"] = facts
     wanted, unfit = _wanted(master, facts)
-    return [_plan(master, one, facts, wanted, unfit, command, asked) for one in clusters.values()]
+    plans = [_of_faulty(one, why) for one, why in faults.items()]
+    for one in clusters.values():
+        plans.append(_planned(master, one, facts, wanted, unfit, command, asked))
+    return plans
+
+
+def _of_faulty(name, why):
+    return etcd_ha_steps.Plan(name, "its pillar is not right", refusal=why)
+
+
+def _planned(master, cluster, facts, wanted, unfit, command, asked):
+    """The plan for one cluster; whatever goes wrong with it is its refusal, and of no other one."""
+    try:
+        refusal = etcd_ha_peers.refusal(master.peer, cluster)
+        if not refusal:
+            return _plan(master, cluster, facts, wanted, unfit, command, asked)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        refusal = str(err)
+    except Exception as err:
+        log.exception("planning %s of the cluster %s", command, cluster.name)
+        refusal = UNEXPECTED.format(name=cluster.name, err=err)
+    return etcd_ha_steps.Plan(cluster.name, "not planned", refusal=refusal)
 
 
 def _plan(master, cluster, facts, wanted, unfit, command, asked):
@@ -189,6 +255,7 @@ def _plan(master, cluster, facts, wanted, unfit, command, asked):
     ``unfit`` are the hosts that cannot have it: minion -> why.
     """
     observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
+    observed = etcd_ha_plan_own_certificates.with_pillar(cluster, observed)
     record = master.record(cluster)
     known = etcd_ha_observed.Wanted(
         **wanted,
@@ -196,11 +263,14 @@ def _plan(master, cluster, facts, wanted, unfit, command, asked):
         managed=record.get("members", {}),
         balancers=tuple(record.get("balancers", ())),
         cluster_id=record.get("cluster_id", ""),
+        silent=getattr(facts, "silent", {}),
     )
     if command in etcd_ha_planner.COMMANDS:
-        made = etcd_ha_planner.plan(cluster, observed, known, command, int(time.time()))
+        one = str(asked.get("member") or "")
+        made = etcd_ha_planner.plan(cluster, observed, known, command, int(time.time()), one)
     else:
         made = _from_data(master, cluster, facts, observed, known, command, asked)
+    made = etcd_ha_plan_own_certificates.keeping(made, observed)
     made = _of_fit(cluster, made, unfit)
     if command != "recover":
         # Data that is there needs no mirror: hosts that lack a release say so as they join.
@@ -218,22 +288,36 @@ def _wanted(master, facts):
     Beside it the hosts that cannot be what the pillar wants, and why: they get no such mark.
     """
     source = master.source_digest()
-    digests, policies, unfit = {}, {}, {}
-    named = {minion for one in master.clusters().values() for minion in one.hosts}
+    digests, policies, settings, unfit = {}, {}, {}, {}
+    clusters, _ = master.clusters_and_faults()
+    named = {minion for one in clusters.values() for minion in one.hosts}
     for minion, found in facts.items():
         if minion not in named:
             continue
-        clusters = master.clusters_on(found["os_file"])
-        why = etcd_ha_host.unfit(minion, clusters.values(), found["arch"])
+        on_it, why = _clusters_of(master, minion, found)
         if why:
             unfit[minion] = why
             continue
-        described = etcd_ha_host.describe(minion, clusters.values(), found["arch"])
+        described = etcd_ha_host.describe(minion, on_it.values(), found["arch"])
         digests[minion] = etcd_ha_host.digest(described, source)
+        settings[minion] = etcd_ha_host.digest(described, "")
         if described["authorities"]:
-            signed = etcd_ha_certificates.policies(clusters.values(), minion)
+            signed = etcd_ha_certificates.policies(on_it.values(), minion)
             policies[minion] = etcd_ha_host.policies_digest(signed)
-    return {"digests": digests, "policies": policies}, unfit
+    formula = {"source": source, "modules": master.modules_digest()}
+    known = {"digests": digests, "policies": policies, "settings": settings, "formula": formula}
+    return known, unfit
+
+
+def _clusters_of(master, minion, found):
+    """The clusters as they are on a host, and why it cannot be what they want."""
+    try:
+        clusters = master.clusters_on(found["os_file"], minion)
+    except CommandExecutionError as err:
+        return {}, str(err)
+    why = etcd_ha_host.unfit(minion, clusters.values(), found["arch"])
+    programs = found.get("programs", {})
+    return clusters, why or etcd_ha_host_programs.too_old(minion, clusters.values(), programs)
 
 
 def _of_fit(cluster, made, unfit):

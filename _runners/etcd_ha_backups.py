@@ -89,8 +89,8 @@ def backup_steps(cluster=None):
         The name of one cluster (text); without it all.
 
     Returns ``{"refusals": [{id, why}], "clusters": [{name, id}]}``. It refuses, and does not raise,
-    for a wrong pillar, or where the master's own copy of the formula's modules is old, so that the
-    orchestrate can show one clear failed state instead of a traceback.
+    for a wrong pillar, of one cluster or of all, or where the master's own copy of the formula's
+    modules is old, so that the orchestrate can show a clear failed state instead of a traceback.
 
     CLI Example:
 
@@ -103,11 +103,16 @@ def backup_steps(cluster=None):
         etcd_ha_faces.sound(given, cluster="name?")
         master = etcd_ha_master.Master(__opts__, __context__)
         master.check_own_modules()
-        clusters = master.clusters(cluster)
+        clusters, faults = master.clusters_and_faults(cluster)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "No backup is taken", "why": str(err)}], "clusters": []}
     told = etcd_ha_backup_report.step
-    return {"refusals": [], "clusters": [{"name": n, "id": told(c)} for n, c in clusters.items()]}
+    return {
+        "refusals": [
+            {"id": f"{name}: no backup is taken", "why": why} for name, why in faults.items()
+        ],
+        "clusters": [{"name": n, "id": told(c)} for n, c in clusters.items()],
+    }
 
 
 def backups(cluster=None):
@@ -119,10 +124,11 @@ def backups(cluster=None):
 
     Returns text, a table a cluster. When one of its places (the members together, the master, S3)
     has no verified backup that is younger than ``backup:max_age`` hours, or S3 cannot be asked, the
-    exit code of salt-run is 1.
+    exit code of salt-run is 1; also where the pillar of a cluster is wrong: its faults stand in the
+    table's place.
 
-    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
-    cluster.
+    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
+    SaltInvocationError when there is no such cluster.
 
     CLI Example:
 
@@ -134,11 +140,12 @@ def backups(cluster=None):
     etcd_ha_faces.sound(locals(), cluster="name?")
     master = etcd_ha_master.Master(__opts__, __context__)
     now = datetime.datetime.now(datetime.timezone.utc)
+    clusters, faults = master.clusters_and_faults(cluster)
     reports = [
         etcd_ha_backup_report.backups(one, _everywhere(master, one), now)
-        for one in master.clusters(cluster).values()
+        for one in clusters.values()
     ]
-    return etcd_ha_master.shown(reports)
+    return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
 
 def _new(master, one, members):

@@ -9,6 +9,7 @@ import etcd_ha_faces
 import etcd_ha_master
 import etcd_ha_minions
 import etcd_ha_observed
+import etcd_ha_plan_paused
 import etcd_ha_report
 import etcd_ha_space
 import etcd_ha_told
@@ -31,10 +32,12 @@ def status(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are shown.
 
-    Returns text, a table a cluster; below it who holds the virtual address, and what is short of
-    space.
+    Returns text, a table a cluster; below it who holds the virtual address, which hosts do not
+    answer with their facts and why, which members are paused, why and until when, and what is short
+    of space. Where the pillar of a cluster is wrong, its faults stand in the table's place, and the
+    exit code is 1.
 
-    Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
+    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
     SaltInvocationError when there is no such cluster.
 
     CLI Example:
@@ -45,14 +48,17 @@ def status(cluster=None):
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
     master = etcd_ha_master.Master(__opts__, __context__)
-    clusters = master.clusters(cluster)
+    clusters, faults = master.clusters_and_faults(cluster)
     facts = etcd_ha_minions.facts(master, clusters.values())
     observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
     reports = []
     for one in clusters.values():
-        notes = etcd_ha_space.notes(one, observed)
+        notes = [f"{host} {facts.silent[host]}" for host in one.hosts if host in facts.silent]
+        notes += etcd_ha_plan_paused.notes(one, observed)
+        notes += etcd_ha_space.notes(one, observed)
         reports.append("\n".join([etcd_ha_report.status(one, facts), *notes]))
-    return "\n\n".join(reports)
+    told = "\n\n".join([*reports, *dict.fromkeys(faults.values())])
+    return etcd_ha_master.failed(told) if faults else told
 
 
 def certificates(cluster=None):
@@ -64,10 +70,11 @@ def certificates(cluster=None):
 
     Returns text, a table a cluster. When a certificate has expired, is inside its renewal window
     (``tls:days_remaining``, of the CA's own ``tls:ca:days_remaining``), or cannot be read, or a
-    host has none yet, gives an odd answer or none, the exit code of salt-run is 1.
+    host has none yet, gives an odd answer or none, the exit code of salt-run is 1; also where the
+    pillar of a cluster is wrong: its faults stand in the table's place.
 
-    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
-    cluster.
+    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
+    SaltInvocationError when there is no such cluster.
 
     CLI Example:
 
@@ -78,7 +85,7 @@ def certificates(cluster=None):
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
     master = etcd_ha_master.Master(__opts__, __context__)
-    clusters = master.clusters(cluster)
+    clusters, faults = master.clusters_and_faults(cluster)
     named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
     found = _certificates(master, etcd_ha_minions.connected(master, named))
     # Minions with older modules do not know the function yet.
@@ -86,9 +93,8 @@ def certificates(cluster=None):
     etcd_ha_minions.sync(master, blank)
     found |= _certificates(master, blank)
     now = datetime.datetime.now(datetime.timezone.utc)
-    return etcd_ha_master.shown(
-        [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
-    )
+    reports = [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
+    return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
 
 def hash_kv(cluster=None):
@@ -101,9 +107,10 @@ def hash_kv(cluster=None):
         The name of one cluster (text); without it all clusters are compared.
 
     Returns text, a table a cluster. When members differ, a voter does not tell (a learner is not
-    asked), or a host gives an odd answer, the exit code of salt-run is 1.
+    asked), or a host gives an odd answer, the exit code of salt-run is 1; also where the pillar of
+    a cluster is wrong: its faults stand in the table's place.
 
-    Raises CommandExecutionError when the pillar is wrong or a host cannot tell its facts,
+    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
     SaltInvocationError when there is no such cluster.
 
     CLI Example:
@@ -115,11 +122,12 @@ def hash_kv(cluster=None):
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
     master = etcd_ha_master.Master(__opts__, __context__)
-    clusters = master.clusters(cluster).values()
-    facts = etcd_ha_minions.facts(master, clusters)
-    return etcd_ha_master.shown(
-        [etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters]
-    )
+    clusters, faults = master.clusters_and_faults(cluster)
+    facts = etcd_ha_minions.facts(master, clusters.values())
+    reports = [
+        etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters.values()
+    ]
+    return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
 
 def endpoints(cluster=None, consumer=None):

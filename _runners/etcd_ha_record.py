@@ -103,7 +103,8 @@ def claim(cluster, cluster_id, confirm=None):
         The name of the cluster once more (text).
 
     Returns text: on which hosts members were found. Fails with exit code 1 if confirm is missing,
-    if no member is found, or if an etcd on these hosts has another cluster id or another unit.
+    if no member is found, if an etcd on these hosts has another cluster id or another unit, or if a
+    member's host is connected and its facts cannot be had, since an etcd there would be overlooked.
 
     CLI Example:
 
@@ -121,6 +122,7 @@ def claim(cluster, cluster_id, confirm=None):
         master = etcd_ha_master.Master(__opts__, __context__)
         described = master.clusters(cluster)[cluster]
         facts = etcd_ha_minions.facts(master, [described])
+        _refuse_unread(described, facts)
         members = etcd_ha_plan_foreign.claimed(described, facts, str(cluster_id))
     except (CommandExecutionError, SaltInvocationError, etcd_ha_steps.Refused) as err:
         return etcd_ha_master.failed(str(err))
@@ -134,6 +136,19 @@ def claim(cluster, cluster_id, confirm=None):
         f"{cluster} is now cluster {cluster_id}, with members on {found}.{told} Next: salt-run "
         f"etcd_ha.plan cluster={cluster}"
     )
+
+
+def _refuse_unread(described, facts):
+    """Stop where it is not known what runs on a member's host; one that is off runs nothing."""
+    told = [
+        f"{member.minion} {facts.silent[member.minion]}"
+        for member in described.members
+        if member.minion in facts.unread
+    ]
+    if told:
+        raise CommandExecutionError(
+            f"nothing was claimed, since it is not known which etcd runs there: {'; '.join(told)}"
+        )
 
 
 def forget(cluster):

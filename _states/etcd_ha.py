@@ -5,7 +5,6 @@ A highstate never restarts a member that runs and never bootstraps: only the orc
 sees the whole cluster, hands a state the ``action`` to do so.
 """
 
-import errno
 import filecmp
 import glob
 import os
@@ -18,23 +17,40 @@ import time
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_arguments
 import etcd_ha_client
+import etcd_ha_common_certificate_checks
+import etcd_ha_common_files
+import etcd_ha_common_systemd
+import etcd_ha_common_wait
 import etcd_ha_data
 import etcd_ha_environment
 import etcd_ha_faces
 import etcd_ha_host
+import etcd_ha_host_examine
+import etcd_ha_host_hidden
+import etcd_ha_host_in_force
 import etcd_ha_host_kept
+import etcd_ha_host_move_data
+import etcd_ha_host_move_faults
+import etcd_ha_host_noexec
+import etcd_ha_host_owner
+import etcd_ha_host_paused
 import etcd_ha_host_record
+import etcd_ha_host_start
+import etcd_ha_host_tls_files
 import etcd_ha_machine
 import etcd_ha_mark
-import etcd_ha_pem
 import etcd_ha_progress
 import etcd_ha_release
+import etcd_ha_trust
+from etcd_ha_common_process import ProgramError
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
 
 PEER_URL = "ETCD_INITIAL_ADVERTISE_PEER_URLS"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
+# Seconds for what takes none, once the time of a start is over.
+BRIEF = 5
 
 
 def __virtual__():
@@ -89,6 +105,9 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         if not __opts__["test"]:
             _clear_unpacking(os.path.dirname(dir))
         return ret
+    fault = etcd_ha_host_noexec.fault(dir)
+    if fault:
+        return {**ret, "result": False, "comment": f"{fault}. Nothing was downloaded"}
     if __opts__["test"]:
         ret["result"] = None
         ret["changes"] = {dir: {"old": "absent", "new": f"etcd {version}"}}
@@ -96,7 +115,7 @@ def installed(name, version, url, sums_url, archive, folder, dir, programs, chec
         return ret
     parent, scratch = os.path.dirname(dir), ""
     try:
-        os.makedirs(parent, mode=0o755, exist_ok=True)
+        etcd_ha_common_files.make_directory(parent, 0o755)
         _clear_unpacking(parent)
         scratch = tempfile.mkdtemp(prefix=".unpack-", dir=parent)
         wanted = checksum or _listed_checksum(sums_url, archive)
@@ -159,7 +178,10 @@ def switched(name, dir, current, bin_dir, programs):
             ret["changes"][link] = {"old": old, "new": target}
     if not ret["changes"]:
         return ret
-    foreign = __salt__["etcd_ha.refusal"]()
+    try:
+        foreign = __salt__["etcd_ha.refusal"]()
+    except CommandExecutionError as err:
+        foreign = f"{err}. Nothing was changed"
     if foreign:
         return {**ret, "result": False, "changes": {}, "comment": foreign}
     if __opts__["test"]:
@@ -168,14 +190,14 @@ def switched(name, dir, current, bin_dir, programs):
     missing = [program for program in programs if not os.access(f"{dir}/{program}", os.X_OK)]
     if missing:
         ret["result"], ret["changes"] = False, {}
-        ret["comment"] = (
+        ret["comment"] = etcd_ha_host_noexec.fault(dir) or (
             f"{dir} lacks {', '.join(missing)}; it was not put in use. Unpack the release there "
             "first: etcd_ha.installed does so"
         )
         return ret
     wanted, ret["changes"] = ret["changes"], {}
     try:
-        os.makedirs(bin_dir, mode=0o755, exist_ok=True)
+        etcd_ha_common_files.make_directory(bin_dir, 0o755)
         # A file here is somebody else's program, and so is what a link of theirs leads to.
         own = f"{os.path.dirname(dir)}/"
         files = [one for one in wanted if not wanted[one]["old"].startswith(own)]
@@ -183,7 +205,7 @@ def switched(name, dir, current, bin_dir, programs):
         for link in reversed(list(wanted)):
             _link(links[link], link)
             ret["changes"][link] = wanted[link]
-    except OSError as err:
+    except (CommandExecutionError, OSError) as err:
         return _failed(ret, f"{dir} was not put in use: {err}")
     ret["comment"] = f"{dir} was put in use"
     if kept:
@@ -214,8 +236,11 @@ def kept(name, files):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "no file to copy"}
-    known = etcd_ha_mark.read().get("files", {})
-    found = etcd_ha_host_kept.foreign(files, known)
+    try:
+        known = etcd_ha_mark.read().get("files", {})
+        found = etcd_ha_host_kept.foreign(files, known)
+    except (CommandExecutionError, OSError) as err:
+        return _failed(ret, f"it is unknown whether files of others are there: {err}")
     if not found:
         return ret
     if __opts__["test"]:
@@ -224,7 +249,7 @@ def kept(name, files):
         return ret
     try:
         copies = etcd_ha_host_kept.keep(found, known)
-    except OSError as err:
+    except (CommandExecutionError, OSError) as err:
         return _failed(ret, f"could not copy: {err}. The files were not overwritten")
     ret["changes"] = {path: {"old": path, "new": copy} for path, copy in copies.items()}
     ret["comment"] = "files were copied" if copies else "copies exist already"
@@ -273,6 +298,8 @@ def running(
         away; ``bootstrap`` also starts a member without data as one of a new cluster; ``join``
         also enters a cluster that runs, as a learner that is promoted once it has caught up, and
         sets data aside that is of no use there any more (these two restart like ``restart``);
+        ``begin`` starts a stopped member like ``restart``, but does not wait until it is healthy:
+        those that are started after it make the quorum;
         ``hold`` leaves a member as it is, running
         or not, since a restore is about to put its data in place.
 
@@ -310,10 +337,13 @@ def running(
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    foreign = __salt__["etcd_ha.refusal"]()
+    try:
+        foreign = __salt__["etcd_ha.refusal"]()
+        installed = __salt__["etcd_ha.version"]()["installed"] if version and not foreign else None
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": f"{err}. Nothing was changed"}
     if foreign:
         return {**ret, "result": False, "comment": foreign}
-    installed = __salt__["etcd_ha.version"]()["installed"] if version else None
     if installed and installed != version:
         ret["result"] = False
         ret["comment"] = (
@@ -324,7 +354,10 @@ def running(
     if action == "hold":
         ret["comment"] = f"{unit} is left as it is: a restore is to put its data in place"
         return ret
-    begun = etcd_ha_progress.unfinished()
+    try:
+        begun = etcd_ha_progress.unfinished()
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": f"{err}. Nothing was changed"}
     if begun:
         ret["result"] = False
         ret["comment"] = (
@@ -333,42 +366,60 @@ def running(
             f"""pillar='{{"confirm": "{cluster}"}}'"""
         )
         return ret
-    if action in ("join", "restart") and PEER_URL not in environment:
+    paused = etcd_ha_host_paused.in_effect()
+    if paused:
+        ret["comment"] = f"{environment['ETCD_NAME']} is {paused}: it is left as it is"
+        # The orchestrate plans nothing with it, unless it was paused a moment ago.
+        return ret if action == "none" else {**ret, "result": False}
+    if action in ("join", "restart", "begin") and PEER_URL not in environment:
         ret["result"] = False
         ret["comment"] = f"environment lacks {PEER_URL}, which {action} needs. Nothing was changed"
         return ret
-    found = etcd_ha_machine.unit(unit)
-    process = etcd_ha_machine.process_environment(found["pid"]) if found["pid"] else {}
-    past = etcd_ha_machine.read_json(record)
-    moves = _moves(process, past, environment)
-    here = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
-    has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
+    try:
+        found = etcd_ha_faces.unit(unit)
+        process = etcd_ha_machine.process_environment(found.pid) if found.pid else {}
+        past = etcd_ha_host_record.of(record)
+        moves = etcd_ha_host_move_data.moves(process, past, environment)
+        wrong = etcd_ha_host_move_faults.conflict(moves, environment)
+        here = [environment["ETCD_DATA_DIR"], *(one.old for one in moves)]
+        has_data = etcd_ha_machine.holds_data(here, _logs(environment, moves))
+        pending = etcd_ha_machine.pending(found, program)
+        stopped = has_data and not found.active
+        others = etcd_ha_host_owner.wrong(_own_places(environment)) if stopped else []
+        hidden = etcd_ha_host_hidden.look(found.pid, process)
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": f"{err}. Nothing was changed"}
+    if hidden:
+        told = etcd_ha_host_hidden.words(hidden, cluster, environment["ETCD_NAME"], ())
+        return {**ret, "result": False, "comment": f"{told}. {unit} is left as it is"}
+    if wrong and not (found.active and action == "none"):
+        return {**ret, "result": False, "comment": f"{wrong}. Nothing was changed"}
     # Where nothing runs, etcdctl would wait five seconds for an answer: it is not asked there.
     asked = action == "join" and has_data
     try:
         corrupt = __salt__["etcd_ha.facts"]()["etcd"].get("corrupt", "") if asked else ""
-        lost = action == "join" and found["active"] and not corrupt and not _serves()
+        lost = action == "join" and found.active and not corrupt and not _serves()
     except (CommandExecutionError, SaltInvocationError) as err:
         return {**ret, "result": False, "comment": str(err)}
     differences = {}
-    if found["active"]:
+    if found.active:
         differences = etcd_ha_environment.needs_restart(process, environment)
-        for reason in etcd_ha_machine.pending(found, program):
+        for reason in pending:
             differences[reason] = {"old": "as started", "new": "as on disk"}
-        if found["started"] < restart_before:
+        if found.started < restart_before:
             differences["process"] = {"old": "as started", "new": "started anew"}
     fresh = action == "join" or (action == "bootstrap" and past.get("state") != "bootstrapped")
-    if not found["active"] and not has_data and not fresh:
+    if not found.active and not has_data and not fresh:
         ret["result"] = False
         ret["comment"] = (
             f"{environment['ETCD_NAME']} holds no data and was not started: a member without data "
             "starts only by salt-run state.orchestrate etcd_ha.orch, which sees the whole cluster"
         )
         return ret
-    if not found["enabled"]:
+    if not found.enabled:
         ret["changes"]["enabled"] = {"old": False, "new": True}
-    if not found["active"]:
-        ret["changes"]["unit"] = {"old": found["state"], "new": "active"}
+    if not found.active:
+        ret["changes"]["unit"] = {"old": found.state, "new": "active"}
     if corrupt:
         ret["changes"]["data"] = {"old": corrupt, "new": "the cluster's"}
     if lost:
@@ -381,30 +432,54 @@ def running(
             "salt-run state.orchestrate etcd_ha.orch does when the cluster can bear it. "
         )
     if __opts__["test"]:
+        if others and not corrupt:
+            ret["changes"]["owner"] = etcd_ha_host_owner.told(others)
         ret["result"] = None if ret["changes"] else True
         ret["comment"] += "would be started, restarted or enabled" if ret["changes"] else "runs"
         return ret
     began, done = time.monotonic(), {}
     try:
-        if found["stale"] or not found["active"]:
-            _systemctl("daemon-reload")
+        if etcd_ha_host_paused.lift():
+            found = etcd_ha_common_systemd.unit(unit)
+            ret["comment"] += "the end of its pause has passed. "
+        starts = not found.active or bool(set(ret["changes"]) - {"enabled"})
+        ahead = etcd_ha_machine.put_times_right(found.path, environment) if starts else []
+        if ahead:
+            ret["comment"] += f"the time of {', '.join(ahead)} was in the future: check the clock. "
+        if found.stale or not found.active or ahead:
+            etcd_ha_common_systemd.systemctl("daemon-reload")
         if "enabled" in ret["changes"]:
-            _systemctl("enable", unit)
-        if action == "join" and (corrupt or not found["active"] or lost):
+            etcd_ha_common_systemd.systemctl("enable", unit)
+        if not found.active:
+            # An examination that was interrupted still holds the unit.
+            wal = os.path.dirname(environment.get("ETCD_WAL_DIR", ""))
+            etcd_ha_host_examine.clean_up(environment["ETCD_DATA_DIR"], wal)
+        joins = action == "join" and (corrupt or not found.active or lost)
+        if joins:
             known = record, cluster
             _join(
                 unit, environment, known, moves, has_data, corrupt, endpoints, start_timeout, done
             )
             ret["changes"].update(done)
-        elif not found["active"]:
-            if _take_over(environment):
-                ret["changes"]["owner"] = {"old": "another user", "new": "etcd's user"}
-            _start_stopped(unit, cluster, environment, record, action, moves, start_timeout)
+        elif not found.active:
+            if found.is_up and (moves or _is_outdated(found, process, environment, program)):
+                # It tries with what was on disk before; systemd would only wait for it.
+                _stop(unit, start_timeout)
+            _start_stopped(unit, cluster, environment, record, action, moves, start_timeout, done)
+            ret["changes"].update(done)
         elif set(ret["changes"]) - {"enabled"}:
             _restart(unit, environment, record, moves, release, successor, start_timeout)
-        _wait_healthy(unit, start_timeout)
+        if action == "begin":
+            ret["comment"] += "it starts, and is healthy once a quorum runs"
+            return ret
+        # One end for all that comes after a start, or each wait would add its own.
+        settled = etcd_ha_common_wait.Deadline(start_timeout)
+        if joins:
+            __salt__["etcd_ha_member.promote"](endpoints, settled.left(BRIEF))
+        _wait_healthy(unit, settled)
         if action in ("join", "restart"):
-            if __salt__["etcd_ha_member.promote"](endpoints, start_timeout)["promoted"]:
+            promoted = __salt__["etcd_ha_member.promote"](endpoints, settled.left(BRIEF))
+            if promoted["promoted"]:
                 ret["changes"].setdefault("member", {"old": "learner", "new": "voter"})
             # A host that lost its power before it was told has come back at its new address.
             if __salt__["etcd_ha_member.update"](environment[PEER_URL]):
@@ -423,6 +498,61 @@ def running(
             os.unlink(BOOTSTRAP_FILE)
     ret["comment"] += f"healthy after {time.monotonic() - began:.1f} s"
     return ret
+
+
+def in_force(name, host):
+    """
+    What a step of the orchestrate puts in force on this host is recorded before it is.
+
+    In any other state run the host stays as it is recorded, and this tells what is pending. That is
+    neither a change nor a failure. The record is ``/var/lib/etcd_ha/in_force/host.json``.
+
+    name
+        A sentence for people.
+
+    host
+        The mapping of ``etcd_ha.host`` (dict).
+
+    .. code-block:: yaml
+
+        what is in force here is recorded:
+          etcd_ha.in_force:
+            - host: {{ salt["etcd_ha.host"]() | json }}
+    """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
+    ret = {"name": name, "result": True, "changes": {}, "comment": "recorded"}
+    if host.get("keeps"):
+        return {**ret, "comment": etcd_ha_host_in_force.comment(host.get("pending") or ())}
+    if __opts__["test"]:
+        return {**ret, "comment": "would be recorded"}
+    try:
+        old = etcd_ha_host_in_force.read()
+    except etcd_ha_host_in_force.RecordError:
+        # It is written anew, from this step; a part that is not of it waits for its own.
+        old = None
+    try:
+        new = etcd_ha_host_in_force.recorded(old, host)
+    except KeyError as err:
+        comment = f"host is not the mapping of etcd_ha.host ({err!r}). Nothing was recorded"
+        return {**ret, "result": False, "comment": comment}
+    try:
+        if new != old:
+            # The formula's memory, not a change of the host: no entry of `changes`.
+            etcd_ha_host_in_force.write(new)
+            _note_in_mark(etcd_ha_host_in_force.FILE)
+    except OSError as err:
+        return _failed(ret, f"nothing was recorded, and nothing is put in force: {err}")
+    return ret
+
+
+def _note_in_mark(path):
+    """A file that this formula has just written is no change that somebody else made."""
+    mark = etcd_ha_mark.read()
+    if path in mark.get("files", {}):
+        mark["files"][path] = etcd_ha_machine.sha256_file(path)
+        etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, mark)
 
 
 def applied(name, host, source=None, files=()):
@@ -455,15 +585,26 @@ def applied(name, host, source=None, files=()):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "written down"}
-    old = etcd_ha_mark.read()
+    try:
+        old = etcd_ha_mark.read()
+        hashes = {path: etcd_ha_machine.sha256_file(path) for path in sorted(set(files))}
+    except CommandExecutionError as err:
+        return _failed(ret, f"nothing was written down: {err}")
     source = source or old.get("source", "")
-    hashes = {path: etcd_ha_machine.sha256_file(path) for path in sorted(set(files))}
     try:
         new = etcd_ha_host.mark(host, etcd_ha_host.digest(host, source), hashes)
     except (KeyError, TypeError, AttributeError) as err:
         comment = f"host is not the mapping of etcd_ha.host ({err!r}). Nothing was written"
         return {**ret, "result": False, "comment": comment}
-    new["source"] = source
+    if host.get("keeps"):
+        # What is in force was made from what it was made from, whatever the pillar says by now.
+        new |= {"source": source, **etcd_ha_mark.made_from(old)}
+    else:
+        new["source"] = source
+        new["settings"] = __salt__["etcd_ha.wanted_digest"]()
+        new["modules"] = __salt__["etcd_ha.modules_digest"]()
+    if host.get("phase") == etcd_ha_trust.HELD:
+        new = etcd_ha_mark.held(new, old)
     try:
         new["expires"] = _expiries(etcd_ha_host.certificates(host), hashes, old)
         if new == old:
@@ -501,10 +642,14 @@ def key_kept(name, key, certificate):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the key is there"}
-    if os.path.exists(key):
-        return ret
-    if not os.path.exists(certificate):
-        ret["comment"] = "there is no CA yet"
+    try:
+        held = etcd_ha_common_files.exists(key)
+        if not held and not etcd_ha_common_files.exists(certificate):
+            ret["comment"] = "there is no CA yet"
+            return ret
+    except CommandExecutionError as err:
+        return _failed(ret, f"it is unknown whether there is a CA: {err}. No new one is made")
+    if held:
         return ret
     ret["result"] = False
     ret["comment"] = (
@@ -563,12 +708,16 @@ def key_made(name, key, algo="ec", keysize=256):
     return {**ret, "comment": "a new key was made"}
 
 
-def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, group):
+def pair_in_use(
+    name, certificate, key, new_certificate, new_key, ca, user, group, need=None, kept=False
+):
     """
     A certificate and its private key are in use together, the key its user's alone to read.
 
     Both take the former ones' places one right after the other, since a handshake between the two
     would fail. (No state of Salt's does that, or copies a key without reading it into a return.)
+    A pair that etcd, its peers or its clients would refuse never takes a place: it is read, checked
+    and tried in a TLS handshake in memory first.
 
     name
         A sentence for people.
@@ -585,6 +734,15 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, grou
     user, group
         Who owns the key (text); its mode is 0400.
 
+    need : None
+        What the certificate must say (dict): ``uses`` (list of ``serverAuth`` and ``clientAuth``),
+        ``names`` (list of text such as ``IP:192.168.200.52``), ``common_name`` (text), and
+        ``nameless`` (bool: it must have no common name). Without it nothing of that is asked for.
+
+    kept : False
+        Leave a pair that is in use where it is although another one waits (bool), and say that it
+        is pending: the orchestrate puts it in use, one member after the other.
+
     .. code-block:: yaml
 
         the server certificate and its key are in use:
@@ -596,13 +754,21 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, grou
             - ca: /etc/etcd/pki/ca.crt
             - user: etcd
             - group: etcd
+            - need: {uses: [serverAuth, clientAuth], names: ["IP:192.168.200.52"]}
     """
     refused = etcd_ha_arguments.refused(locals())
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{certificate} is in use"}
     pair = ((new_certificate, certificate), (new_key, key))
-    missing = [new for new, _ in pair if not os.path.exists(new)]
+    wanted = etcd_ha_common_certificate_checks.Need.of(need or {})
+    try:
+        placed = all(etcd_ha_common_files.exists(old) for _, old in pair)
+        missing = [new for new, _ in pair if not etcd_ha_common_files.exists(new)]
+        if kept and placed and not etcd_ha_host_tls_files.is_same(*pair):
+            return _pending(ret, pair, ca, wanted)
+    except CommandExecutionError as err:
+        return _failed(ret, f"{certificate} was not put in use: {err}")
     if missing and not __opts__["test"]:
         ret["result"] = False
         ret["comment"] = (
@@ -627,32 +793,57 @@ def pair_in_use(name, certificate, key, new_certificate, new_key, ca, user, grou
         return ret
     # Under test=True an earlier state has not made the user yet.
     owners = {certificate: (0, 0, 0o644), key: None if unknown else (*ids, 0o400)}
-    for new, old in pair:
-        difference = _file_difference(new, old, owners[old])
-        if difference:
-            ret["changes"][old] = difference
+    try:
+        for new, old in pair:
+            difference = _file_difference(new, old, owners[old])
+            if difference:
+                ret["changes"][old] = difference
+    except (CommandExecutionError, OSError) as err:
+        return _failed({**ret, "changes": {}}, f"{certificate} was not put in use: {err}")
     if not ret["changes"]:
         return ret
     if __opts__["test"]:
         ret["result"], ret["comment"] = None, f"{certificate} and {key} would be put in use"
         return ret
-    wrong = etcd_ha_pem.misfit(*map(etcd_ha_machine.read_text, (new_certificate, new_key, ca)))
+    try:
+        wrong = []
+        if not etcd_ha_host_tls_files.is_same(*pair):
+            wrong = etcd_ha_host_tls_files.faults(new_certificate, new_key, ca, wanted)
+    except CommandExecutionError as err:
+        return _failed({**ret, "changes": {}}, f"{certificate} was not put in use: {err}")
     if wrong:
         ret["result"], ret["changes"] = False, {}
         ret["comment"] = (
-            f"{new_certificate} was not put in use: {wrong}. What was in use is; correct "
-            f"{new_certificate} and {new_key}, and run again"
+            f"{new_certificate} was not put in use: {'; '.join(wrong)}. What was in use is; "
+            f"correct {new_certificate} and {new_key}, and run again"
         )
         return ret
     try:
         for new, old in pair:
             _copy_beside(new, f"{old}.new", owners[old])
+        if not etcd_ha_host_tls_files.is_same(*((new, f"{old}.new") for new, old in pair)):
+            comment = f"{new_certificate} or {new_key} was changed just now. Run again"
+            return {**ret, "result": False, "changes": {}, "comment": comment}
         for _, old in pair:
             os.replace(f"{old}.new", old)
-    except OSError as err:
+    except (CommandExecutionError, OSError) as err:
         return _failed({**ret, "changes": {}}, f"{new_certificate} was not put in use: {err}")
     ret["comment"] = f"{certificate} and {key} were put in use"
     return ret
+
+
+def _pending(ret, pair, ca, need):
+    """The pair in use stays, and what waits is named, with what is wrong with it."""
+    (new, certificate), (new_key, _) = pair
+    wrong = etcd_ha_host_tls_files.faults(new, new_key, ca, need)
+    if wrong:
+        told = f"{certificate} stays in use: the new pair cannot be used: {'; '.join(wrong)}"
+    else:
+        told = (
+            f"{certificate} stays in use; pending: {new} is another one, which salt-run "
+            "state.orchestrate etcd_ha.orch puts in use, one member after the other"
+        )
+    return {**ret, "comment": told, "warnings": [told]}
 
 
 def renamed(name, old, new):
@@ -676,9 +867,13 @@ def renamed(name, old, new):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{old} is not there any more"}
-    if not os.path.lexists(old):
+    try:
+        there = [one for one in (old, new) if etcd_ha_common_files.lexists(one)]
+    except CommandExecutionError as err:
+        return _failed(ret, f"{old} was not moved to {new}: {err}")
+    if old not in there:
         return ret
-    if os.path.lexists(new):
+    if new in there:
         ret["result"] = False
         ret["comment"] = (
             f"{old} and {new} are both there, so neither is touched. Move the one that is not "
@@ -690,7 +885,7 @@ def renamed(name, old, new):
         ret["result"], ret["comment"] = None, f"{old} would be moved to {new}"
         return ret
     try:
-        os.makedirs(os.path.dirname(new), mode=0o755, exist_ok=True)
+        etcd_ha_common_files.make_directory(os.path.dirname(new), 0o755)
         os.rename(old, new)
     except OSError as err:
         return _failed({**ret, "changes": {}}, f"{old} was not moved to {new}: {err}")
@@ -735,15 +930,18 @@ def _failed(ret, why):
 
 def _happened(unit, before, changes):
     """Of the changes of a run that failed those that the unit shows."""
-    now = etcd_ha_machine.unit(unit)
-    anew = now["active"] and now["pid"] != before["pid"]
-    shown = {"enabled": now["enabled"], "unit": now["active"]}
+    try:
+        now = etcd_ha_common_systemd.unit(unit)
+    except ProgramError:
+        return {}
+    anew = now.active and now.pid != before.pid
+    shown = {"enabled": now.enabled, "unit": now.active}
     return {one: told for one, told in changes.items() if shown.get(one, anew and one != "data")}
 
 
 def _file_difference(new, old, owner):
     """How a file in use differs from the one that shall be in use; None where it does not."""
-    found = os.stat(old) if os.path.exists(old) else None
+    found = os.stat(old) if etcd_ha_common_files.exists(old) else None
     if found is None or not filecmp.cmp(new, old, shallow=False):
         return {"old": "absent" if found is None else "another", "new": "present"}
     if owner and (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != owner:
@@ -814,7 +1012,7 @@ def _download(url, path, wanted):
 
 
 def _unpack(archive, folder, programs, target):
-    os.mkdir(target, mode=0o755)
+    etcd_ha_common_files.make_directory(target, 0o755, fresh=True)
     wanted = {f"{folder}/{program}": program for program in programs}
     with tarfile.open(archive) as tar:
         for entry in tar:
@@ -839,99 +1037,56 @@ def _link(target, link):
     os.replace(temporary, link)
 
 
-def _systemctl(*arguments, timeout=60):
-    return __salt__["cmd.run_all"](
-        ["systemctl", *arguments], python_shell=False, timeout=timeout, ignore_retcode=True
-    )
+def _own(environment, changes):
+    """Have etcd's user own the data that lies in its directories; ``changes`` gets what was not."""
+    given = etcd_ha_host_owner.give(_own_places(environment))
+    if given:
+        changes["owner"] = etcd_ha_host_owner.told(given)
 
 
-def _moves(process, past, environment):
-    """Directories whose content has to move: the record's key, the old path and the new one.
-
-    The record knows where the data was when the member was last healthy. Of a move that was
-    interrupted, what is on its way is all that there is once the old place is empty.
-    """
-    moves = []
-    for variable, key, content in (
-        ("ETCD_DATA_DIR", "data_dir", "member"),
-        ("ETCD_WAL_DIR", "wal_dir", ""),
-    ):
-        new = environment.get(variable, "")
-        if not new or os.path.isdir(os.path.join(new, content)):
-            continue
-        known = (process.get(variable), past.get(key), etcd_ha_machine.on_its_way(new))
-        places = [old for old in known if old and old != new]
-        held = [old for old in places if os.path.isdir(os.path.join(old, content))]
-        moves += [(key, held[0], new)] if held else []
-    return moves
-
-
-def _move(moves, record):
-    """Move each directory's content; it may end at any point, and is gone on with by the next."""
-    for variable, old, new in moves:
-        parent, scratch = os.path.dirname(new), etcd_ha_machine.on_its_way(new)
-        os.makedirs(parent, mode=0o700, exist_ok=True)
-        if old != scratch:
-            _set_out(old, scratch)
-        if os.path.isdir(new):
-            os.rmdir(new)
-        os.rename(scratch, new)
-        etcd_ha_machine.sync_folder(parent)
-        past = etcd_ha_machine.read_json(record)
-        etcd_ha_machine.write_json(record, {**past, variable: new})
-
-
-def _set_out(old, scratch):
-    """Bring a directory beside its new place; a copy counts once the old place is empty."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        os.rename(old, scratch)
-        return
-    except OSError as err:
-        if err.errno not in (errno.EXDEV, errno.EBUSY):
-            raise CommandExecutionError(f"{old} could not be moved: {err}") from err
-    shutil.copytree(old, scratch, symlinks=True, copy_function=_copy_with_owner)
-    for folder, _, _ in os.walk(old):
-        _give_owner(folder, os.path.join(scratch, os.path.relpath(folder, old)))
-    os.sync()
-    if os.path.ismount(old):
-        __salt__["etcd_ha_member.set_aside"]([old], "moved")
-    else:
-        os.rename(old, f"{old}.moved-{time.strftime('%Y%m%d-%H%M%S')}")
-
-
-def _copy_with_owner(source, target):
-    shutil.copy2(source, target)
-    _give_owner(source, target)
-
-
-def _give_owner(source, target):
-    found = os.stat(source)
-    os.chown(target, found.st_uid, found.st_gid)
-
-
-def _take_over(environment):
-    """Have etcd's user own the data that lies in its directories already."""
-    places = [(environment["ETCD_DATA_DIR"], "member")]
+def _own_places(environment):
+    """The directories of a member, each with what in it is etcd's alone."""
     wal = environment.get("ETCD_WAL_DIR", "")
-    places += [os.path.split(wal)] if wal else []
-    taken = [etcd_ha_data.take_over(*place) for place in places if os.path.isdir(place[0])]
-    return any(taken)
+    return [(environment["ETCD_DATA_DIR"], "member"), *([os.path.split(wal)] if wal else [])]
 
 
-def _start_stopped(unit, cluster, environment, record, action, moves, start_timeout):
-    """Start a member: with its data, or without any as one of a new cluster."""
+def _start_stopped(unit, cluster, environment, record, action, moves, start_timeout, changes):
+    """Start a member: with its data, or without any as one of a new cluster.
+
+    ``changes`` gets what this did to its data.
+    """
+    _refuse_fault(etcd_ha_host_move_faults.fault(moves), unit, "started")
     bootstrap = action == "bootstrap"
-    if bootstrap and etcd_ha_machine.read_json(record).get("state") != "bootstrapped":
+    if moves:
+        # Before the record names the new places alone.
+        etcd_ha_host_move_data.move(moves, record)
+    if bootstrap and etcd_ha_host_record.of(record).get("state") != "bootstrapped":
         # Before there is data: what is found without a record was made by somebody else.
         made = etcd_ha_host_record.made(cluster, "bootstrapping", environment)
         etcd_ha_host_record.write(record, made)
     if bootstrap:
         # etcd passes over it where it has a log; a folder alone may be left of a start cut short.
         _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
-    _move(moves, record)
-    _systemctl("reset-failed", unit)
+    _own(environment, changes)
+    etcd_ha_common_systemd.reset_failed(unit)
+    if action == "begin":
+        etcd_ha_common_systemd.systemctl("start", "--no-block", unit)
+        return
     _start("start", unit, start_timeout)
+
+
+def _is_outdated(found, process, environment, program):
+    """Whether a process in its start has other settings, or is another program, than on disk."""
+    if not found.pid:
+        return False
+    different = etcd_ha_environment.needs_restart(process, environment)
+    return bool(different or etcd_ha_machine.pending(found, program))
+
+
+def _refuse_fault(fault, unit, what="stopped"):
+    """What cannot be done with a member's data is said before its etcd is stopped."""
+    if fault:
+        raise CommandExecutionError(f"{unit} was not {what}: {fault}. Then run again")
 
 
 def _first_start(values):
@@ -941,6 +1096,7 @@ def _first_start(values):
 
 def _restart(unit, environment, record, moves, release, successor, start_timeout):
     """Restart a member that runs, when the others can bear it."""
+    _refuse_fault(etcd_ha_host_move_faults.fault(moves), unit)
     serves = _serves()
     if serves:
         reason = __salt__["etcd_ha.reason_to_stay"]()
@@ -954,8 +1110,8 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
         _move_leadership_away(successor)
         __salt__["etcd_ha_member.update"](environment[PEER_URL])
     if moves:
-        _systemctl("stop", unit, timeout=start_timeout)
-        _move(moves, record)
+        _stop(unit, start_timeout)
+        etcd_ha_host_move_data.move(moves, record)
         _start("start", unit, start_timeout)
         return
     _start("restart", unit, start_timeout)
@@ -963,7 +1119,7 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
 
 def _logs(environment, moves):
     """Where the write-ahead log may be, if it is not with the data."""
-    places = [environment.get("ETCD_WAL_DIR"), *(old for key, old, _ in moves if key == "wal_dir")]
+    places = [environment.get("ETCD_WAL_DIR"), *(one.old for one in moves if one.key == "wal_dir")]
     return [place for place in places if place]
 
 
@@ -979,14 +1135,15 @@ def _join(unit, environment, known, moves, has_data, corrupt, endpoints, start_t
     record, cluster = known
     name, url = environment["ETCD_NAME"], environment[PEER_URL]
     usable = has_data and not corrupt
+    folders = _member_folders(environment, moves)
+    for folder in folders:
+        _refuse_fault(etcd_ha_data.set_aside_fault(folder, "replaced"), unit)
     place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))
     if place["keep"]:
-        _move(moves, record)
+        etcd_ha_host_move_data.move(moves, record)
+        _own(environment, changes)
     else:
-        _systemctl("stop", unit, timeout=start_timeout)
-        wal = environment.get("ETCD_WAL_DIR")
-        folders = [environment["ETCD_DATA_DIR"], *(old for _, old, _ in moves)]
-        folders += [os.path.dirname(wal)] if wal else []
+        _stop(unit, start_timeout)
         aside = __salt__["etcd_ha_member.set_aside"](folders, "replaced")
         if aside:
             changes["data"] = {"old": corrupt or "not of this cluster any more", "new": aside}
@@ -1000,23 +1157,29 @@ def _join(unit, environment, known, moves, has_data, corrupt, endpoints, start_t
                 "ETCD_INITIAL_CLUSTER": place["initial_cluster"],
             }
         )
-    _systemctl("reset-failed", unit)
+    etcd_ha_common_systemd.reset_failed(unit)
     _start("restart", unit, start_timeout)
-    __salt__["etcd_ha_member.promote"](endpoints, start_timeout)
+
+
+def _member_folders(environment, moves):
+    """Where a member's data may be; a log that is with its data goes where that goes."""
+    wal = environment.get("ETCD_WAL_DIR")
+    old = [one.old for one in moves if not one.home]
+    return [environment["ETCD_DATA_DIR"], *old, *([os.path.dirname(wal)] if wal else [])]
 
 
 def _start(verb, unit, start_timeout):
-    began = time.monotonic()
-    done = _systemctl(verb, unit, timeout=start_timeout + 10)
-    if done["retcode"] != 0:
-        journal = __salt__["cmd.run_stdout"](
-            ["journalctl", "-u", unit, "-n", "5", "--no-pager", "-o", "cat"], python_shell=False
-        )
-        raise CommandExecutionError(
-            f"systemctl {verb} {unit} failed after {time.monotonic() - began:.0f} s "
-            f"(start_timeout is {start_timeout} s). The last lines of "
-            f"journalctl -u {unit}:\n{journal}"
-        )
+    with etcd_ha_faces.told(etcd_ha_host_start.StartError):
+        etcd_ha_host_start.start(verb, unit, start_timeout)
+
+
+def _stop(unit, timeout):
+    """Stop a member, and see that it has ended: its data is about to be moved."""
+    found = etcd_ha_common_systemd.unit(unit)
+    if found.exists or found.is_up:
+        etcd_ha_common_systemd.systemctl("stop", unit, timeout=timeout)
+    if etcd_ha_common_systemd.unit(unit).is_up:
+        raise CommandExecutionError(f"{unit} did not stop. Look at: journalctl -u {unit}")
 
 
 def _move_leadership_away(successor):
@@ -1027,20 +1190,22 @@ def _move_leadership_away(successor):
         return
 
 
-def _wait_healthy(unit, start_timeout):
-    deadline, error = time.monotonic() + start_timeout, "no answer"
-    while time.monotonic() < deadline:
+def _wait_healthy(unit, deadline):
+    watched = etcd_ha_host_start.Watched(unit)
+
+    def look():
         health = __salt__["etcd_ha.local_health"]()
         if health["healthy"]:
-            return
-        error = health.get("error", error)
-        if not etcd_ha_machine.unit(unit)["active"]:
-            break
-        time.sleep(0.3)
-    raise CommandExecutionError(
-        f"{unit} did not become healthy within {start_timeout} s ({error}). "
-        f"Look at: journalctl -u {unit}"
-    )
+            return True, ""
+        watched.check()
+        return None, health.get("error", "no answer")
+
+    with etcd_ha_faces.told(
+        etcd_ha_common_wait.TimedOut,
+        etcd_ha_host_start.StartError,
+        cure=f"Look at: journalctl -u {unit}",
+    ):
+        etcd_ha_common_wait.until(f"{unit} to be healthy", deadline, look)
 
 
 def _remember(record, cluster, environment):

@@ -1,15 +1,20 @@
 """
-Backups of the etcd on this minion as states: the secrets of their store, and their timer.
+Backups of the etcd on this minion as states: their store's secrets, their program, their timer.
 """
 
 import os
+import stat
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_arguments
 import etcd_ha_backup_host
+import etcd_ha_backup_program
+import etcd_ha_common_files
+import etcd_ha_common_systemd
 import etcd_ha_machine
 import etcd_ha_s3
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from etcd_ha_common_process import ProgramError
+from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_backup"
 
@@ -67,10 +72,10 @@ def secrets_kept(name, path, cluster):
     }
     try:
         text = etcd_ha_s3.secrets_text(_secrets(cluster))
+        mode = os.stat(path).st_mode & 0o7777 if etcd_ha_common_files.exists(path) else None
+        same = etcd_ha_machine.read_text(path) == text
     except CommandExecutionError as err:
         return {**ret, "result": False, "comment": str(err)}
-    mode = os.stat(path).st_mode & 0o7777 if os.path.exists(path) else None
-    same = etcd_ha_machine.read_text(path) == text
     if mode == 0o600 and same:
         return ret
     old = f"mode {mode or 0:04o}" if same and mode is not None else "other secrets"
@@ -83,6 +88,49 @@ def secrets_kept(name, path, cluster):
     except OSError as err:
         return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
     return {**ret, "changes": {path: change}, "comment": f"{path} has been written"}
+
+
+def program_kept(name, path):
+    """
+    The program that the timer of backups starts is this formula's, where root alone writes.
+
+    It is one file with all that it needs of the formula's modules, and does not depend on Salt's
+    cache. It is replaced in one step.
+
+    name
+        A sentence for people.
+
+    path
+        The program (absolute path); its directory is made root's alone.
+
+    .. code-block:: yaml
+
+        the program that takes a scheduled backup is there:
+          etcd_ha_backup.program_kept:
+            - path: /usr/local/lib/etcd_ha/backup.pyz
+    """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{path} is the formula's"}
+    folder = os.path.dirname(path)
+    try:
+        old = etcd_ha_machine.sha256_file(path)
+        same = old == etcd_ha_backup_program.sha256()
+        if _roots_alone(folder, 0o755) and _roots_alone(path, 0o644) and same:
+            return ret
+        change = "writable for others" if same else "another program" if old else "absent"
+        ret["changes"] = {path: {"old": change, "new": "the formula's, and root's alone"}}
+        if __opts__["test"]:
+            return {**ret, "result": None, "comment": f"{path} would be written"}
+        etcd_ha_common_files.make_directory(folder, 0o755)
+        os.chown(folder, 0, 0)
+        os.chmod(folder, 0o755)
+        etcd_ha_machine.write_bytes(path, etcd_ha_backup_program.archive(), 0o644)
+    except (CommandExecutionError, OSError) as err:
+        comment = f"{path} was not written: {err}. {_AGAIN}"
+        return {**ret, "result": False, "changes": {}, "comment": comment}
+    return {**ret, "comment": f"{path} has been written"}
 
 
 def timer_kept(name, path, cluster, schedule):
@@ -113,24 +161,29 @@ def timer_kept(name, path, cluster, schedule):
     if refused:
         return refused
     text = TIMER.format(cluster=cluster, schedule=schedule)
-    old = etcd_ha_machine.read_text(path)
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{schedule} is in the timer"}
-    if old == text:
+    try:
+        old = etcd_ha_machine.read_text(path)
+        # An earlier run may have ended between the two. The service is not started by what it was.
+        unread = old == text and _unread(os.path.basename(path))
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
+    if old == text and not unread:
         return ret
     try:
-        told = __salt__["cmd.run_all"](
-            ["systemd-analyze", "calendar", schedule], python_shell=False, ignore_retcode=True
-        )
-    except (CommandExecutionError, SaltInvocationError) as err:
-        return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
-    if told["retcode"] != 0:
-        comment = (
-            f"backup:schedule is {schedule!r}, which systemd does not understand: "
-            f"{told['stderr'].strip()}. Try: systemd-analyze calendar daily"
-        )
+        etcd_ha_common_systemd.calendar(schedule)
+    except ProgramError as err:
+        comment = f"{path} was not written: {err}. {_AGAIN}"
+        if err.code == 1:
+            comment = (
+                f"backup:schedule is {schedule!r}, which systemd does not understand: "
+                f"{err.reason}. Try: systemd-analyze calendar daily"
+            )
         return {**ret, "result": False, "comment": comment}
     changes = {"schedule": {"old": _schedule(old), "new": schedule}}
-    if _schedule(old) == schedule:
+    if unread:
+        changes = {path: {"old": "not read by systemd", "new": "in force"}}
+    elif _schedule(old) == schedule:
         changes = {path: {"old": "another text", "new": "the formula's"}}
     if __opts__["test"]:
         comment = f"the timer would have {schedule}"
@@ -139,11 +192,33 @@ def timer_kept(name, path, cluster, schedule):
         etcd_ha_machine.write_text(path, text, 0o644)
     except OSError as err:
         return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
-    __salt__["cmd.run_all"](["systemctl", "daemon-reload"], python_shell=False)
+    try:
+        etcd_ha_common_systemd.systemctl("daemon-reload")
+    except ProgramError as err:
+        comment = f"{path} was written, but is not in force: {err}. {_AGAIN}"
+        return {**ret, "result": False, "changes": changes, "comment": comment}
     return {**ret, "changes": changes, "comment": f"the timer has {schedule}"}
 
 
 _AGAIN = "Mend the cause, and run again"
+
+
+def _unread(timer):
+    """Whether systemd has not read the timer or its service as they are on disk."""
+    units = timer, f"{timer.removesuffix('.timer')}.service"
+    return any(etcd_ha_common_systemd.unit(name).stale for name in units)
+
+
+def _roots_alone(path, mode):
+    """Whether this is root's, with these rights and no others; not where it is a link."""
+    if not etcd_ha_common_files.lexists(path):
+        return False
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        raise CommandExecutionError(
+            f"{path} is a link, and where it leads others may write; remove it"
+        )
+    return (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (0, 0, mode)
 
 
 def _schedule(text):

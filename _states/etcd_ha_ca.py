@@ -8,11 +8,10 @@ import os
 import etcd_ha_arguments
 import etcd_ha_machine
 import etcd_ha_pem
+from etcd_ha_trust import ALONE, HELD, KEPT
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_ca"
-
-ALONE, BESIDE, KEPT = "", ("both", "issued"), "kept"
 
 
 def __virtual__():
@@ -24,7 +23,7 @@ def trusted(name, path, phase="kept", ca_server=None, policy=None, source=None, 
     The file of trusted CAs on this host holds the CA that the pillar names.
 
     Members that trust different CAs lose each other, so another CA than before never simply takes
-    the former one's place: a highstate fails here instead, before any certificate is touched.
+    the former one's place: only the orchestrate exchanges it, step by step.
 
     name
         A sentence for people.
@@ -33,9 +32,11 @@ def trusted(name, path, phase="kept", ca_server=None, policy=None, source=None, 
         The file (absolute path).
 
     phase : kept
-        What to do where the file holds another CA (text): ``kept`` fails, ``both`` and ``issued``
+        What to do where the file holds a CA (text): ``kept`` leaves it, without asking which one
+        is the pillar's; ``both`` and ``issued``
         add the new one to what is there, an empty text leaves the new one alone in it, which cuts
-        this host off from those that do not have it yet.
+        this host off from those that do not have it yet. ``held`` asks no CA: it fails where the
+        file holds none.
 
     ca_server, policy : None
         The CA minion, and a signing policy of its that names the CA's certificate (text).
@@ -58,12 +59,20 @@ def trusted(name, path, phase="kept", ca_server=None, policy=None, source=None, 
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{path} holds the CA"}
-    old = _text(path)
+    try:
+        old = _text(path)
+    except CommandExecutionError as err:
+        return _unwritten(ret, path, err)
+    if phase == HELD:
+        return _held(ret, path, old)
     if __opts__["test"] and not old and ca_server:
         # On a blank host the CA may not be there to be asked.
         ret["result"], ret["changes"] = None, {path: {"old": "absent", "new": "the CA"}}
         ret["comment"] = f"the CA's certificate would be written to {path}"
         return ret
+    if old and phase == KEPT:
+        ret["comment"] = f"{path} stays as it is: the orchestrate alone changes what a host trusts"
+        return _with_owner(ret, path)
     try:
         wanted = _wanted(ca_server, policy, source, pillar)
         new = _united(old, wanted, phase)
@@ -82,6 +91,13 @@ def trusted(name, path, phase="kept", ca_server=None, policy=None, source=None, 
         return _unwritten(ret, path, err)
     ret["comment"] = f"{path} was written"
     return ret
+
+
+def _held(ret, path, old):
+    if old:
+        return _with_owner({**ret, "comment": f"{path} stays as it is: no answer of the CA"}, path)
+    comment = f"{path} holds no CA, and the one that signs does not answer. Bring it back first"
+    return {**ret, "result": False, "comment": comment}
 
 
 def _unwritten(ret, path, err):
@@ -116,21 +132,18 @@ def _wanted(ca_server, policy, source, pillar):
                 "salt-call pillar.get x509_signing_policies"
             )
     etcd_ha_pem.bundle(text)
+    if "PRIVATE KEY-----" in text:
+        raise ValueError(
+            "it holds a private key, and everybody may read it; keep the key elsewhere"
+        )
     return text
 
 
 def _united(old, wanted, phase):
-    """The text that the file shall have; raises ValueError where that needs the orchestrate."""
+    """The text that the file shall have."""
     if not old or phase == ALONE:
         return wanted
-    if phase in BESIDE:
-        return etcd_ha_pem.united(wanted, old)
-    if etcd_ha_pem.bundle(wanted).authorities <= etcd_ha_pem.bundle(old).authorities:
-        return old
-    raise ValueError(
-        "the CA is another one than this host trusts. salt-run state.orchestrate etcd_ha.orch "
-        "exchanges it on all hosts, step by step"
-    )
+    return etcd_ha_pem.united(wanted, old)
 
 
 def _text(path):

@@ -11,7 +11,10 @@ import tempfile
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_arguments
+import etcd_ha_common_files
+import etcd_ha_common_process
 import etcd_ha_firewall
+from etcd_ha_common_process import ProgramError, ProgramMissing
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "etcd_ha_firewall"
@@ -45,13 +48,17 @@ def ufw(name, rules):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the rules are as wanted"}
-    if not _ufw_active():
+    try:
+        active = _ufw_active()
+        found = _ufw_rules() if active else {}
+    except (CommandExecutionError, OSError) as err:
+        return {**ret, "result": False, "comment": str(err)}
+    if not active:
         return _inactive(
             ret,
             "ufw is not active on this host, so its rules protect nothing. Admit ssh and what else "
             "the host needs, then: ufw enable",
         )
-    found = _ufw_rules()
     taken = etcd_ha_firewall.ufw_conflicts(rules, found)
     if taken:
         ret["result"] = False
@@ -89,7 +96,11 @@ def firewalld(name, rules):
     if refused:
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the rules are as wanted"}
-    if not _firewalld_running():
+    try:
+        runs = _firewalld_running()
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": str(err)}
+    if not runs:
         return _inactive(
             ret,
             "firewalld does not run on this host, so its rules protect nothing. Admit what else "
@@ -97,7 +108,7 @@ def firewalld(name, rules):
         )
     wanted = etcd_ha_firewall.rich_rules(rules)
     try:
-        if not os.path.exists(etcd_ha_firewall.FIREWALLD_POLICY):
+        if not etcd_ha_common_files.exists(etcd_ha_firewall.FIREWALLD_POLICY):
             return _new_policy(ret, rules, wanted)
         if etcd_ha_firewall.POLICY not in _firewall_cmd("--get-policies").split():
             return _loaded_policy(ret)
@@ -146,33 +157,26 @@ def _inactive(ret, reason):
     return ret
 
 
-def _run(*words):
-    done = __salt__["cmd.run_all"](
-        list(words), python_shell=False, ignore_retcode=True, env={"LC_ALL": "C"}
-    )
-    if done["retcode"] != 0:
-        told = done["stderr"] or done["stdout"]
-        raise CommandExecutionError(
-            f"{' '.join(words)} failed: {told.strip()}. Mend what it says, and run this again"
-        )
-    return done["stdout"]
+def _run(*words, codes=(0,)):
+    try:
+        return etcd_ha_common_process.run(words, 120, codes=codes).out
+    except ProgramError as err:
+        raise CommandExecutionError(f"{err}. Mend what it says, and run this again") from err
 
 
 def _read(path):
+    """A file's text, empty where there is none; raises OSError where it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 
 def _ufw_active():
     if not etcd_ha_firewall.ufw_enabled(_read(etcd_ha_firewall.UFW_CONFIG)):
         return False
-    try:
-        return "Status: active" in _run("ufw", "status")
-    except CommandExecutionError:
-        return False
+    return "Status: active" in _run("ufw", "status")
 
 
 def _ufw_rules():
@@ -211,9 +215,13 @@ def _firewall_cmd(*words):
 
 def _firewalld_running():
     try:
-        return _firewall_cmd("--state").strip() == "running"
-    except CommandExecutionError:
+        # 252: "not running" (firewall/errors.py).
+        done = etcd_ha_common_process.run(["firewall-cmd", "--state"], 60, codes=(0, 252))
+    except ProgramMissing:
         return False
+    except ProgramError as err:
+        raise CommandExecutionError(f"{err}. Mend what it says, and run this again") from err
+    return done.code == 0
 
 
 def _new_policy(ret, rules, wanted):
@@ -261,7 +269,9 @@ def _same_rules(ret, wanted):
 
 def _clear_nftables(ret):
     unit = f"/etc/systemd/system/{etcd_ha_firewall.NFT_UNIT}"
-    found = [path for path in (unit, etcd_ha_firewall.NFT_TABLE) if os.path.exists(path)]
+    found = [
+        path for path in (unit, etcd_ha_firewall.NFT_TABLE) if etcd_ha_common_files.exists(path)
+    ]
     if unit in found and not __opts__["test"]:
         # Stopping it deletes the table.
         _run("systemctl", "disable", "--now", etcd_ha_firewall.NFT_UNIT)
@@ -275,7 +285,7 @@ def _clear_nftables(ret):
 
 def _clear_firewalld(ret):
     path = etcd_ha_firewall.FIREWALLD_POLICY
-    if not os.path.exists(path):
+    if not etcd_ha_common_files.exists(path):
         return
     change = {path: {"old": "present", "new": "absent"}}
     if __opts__["test"] or not _firewalld_running():

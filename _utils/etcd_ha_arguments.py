@@ -129,12 +129,60 @@ def _is_variables(value: object) -> bool:
 
 _NEEDED = {"ETCD_NAME", "ETCD_DATA_DIR"}
 
+
+def _is_need(value: object) -> bool:
+    """What a certificate must say, as etcd_ha_common_certificate_checks.Need has it."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) <= {"uses", "names", "common_name", "nameless"}
+        and _is_list(value.get("uses", []), lambda use: use in ("serverAuth", "clientAuth"))
+        and _is_list(value.get("names", []), _is_alternative)
+        and isinstance(value.get("common_name", ""), str)
+        and isinstance(value.get("nameless", False), bool)
+    )
+
+
+def _is_alternative(value: object) -> bool:
+    kind, _, text = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "IP":
+        return _is_address(text) and "/" not in text
+    return kind == "DNS" and _is_name(text)
+
+
+def _is_pair(value: object) -> bool:
+    """One certificate of a host as the master asks for it."""
+    files = ("certificate", "key", "ca")
+    return (
+        isinstance(value, Mapping)
+        and value.get("purpose") in ("server", "peer", "admin", "check")
+        and _is_need(value.get("need"))
+        and all(_is_path(value.get(name)) for name in files)
+        and all(_is_path(value[f"new_{n}"]) for n in files if f"new_{n}" in value)
+    )
+
+
+def _is_earlier(value: object) -> bool:
+    """What an orchestrate has planned before, as etcd_ha_plan_again.Earlier hands it over."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {"began", "left"}
+        and _is_whole(value["began"])
+        and value["began"] < 1 << 40
+        and _is_list(value["left"], lambda one: isinstance(one, str) and bool(_HASH.fullmatch(one)))
+        and len(value["left"]) <= 1000
+    )
+
+
 # Each kind: what is good, and how the error says so.
 KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seconds": (_is_seconds, f"give seconds above 0, {LONGEST} at most"),
     "seconds or 0": (
         lambda v: _is_seconds(v) or (_is_whole(v) and v == 0),
         f"give seconds from 0 on, {LONGEST} at most",
+    ),
+    "hours": (
+        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 2160,
+        "give hours from 0 on, 2160 at most",
     ),
     "whole": (_is_whole, "give a whole number from 0 on"),
     "port": (lambda v: _is_whole(v) and 0 < v < 65536, "give a port from 1 to 65535"),
@@ -155,6 +203,10 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "list of urls": (
         lambda v: _is_list(v, _is_url) and bool(v),
+        "give a list of URLs such as [https://192.168.200.52:2379]",
+    ),
+    "list of urls or none": (
+        lambda v: _is_list(v, _is_url),
         "give a list of URLs such as [https://192.168.200.52:2379]",
     ),
     "link": (is_link, "give an URL such as https://mirror.example.com/etcd"),
@@ -187,11 +239,16 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "give the mapping that etcd_ha.host returns",
     ),
     "mapping": (lambda v: isinstance(v, Mapping), "give a mapping"),
+    "need": (_is_need, "give {uses: [serverAuth, clientAuth], names: [IP:192.168.200.52]}"),
+    "pairs": (
+        lambda v: isinstance(v, Mapping) and all(_is_list(rows, _is_pair) for rows in v.values()),
+        "give minion ids with what etcd_ha_host.pairs returns for each",
+    ),
     "places": (_is_places, "give minion ids with two directories each"),
     "variables": (_is_variables, "give a mapping of ETCD_NAME and so on to texts"),
     "action": (
-        lambda v: v in ("none", "bootstrap", "restart", "join", "hold"),
-        "use none, bootstrap, restart, join or hold",
+        lambda v: v in ("none", "bootstrap", "restart", "begin", "join", "hold"),
+        "use none, bootstrap, restart, begin, join or hold",
     ),
     "address": (
         lambda v: isinstance(v, str) and _ADDRESS.fullmatch(v) is not None,
@@ -211,6 +268,7 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: _is_list(v, _is_rule),
         "give a list of rules such as {port: 2380, sources: [192.168.200.52], why: etcd peers}",
     ),
+    "earlier": (_is_earlier, "leave it out: the orchestrate hands it over to itself"),
     "key kind": (lambda v: v in ("ec", "rsa"), "use ec or rsa"),
     "firewalls": (
         lambda v: _is_list(v, lambda one: one in ("nftables", "firewalld", "ufw")),
@@ -234,6 +292,7 @@ PARAMETERS: Mapping[str, str] = {
     "ca_server": "name?",
     "certificate": "path",
     "checksum": "sha256?",
+    "client_urls": "list of urls",
     "cluster": "name",
     "cluster_id": "id",
     "command": "name",
@@ -247,6 +306,7 @@ PARAMETERS: Mapping[str, str] = {
     "dir": "path",
     "directories": "paths",
     "directory": "folder",
+    "earlier": "earlier?",
     "endpoints": "urls?",
     "environment": "variables",
     "everyone": "bool",
@@ -256,24 +316,32 @@ PARAMETERS: Mapping[str, str] = {
     "former": "name?",
     "group": "name",
     "host": "host",
+    "hours": "hours",
     "hurried": "bool",
+    "haproxy_on": "names or none",
+    "kept": "bool",
     "key": "path",
     "keys": "whole?",
     "keysize": "whole",
     "kinds": "firewalls",
     "lost": "hosts?",
+    "member": "name?",
     "member_id": "id",
     "members": "mapping?",
+    "minions": "names or none",
     "minion": "name",
     "name": "name",
+    "need": "need?",
     "new": "path",
     "new_certificate": "path",
     "new_key": "path",
     "old": "path",
+    "pairs": "pairs?",
     "password": "text?",
     "password_pillar": "text?",
     "path": "path",
     "peer_url": "url",
+    "peer_urls": "list of urls",
     "permissions": "list?",
     "phase": "name?",
     "pillar": "text?",
@@ -285,6 +353,7 @@ PARAMETERS: Mapping[str, str] = {
     "program": "path",
     "programs": "names",
     "purge": "bool",
+    "reason": "text",
     "record": "path",
     "release": "version?",
     "replace": "bool",
@@ -298,6 +367,7 @@ PARAMETERS: Mapping[str, str] = {
     "secret": "bool",
     "sha256": "sha256?",
     "source": "name?",
+    "speaker": "name?",
     "start_timeout": "seconds",
     "successor": "name?",
     "sums_url": "link",
@@ -307,6 +377,7 @@ PARAMETERS: Mapping[str, str] = {
     "timeout": "seconds",
     "token": "name",
     "unit": "name",
+    "until": "text?",
     "url": "link",
     "usable": "bool",
     "user": "text",

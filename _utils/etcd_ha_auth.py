@@ -137,6 +137,8 @@ def try_password(run: Run, user: str, password: str) -> str:
         return "off"
     if answer.code != 0:
         raise AuthError(f"etcd did not say whether a password of {user} is right: {_said(answer)}")
+    # An exit code of 0 alone is no answer of etcd's: so ends whatever has etcdctl's name.
+    etcd_ha_etcdctl.table(answer.json())
     return "right"
 
 

@@ -171,10 +171,18 @@ def is_due(last: datetime | None, now: datetime, interval: float) -> bool:
 
 
 def intervals(text: str) -> list[float]:
-    """Seconds between the times that ``systemd-analyze calendar --iterations=N`` tells, in UTC."""
+    """Seconds between the times that ``systemd-analyze calendar --iterations=N`` tells, in UTC.
+
+    None where it elapses once or never. Raises ValueError where this is something else.
+    """
+    if "Next elapse: " not in text:
+        raise ValueError(f"it printed no next time, but {text.strip()[:80]!r}")
+    # ``Iteration #2`` from systemd 254 on.
     times = re.findall(
-        r"(?:Next elapse|Iter\. #\d+): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text
+        r"(?:Next elapse|Iter(?:\.|ation) #\d+): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text
     )
+    if len(times) != len(re.findall("Next elapse: (?!never)|#[0-9]+:", text)):
+        raise ValueError(f"it printed times of a form that is not known: {text.strip()[:80]!r}")
     found = [datetime.strptime(one, "%Y-%m-%d %H:%M:%S") for one in times]
     return [(b - a).total_seconds() for a, b in itertools.pairwise(found)]
 

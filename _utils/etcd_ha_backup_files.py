@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import etcd_ha_backup
+import etcd_ha_common_files
 import etcd_ha_machine
 from etcd_ha_backup import Backup
+from etcd_ha_common_files import Unreadable
 
 _LOCK = ".lock"
 # What an interrupted backup leaves, the test restore's directory among it.
@@ -25,7 +27,7 @@ class Busy(RuntimeError):
 def listing(folder: str, cluster: str) -> list[Backup]:
     """A cluster's backups there, oldest first; one without its sidecar is not verified."""
     found = []
-    for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    for entry in etcd_ha_common_files.names(folder):
         stem, _, kind = entry.rpartition(".")
         known = Backup.named(stem) if kind == "db" else None
         if known is not None and known.cluster == cluster:
@@ -37,7 +39,8 @@ def _described(folder: str, known: Backup) -> Backup:
     size = os.path.getsize(f"{folder}/{known.name}.db")
     try:
         told = Backup.of(etcd_ha_machine.read_json(f"{folder}/{known.name}.json"))
-    except ValueError:
+    except (ValueError, Unreadable):
+        # Whether it was found good is unknown: it counts as not verified, and stays.
         return Backup.named(known.name, size) or known
     # A file that is not what its sidecar speaks of was found good by nobody.
     is_told = told.name == known.name and told.size == size
@@ -50,7 +53,7 @@ def alone(folder: str) -> Iterator[None]:
 
     Raises Busy where another is at work.
     """
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    etcd_ha_common_files.make_directory(folder, 0o700)
     os.chmod(folder, 0o700)
     with open(os.open(f"{folder}/{_LOCK}", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
         try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+import etcd_ha_backup_program
 import etcd_ha_s3
 from etcd_ha_topology import Cluster, Member
 
@@ -41,6 +42,9 @@ def describe(cluster: Cluster, member: Member) -> dict[str, Any]:
         "uses_s3": etcd_ha_s3.is_used(backup["s3"]),
         # All that the unit may take: its own limit of each part, one after the other.
         "longest": len(cluster.members) * (backup["timeout"] + backup["s3"]["timeout"]),
+        "program": etcd_ha_backup_program.PATH,
+        # So that a host with the program of an older formula is known as one.
+        "program_hash": etcd_ha_backup_program.sha256() if backup["schedule"] else "",
         "timer": TIMER,
         "service": SERVICE,
     }

@@ -1,13 +1,13 @@
 """Taking a backup on a member: by the master's word, or by the timer, which needs no master.
 
-``python3 etcd_ha_backup_job.py SETTINGS`` is what the timer starts. It knows Salt not at all: its
-settings are a file that the states wrote, and its modules those beside it.
+``python3 backup.pyz SETTINGS`` is what the timer starts, by Salt's own Python. It needs no minion
+and nothing of Salt's cache: its settings are a file that the states wrote, and its modules are in
+the archive that they installed (etcd_ha_backup_program).
 """
 
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,13 +17,18 @@ from typing import Any
 
 import etcd_ha_backup
 import etcd_ha_backup_files
+import etcd_ha_backup_program
 import etcd_ha_client
+import etcd_ha_common_files
+import etcd_ha_common_systemd
 import etcd_ha_etcdctl
 import etcd_ha_machine
 import etcd_ha_s3
 import etcd_ha_snapshot
 import etcd_ha_trial
 from etcd_ha_backup import Backup
+from etcd_ha_common_errors import Failed
+from etcd_ha_common_process import ProgramError
 
 # What the settings hold, and of which kind.
 _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
@@ -41,14 +46,14 @@ TURN = 3
 LOCK_TTL = 30
 
 
-class JobError(RuntimeError):
+class JobError(Failed):
     """No backup was taken, or it did not reach all its places; the text says what to do."""
 
 
 def settings(path: str) -> dict[str, Any]:
     """What the states wrote for this member; raises JobError where they have not."""
     found = etcd_ha_machine.read_json(path)
-    if not os.path.exists(path):
+    if not etcd_ha_common_files.exists(path):
         raise JobError(f"{path} is not there; run salt-run state.orchestrate etcd_ha.orch")
     odd = [name for name, kind in _SETTINGS.items() if not isinstance(found.get(name), kind)]
     if odd:
@@ -131,15 +136,16 @@ def scheduled(path: str, tell: Callable[[str], None]) -> None:
     turn = _turn(_member())
     time.sleep(turn * TURN)
     name = f"/etcd_ha/backup-lock/{wanted['cluster']}"
-    command = ["lock", f"--ttl={LOCK_TTL}", name, sys.executable, os.path.abspath(__file__)]
+    program = [sys.executable, etcd_ha_backup_program.PATH]
+    command = ["lock", f"--ttl={LOCK_TTL}", name, *program]
     variables = etcd_ha_client.environment(_member())
     variables["ETCDCTL_ENDPOINTS"] = etcd_ha_client.serving_endpoint()
     variables["PYTHONDONTWRITEBYTECODE"] = "1"
-    program = etcd_ha_client.program("etcdctl")
+    etcdctl = etcd_ha_client.program("etcdctl")
     # Others may be at work before it, each for as long as a backup may take.
     patience = (turn + 1) * (wanted["timeout"] + wanted["s3"]["timeout"])
     try:
-        done = etcd_ha_etcdctl.call([*command, "due", path], variables, program, patience)
+        done = etcd_ha_etcdctl.call([*command, "due", path], variables, etcdctl, patience)
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise JobError(f"no backup was taken: {err}") from err
     for line in f"{done.out}{done.err}".splitlines():
@@ -156,7 +162,7 @@ def scheduled(path: str, tell: Callable[[str], None]) -> None:
 def due(path: str, tell: Callable[[str], None]) -> None:
     """Take a backup unless a member has just done so; raises JobError."""
     wanted = settings(path)
-    interval = _interval(wanted["schedule"])
+    interval = _interval(wanted["schedule"], tell)
     last = _last(wanted)
     if not etcd_ha_backup.is_due(last.taken if last else None, _now(), interval):
         assert last is not None
@@ -349,22 +355,17 @@ def _pki() -> dict[str, str]:
     return found
 
 
-def _interval(schedule: str) -> float:
-    """The shortest time between two scheduled backups, in seconds; 0 where it cannot be told."""
-    command = ["systemd-analyze", "calendar", "--iterations=6", schedule]
+def _interval(schedule: str, tell: Callable[[str], None]) -> float:
+    """The shortest time between two scheduled backups (seconds).
+
+    0 where nobody can tell it: then a backup is taken, rather than left out.
+    """
     try:
-        done = subprocess.run(
-            command,
-            env={"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        found = etcd_ha_backup.intervals(etcd_ha_common_systemd.calendar(schedule))
+    except (ProgramError, ValueError) as err:
+        tell(f"it is unknown how often {schedule} is, so a backup counts as due: {err}")
         return 0.0
-    return min(etcd_ha_backup.intervals(done.stdout), default=0.0)
+    return min(found, default=0.0)
 
 
 def _told_gone(gone: list[str], place: str, tell: Callable[[str], None]) -> None:
@@ -384,11 +385,7 @@ def main(words: list[str]) -> int:
 
     try:
         due(words[1], tell) if words[0] == "due" else scheduled(words[0], tell)
-    except JobError as err:
+    except Failed as err:
         print(f"etcd_ha-backup: {err}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """Which certificates a cluster needs, and the signing policies that pin each of them."""
 
 import ipaddress
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,18 @@ class Certificate:
     names: tuple[str, ...]
     # What stands in the place of the common name where there is none.
     unit: str = ""
+
+
+# Seconds by which a new certificate is valid before it is made: so much may clocks differ.
+BACKDATED = 300
+
+
+def backdated(now: float) -> str:
+    """From when on a certificate is valid that is made now (seconds since 1970), as Salt takes it.
+
+    A host whose clock is behind the others' would find it not yet valid otherwise.
+    """
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now - BACKDATED))
 
 
 def authority_dir(cluster: Cluster) -> str:
@@ -135,10 +148,11 @@ def _certificate(
     return Certificate(purpose, minion, policy, common_name, uses, tuple(dict.fromkeys(names)))
 
 
+# A policy says for how long a certificate is valid from its signing on (days_valid), whatever the
+# request says of its beginning: that one alone is left to the request (backdated).
 # A policy overrides only what it names: what a requester could add is named, and unset by None
 # (salt.utils.x509.merge_signing_policy and build_crt).
 _UNSET = (
-    "not_before",
     "not_after",
     "serial_number",
     "csr",

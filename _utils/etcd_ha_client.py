@@ -8,13 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import etcd_ha_common_files
+import etcd_ha_common_systemd
 import etcd_ha_environment
+import etcd_ha_etcd_metrics
 import etcd_ha_etcdctl
 import etcd_ha_hashes
 import etcd_ha_machine
 import etcd_ha_mark
 import etcd_ha_pem
 import etcd_ha_release
+from etcd_ha_common_errors import Failed
 
 ENVIRONMENT_FILE = "/etc/default/etcd"
 UNIT_FILE = "/etc/systemd/system/etcd.service"
@@ -23,18 +27,22 @@ COMPARISONS = 6
 
 
 def mark() -> dict[str, Any]:
-    """What the last converge left on this host."""
+    """What the last converge left on this host; empty where it is broken, which it mends."""
     return etcd_ha_mark.read()
+
+
+def certain_mark() -> dict[str, Any]:
+    """What the last converge left on this host; raises Failed where that is broken."""
+    found = mark()
+    if not found:
+        etcd_ha_mark.refuse_broken()
+    return found
 
 
 def configured() -> dict[str, str]:
     """The ``ETCD_*`` variables on disk, empty where this host is no member."""
-    try:
-        # A character that is none spoils its own variable, not whether this is a member.
-        with open(ENVIRONMENT_FILE, encoding="utf-8", errors="replace") as file:
-            return etcd_ha_environment.parse_file(file.read())
-    except OSError:
-        return {}
+    # A character that is none spoils its own variable, not whether this is a member.
+    return etcd_ha_environment.parse_file(etcd_ha_machine.read_text(ENVIRONMENT_FILE))
 
 
 def member_on_disk() -> dict[str, Any] | None:
@@ -81,10 +89,43 @@ def local_endpoint(variables: Mapping[str, str]) -> str:
 
 def serving_endpoint(timeout: float = 10.0) -> str:
     """Where this member's etcd serves clients now, whatever waits on disk for its next start."""
-    pid = int(etcd_ha_machine.unit("etcd.service", timeout)["pid"])
+    pid = etcd_ha_common_systemd.unit("etcd.service", timeout).pid
     running = etcd_ha_machine.process_environment(pid) if pid else {}
     listed = running.get("ETCD_LISTEN_CLIENT_URLS", "").split(",")
     return listed[-1] or local_endpoint({})
+
+
+def metrics(timeout: float = 5.0) -> str:
+    """What the process that runs here tells of itself at its metrics port, which needs no TLS.
+
+    Raises OSError where nothing runs, it has no such port, or does not answer there.
+    """
+    return etcd_ha_etcd_metrics.read(_metrics_url(timeout), timeout)
+
+
+def votes(timeout: float = 3.0) -> bool:
+    """Whether the process that runs here says, at its metrics port, that it reaches a quorum.
+
+    Without a quorum etcd answers there only after more seconds than ``timeout``. Raises Failed
+    where something else than etcd answers.
+    """
+    try:
+        return etcd_ha_etcd_metrics.reaches_quorum(_metrics_url(timeout), timeout)
+    except ValueError as err:
+        raise Failed(
+            f"whether etcd here reaches a quorum is unknown: {err}. See journalctl -u etcd"
+        ) from err
+    except OSError:
+        return False
+
+
+def _metrics_url(timeout: float) -> str:
+    pid = etcd_ha_common_systemd.unit("etcd.service", timeout).pid
+    running = etcd_ha_machine.process_environment(pid) if pid else {}
+    url = running.get("ETCD_LISTEN_METRICS_URLS", "").split(",")[0]
+    if not url.startswith("http://"):
+        raise OSError("etcd has no metrics port here" if pid else "etcd does not run here")
+    return url
 
 
 def trust(ca: str | None) -> dict[str, list[str]] | None:
@@ -99,26 +140,40 @@ def trust(ca: str | None) -> dict[str, list[str]] | None:
 
 def bears_former(ca: str | None) -> bool:
     """Whether another CA is trusted already than the one that signed the certificates beside it."""
-    text = etcd_ha_machine.read_text(ca or "")
-    try:
-        return not all(etcd_ha_pem.is_first(one, text) for one in _signers(ca or "", text))
-    except ValueError:
+    text = etcd_ha_machine.read_text(ca) if ca else ""
+    if not ca or not text.strip():
         return False
+    try:
+        return not all(etcd_ha_pem.is_first(one, text) for one in _signers(ca, text))
+    except ValueError as err:
+        raise Failed(
+            f"{ca} is broken ({err}), so it is unknown which CAs are trusted here. salt-run "
+            "state.orchestrate etcd_ha.orch writes it again"
+        ) from err
 
 
 def _signers(ca: str, text: str) -> frozenset[str]:
     folder = os.path.dirname(ca)
-    leaves = [f"{folder}/{one}" for one in sorted(os.listdir(folder)) if one.endswith(".crt")]
+    names = etcd_ha_common_files.names(folder)
+    leaves = [f"{folder}/{one}" for one in names if one.endswith(".crt")]
     return etcd_ha_pem.signers((etcd_ha_machine.read_text(p) for p in leaves if p != ca), text)
 
 
 def authorities(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The CAs in each of these files, as hashes; without those that hold none."""
-    found = {}
+    """The CAs in each of these files, as hashes; without those that are not there.
+
+    One that is there and holds none has an ``error``: a new CA is not made in its place.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for path in paths:
+        text = etcd_ha_common_files.text(path)
+        if text is None:
+            continue
         try:
-            held = etcd_ha_pem.bundle(etcd_ha_machine.read_text(path))
-        except ValueError:
+            held = etcd_ha_pem.bundle(text)
+        except ValueError as err:
+            none: dict[str, Any] = {"certificates": [], "authorities": [], "days_left": None}
+            found[path] = {**none, "error": f"{path} holds no certificate ({str(err)[:200]})"}
             continue
         found[path] = {
             "certificates": sorted(held.certificates),
@@ -133,11 +188,21 @@ def advertised(listed: Sequence[Mapping[str, Any]]) -> str:
     return ",".join(url for member in listed for url in member["client_urls"])
 
 
+def fit(
+    member: Mapping[str, Any], listed: Sequence[Mapping[str, Any]], timeout: float = 10.0
+) -> list[Mapping[str, Any]]:
+    """Those of these members that are healthy; raises EtcdctlError where that is not known."""
+    urls = advertised(listed)
+    found = healthy(member, timeout, urls) if urls else set()
+    return [one for one in listed if found & set(one["client_urls"])]
+
+
 def program(name: str) -> str:
     """The path of an etcd program; its bare name where it is not installed."""
     usual = [f"/usr/local/bin/{name}", f"/usr/bin/{name}"]
-    found = [path for path in usual if os.path.exists(path)] or [f"{_unit_folder()}/{name}"]
-    return found[0] if os.path.exists(found[0]) else name
+    found = [path for path in usual if etcd_ha_common_files.exists(path)]
+    found = found or [f"{_unit_folder()}/{name}"]
+    return found[0] if etcd_ha_common_files.exists(found[0]) else name
 
 
 def newest(name: str) -> str:
@@ -224,10 +289,10 @@ def hashes(
     urls, rows = advertised(listed), []
     for _ in range(COMPARISONS):
         revisions = [row["revision"] for row in status(member, timeout, urls)]
-        rows = _hashes_at(member, urls, min(revisions, default=0), timeout)
+        rows = hashes_at(member, urls, min(revisions, default=0), timeout)
         if not rows:
             # 3.4 refuses a revision to which it has compacted (HashByRev in mvcc/kvstore.go).
-            rows = _hashes_at(member, urls, 0, timeout)
+            rows = hashes_at(member, urls, 0, timeout)
         # A compaction just now: some have it, and do not know the revision any more.
         if len(rows) == len(revisions) and etcd_ha_hashes.comparable(rows):
             break
@@ -241,9 +306,10 @@ def hashes(
     return rows
 
 
-def _hashes_at(
+def hashes_at(
     member: Mapping[str, Any], urls: str, revision: int, timeout: float
 ) -> list[dict[str, Any]]:
+    """The hashes of the keys at this revision, of each of the URLs that tells it."""
     found = []
     for url in urls.split(","):
         command = ["endpoint", "hashkv", f"--rev={revision}", "-w", "json", _patience(timeout)]

@@ -27,20 +27,32 @@ from collections.abc import Mapping, Sequence
 import etcd_ha_drift
 import etcd_ha_exchange
 import etcd_ha_parts
+import etcd_ha_pem
+import etcd_ha_plan_examine
 import etcd_ha_plan_foreign
+import etcd_ha_plan_hidden
+import etcd_ha_plan_own_certificates
+import etcd_ha_plan_paused
+import etcd_ha_plan_silent
 import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_trust
 import etcd_ha_upkeep
 from etcd_ha_access import Access, differences
 from etcd_ha_course import Course
-from etcd_ha_membership import quorum
+from etcd_ha_membership import Entry, quorum
+from etcd_ha_plan_silent import Waits
 from etcd_ha_stages import Stage
 from etcd_ha_steps import Refused, Step, names
 
 
 class Convergence(Course):
     """The steps from a cluster with quorum to the pillar's, entered one after the other."""
+
+    # Of users and roles: before all else, and after it.
+    access_steps: tuple[list[Step], list[Step]] = ([], [])
+    # The whole plan where certificates that cannot be used wait.
+    healing_alone: Sequence[Step] = ()
 
     def steps(self) -> list[Step]:
         """All steps; raises Refused at the first one that would cost quorum or data."""
@@ -49,12 +61,49 @@ class Convergence(Course):
         self._refuse_versions()
         etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
+        due = [m for m in self.match.kept if etcd_ha_plan_examine.is_due(self.observed[m])]
+        if due:
+            return etcd_ha_plan_examine.steps(self.cluster, due, self.endpoints())
+        self.renewals()
+        try:
+            self._phases()
+        except Waits as why:
+            self.waits.append(str(why))
+        if self.healing_alone:
+            return list(self.healing_alone)
+        first, last = self.access_steps
+        if not self.taken and not etcd_ha_drift.stale_authority(
+            self.cluster, self.observed, self.wanted
+        ):
+            only = [*first, *last]
+            return [*only, self.verify()] if only else []
+        stage = self.first_stage()
+        touched = [m for m in self.cluster.hosts if any(m in step.targets for step in self.taken)]
+        prepared = etcd_ha_drift.prepared(self.cluster, self.observed, self.wanted, touched)
+        # Hosts that the pillar no longer names have nothing to prepare.
+        before = [etcd_ha_parts.prepare(self.cluster, prepared, stage)] if prepared else []
+        return [*before, *first, *self.taken, *last, self.verify()]
+
+    def _phases(self) -> None:
+        """Enter all steps; ends early, by Waits, where the next one needs a host without facts."""
         self._heal()
+        self._leave_hidden()
+        bad = etcd_ha_plan_own_certificates.refusal(self.cluster, self.observed)
+        if bad:
+            self.healing_alone = self._healing_alone(bad)
+            return
+        silent = etcd_ha_plan_silent.members(self.cluster, self.observed)
+        if silent:
+            raise Waits(etcd_ha_plan_silent.waits("all else", silent, self.wanted))
+        if self.paused:
+            self._wait_for_paused()
         leaving_balancers = self._leaving_balancers()
         if self._can_take_over(leaving_balancers):
             self._retire_balancers(leaving_balancers)
-        first, last = self._access()
+        self.access_steps = self._access()
         dead = [e for e in self.match.leaving if str(e["id"]) not in self.membership.healthy]
+        if dead:
+            self.need(f"take {self._named(dead)} out", balancers=True)
         self.take_out(dead)
         leaving = [e for e in self.match.leaving if e not in dead]
         if etcd_ha_exchange.exchange(self, leaving):
@@ -62,11 +111,17 @@ class Convergence(Course):
         self._replace()
         etcd_ha_upkeep.clear_corruption(self)
         ways = self._ways()
-        if not ways:
+        if ways:
+            self.need(f"speak {self.cluster.scheme}", authority=True, balancers=True)
+        else:
             self.balance_ahead()
         if "both" in ways:
             self._pass(transport="both")
         absent = [m for m in self.members if m not in self.ids]
+        if absent:
+            self.need(f"add {names(absent)}", authority=True, balancers=True)
+        if leaving:
+            self.need(f"take {self._named(leaving)} out", balancers=True)
         if absent or leaving:
             self._pass(keep_trust=True)
             self._join(absent, self.present_stage(ways))
@@ -81,23 +136,45 @@ class Convergence(Course):
         if not self._can_take_over(leaving_balancers):
             self._retire_balancers(leaving_balancers)
         self._retire_leftovers()
-        if not self.taken and not etcd_ha_drift.stale_authority(
-            self.cluster, self.observed, self.wanted
-        ):
-            only = [*first, *last]
-            return [*only, etcd_ha_parts.verify(self.cluster)] if only else []
-        stage = self.first_stage()
-        touched = [m for m in self.cluster.hosts if any(m in step.targets for step in self.taken)]
-        prepared = etcd_ha_drift.prepared(self.cluster, self.observed, self.wanted, touched)
-        # Hosts that the pillar no longer names have nothing to prepare.
-        before = [etcd_ha_parts.prepare(self.cluster, prepared, stage)] if prepared else []
-        return [*before, *first, *self.taken, *last, etcd_ha_parts.verify(self.cluster)]
+        unseen = etcd_ha_plan_silent.balancers(self.cluster, self.observed)
+        if unseen:
+            what = f"see whether {names(unseen)} is as the pillar says"
+            raise Waits(etcd_ha_plan_silent.waits(what, unseen, self.wanted))
 
-    def restarts(self, before: int) -> list[Step]:
-        """Restart each member whose process began before this time, the leader last."""
+    @staticmethod
+    def _named(entries: Sequence[Entry]) -> str:
+        return ", ".join(str(e.get("name") or "an unstarted member") for e in entries)
+
+    def renewals(self) -> None:
+        """What needs a CA that gives no facts, beside the steps of this plan."""
+        if not self.is_held:
+            return
+        ca = [etcd_ha_plan_silent.authority(self.cluster, self.observed)]
+        due = [
+            minion
+            for minion in self.cluster.hosts
+            if minion in self.observed
+            and (
+                etcd_ha_drift.expires(self.cluster, self.observed[minion])
+                or any(map(etcd_ha_pem.is_of_a_pair, self.observed[minion].changed_files))
+            )
+        ]
+        if due:
+            what = f"renew the certificates of {names(due)}"
+            self.waits.append(etcd_ha_plan_silent.waits(what, ca, self.wanted))
+        what = "see whether the CA and the certificates are as the pillar says"
+        self.waits.append(etcd_ha_plan_silent.waits(what, ca, self.wanted))
+
+    def restarts(self, before: int, only: str = "") -> list[Step]:
+        """Restart each member whose process began before this time, the leader last.
+
+        ``only`` is the one member (a minion) that is restarted, where not all are.
+        """
         if self.steps():
             raise Refused(etcd_ha_parts.not_in_sync(self.cluster, "restarted"))
         for minion in self.leader_last():
+            if only not in ("", minion):
+                continue
             self.gate(minion)
             now, successor = self.now(minion), self.next_leader(minion)
             away = self.handing_to(successor)
@@ -109,7 +186,46 @@ class Convergence(Course):
                 restart_before=before,
             )
             self.enter(minion, now, step)
-        return [*self.taken, etcd_ha_parts.verify(self.cluster)]
+        return [*self.taken, self.verify()]
+
+    def replacement(self, minion: str) -> list[Step]:
+        """Rebuild one member from the others, sound or not, where these are a quorum."""
+        self._refuse_unknown()
+        if minion not in self.ids:
+            raise Refused(
+                f"{minion} is not in the member list of {self.cluster.name}, so there is nothing "
+                f"to replace. etcd_ha.orch adds it"
+            )
+        one, voters, name = self.ids[minion], self.membership.voters, self.members[minion].name
+        fit = (self.membership.healthy & voters) - {one}
+        if len(fit) < quorum(len(voters)):
+            raise Refused(
+                f"{minion} cannot be replaced: {len(fit)} of the other members are healthy, and "
+                f"{quorum(len(voters))} of {len(voters)} are needed for a quorum without it. Heal "
+                "the others first"
+            )
+        successor = self.next_leader(minion)
+        self.taken.append(
+            Step(
+                title=f"{self.cluster.name}: {name}: {self.handing_to(successor)}stop it and give "
+                f"its data up {self.role_of(minion)}",
+                kind="function",
+                targets=(minion,),
+                function="etcd_ha_member.mark_for_replacement",
+                arguments={"cluster": self.cluster.name},
+                why="etcd_ha.orch.replace asks for it; its data is set aside, not deleted",
+                disruptive=True,
+            )
+        )
+        self.leader = successor or self.leader
+        self.membership.remove(one)
+        others = [m for m in self.match.kept if m != minion and not self.must_rejoin(m)]
+        stage = self.joining_stage(others, [])
+        what = f"replace {name}: out of the list, in again as a learner"
+        self._add_join(minion, what, "the other members are a quorum and hold all data", stage)
+        handed = Stage(**self.taken[-1].stage) if self.taken[-1].stage else None
+        before = etcd_ha_parts.prepare(self.cluster, [minion], handed)
+        return [before, *self.taken, self.verify()]
 
     # Refusals
 
@@ -128,7 +244,7 @@ class Convergence(Course):
         )
 
     def _refuse_strange(self) -> None:
-        if not any(self.observed[m].healthy for m in self.match.kept):
+        if not any(self.observed[m].healthy or self.observed[m].voting for m in self.match.kept):
             raise Refused(
                 f"none of the pillar's members of {self.cluster.name} is healthy in the cluster "
                 "that runs. Keep at least one of its present members, let the new ones join, and "
@@ -162,16 +278,60 @@ class Convergence(Course):
     # 1. what is down or sick, and holds data
 
     def _heal(self) -> None:
-        kept = [m for m in self.match.kept if not self.must_rejoin(m)]
+        kept = [m for m in self.match.kept if m not in self.hidden and not self.must_rejoin(m)]
         stopped = [m for m in kept if not self.observed[m].active]
         sick = [m for m in kept if self.observed[m].active and not self.observed[m].healthy]
         voters = self.membership.voters
-        fit = (self.membership.healthy | {self.ids[m] for m in stopped}) & voters
+        deaf = {self.ids[m] for m in sick if self.observed[m].voting}
+        fit = (self.membership.healthy | {self.ids[m] for m in stopped} | deaf) & voters
         if sick and len(fit) < quorum(len(voters)):
-            raise Refused(etcd_ha_parts.no_quorum(self.cluster, sick))
+            paused = etcd_ha_plan_paused.words(self.cluster, self.observed)
+            raise Refused(etcd_ha_parts.no_quorum(self.cluster, sick) + paused)
         for minion in stopped + sick:
+            if self.ids[minion] in deaf:
+                self._spare(minion, deaf)
             stage = etcd_ha_exchange.healing_stage(self, minion)
             self.take(minion, stage)
+            if etcd_ha_plan_examine.is_readable(self.observed[minion]):
+                self.taken.append(etcd_ha_plan_examine.compared(self.cluster, minion))
+
+    def _leave_hidden(self) -> None:
+        """End the plan where a member runs on data that its next start would not find.
+
+        Who is down was started before. All else touches members, or would be undone by a reboot.
+        """
+        found = etcd_ha_plan_hidden.refusal(self.cluster, self.observed)
+        if not found:
+            return
+        if not self.taken:
+            raise Refused(found)
+        raise Waits(f"all else: {found}")
+
+    def _healing_alone(self, why: str) -> list[Step]:
+        """What is down comes up with the certificates in use; all else waits for good ones."""
+        if not self.taken:
+            raise Refused(why)
+        touched = [m for step in self.taken for m in step.targets]
+        prepare = etcd_ha_parts.prepare(self.cluster, touched, self.first_stage())
+        return [prepare, *self.taken, etcd_ha_parts.again(self.cluster)]
+
+    def _wait_for_paused(self) -> None:
+        """End the plan where a change needs every member and one is paused."""
+        stages = [etcd_ha_drift.stage(self.cluster, self.observed, m) for m in self.running()]
+        change = etcd_ha_plan_paused.staged_change(self.cluster, stages)
+        if not change:
+            return
+        if not self.taken:
+            etcd_ha_plan_paused.refuse(self.cluster, self.observed, change)
+        paused = etcd_ha_plan_paused.words(self.cluster, self.observed)
+        raise Waits(f"{change}: needs every member{paused}")
+
+    def _spare(self, minion: str, deaf: set[str]) -> None:
+        """Refuse to restart a member that serves no client where its vote is needed meanwhile."""
+        voters, one = self.membership.voters, self.ids[minion]
+        left = ((self.membership.healthy | deaf) & voters) - {one}
+        if one in voters and len(voters) >= 3 and len(left) < quorum(len(voters)):
+            raise Refused(etcd_ha_parts.needed_vote(minion, len(left), len(voters)))
 
     # 2. balancers that the pillar no longer names
 
@@ -196,6 +356,11 @@ class Convergence(Course):
 
     def _retire_balancers(self, leaving: Sequence[str]) -> None:
         """Stop balancers that have left, once another one can take their virtual address over."""
+        silent = etcd_ha_plan_silent.balancers(self.cluster, self.observed)
+        if leaving and silent:
+            what = f"stop the balancer {names(leaving)}"
+            self.waits.append(etcd_ha_plan_silent.waits(what, silent, self.wanted))
+            return
         address = self.cluster.virtual_address
         if address and any(self.observed[m].holds_address for m in leaving):
             able = [m for m in self.proxies() if self.observed[m].balancer_healthy]
@@ -221,6 +386,8 @@ class Convergence(Course):
             host = self.observed.get(minion)
             if self.cluster.member(minion) or host is None or known["name"] in listed:
                 continue
+            if minion in self.paused:
+                continue
             if host.record and not host.healthy:
                 self.add_retirement(str(known["name"]), minion)
 
@@ -228,6 +395,8 @@ class Convergence(Course):
 
     def _replace(self) -> None:
         again = [m for m in self.match.kept if m in self.ids and self.must_rejoin(m)]
+        if again:
+            self.need(f"replace {names(again)}", authority=True)
         # etcd takes one learner at a time: those that are ones already come first. Then the leader,
         # whose data the others would get.
         for minion in sorted(again, key=self._turn_to_rejoin):
@@ -283,11 +452,14 @@ class Convergence(Course):
             keep_trust
             or version
             or transport
+            or self.is_held
             or etcd_ha_trust.change_goes(self.cluster) != etcd_ha_trust.WHOLE
         )
         for minion in self.leader_last():
             now = self.now(minion)
             trust = now.trust if kept else etcd_ha_trust.ALONE
+            if trust != now.trust:
+                self.need("drop the former CA", balancers=True)
             stage = Stage(version or now.version, transport or now.transport, trust)
             newer = etcd_ha_release.parse(now.version) > etcd_ha_release.parse(stage.version)
             if version and newer and not down:
@@ -295,6 +467,7 @@ class Convergence(Course):
             if stage != now or (not version and not transport and self.differs(minion, stage)):
                 self.gate(minion)
                 self.take(minion, stage)
+                self.see_certificates(minion, stage)
 
     def _before_release(self, now: str, down: bool) -> None:
         goal = self.cluster.version
@@ -322,7 +495,7 @@ class Convergence(Course):
                     kind="function",
                     targets=tuple(older),
                     function="etcd_ha_member.leave_v2",
-                    why="it does not start over what 3.4 or the v2 store left in it",
+                    why="it does not start on a log with records that only older releases read",
                 )
             )
 
@@ -345,7 +518,9 @@ class Convergence(Course):
             self._add_join(
                 minion,
                 f"add {self.members[minion].name} as a learner, promote it once caught up",
-                "the pillar names a new member",
+                "the cluster's member list does not have it"
+                if minion in self.wanted.managed
+                else "the pillar names a new member",
                 stage,
             )
 

@@ -12,6 +12,12 @@ import etcd_ha_drift
 import etcd_ha_environment
 import etcd_ha_membership
 import etcd_ha_parts
+import etcd_ha_plan_examine
+import etcd_ha_plan_hidden
+import etcd_ha_plan_own_certificates
+import etcd_ha_plan_paused
+import etcd_ha_plan_reasons
+import etcd_ha_plan_silent
 import etcd_ha_release
 import etcd_ha_stages
 import etcd_ha_trust
@@ -33,8 +39,14 @@ class Course:
         listed: tuple[Entry, ...],
     ) -> None:
         self.cluster, self.observed, self.wanted = cluster, observed, wanted
-        self.match: Match = etcd_ha_membership.match(cluster, observed, wanted, listed)
-        self.members = {m.minion: m for m in cluster.members}
+        self.paused = etcd_ha_plan_paused.minions(cluster, observed)
+        # Who runs on data that its next start would not find.
+        self.hidden = etcd_ha_plan_hidden.minions(cluster, observed)
+        self.match: Match = self._without_paused(
+            etcd_ha_membership.match(cluster, observed, wanted, listed)
+        )
+        # Who is paused counts as a voter that is down, and is no step's target.
+        self.members = {m.minion: m for m in cluster.members if m.minion not in self.paused}
         self.ids = {minion: str(entry["id"]) for minion, entry in self.match.kept.items()}
         self.membership = Membership(
             {str(entry["id"]): entry for entry in listed},
@@ -47,6 +59,27 @@ class Course:
         self.balanced_for = ("", "")
         self.proxy_trust: dict[str, str] = {}
         self.taken: list[Step] = []
+        # Members whose new certificates have been seen by others.
+        self.seen: set[str] = set()
+        # The member whose step came last, if no balancer has been asked for it yet.
+        self.last_touched = ""
+        # What is left for a later run, since it needs a host without facts, or one that is paused.
+        self.waits: list[str] = []
+
+    def _without_paused(self, match: Match) -> Match:
+        if not self.paused:
+            return match
+        return dataclasses.replace(
+            match,
+            kept={minion: one for minion, one in match.kept.items() if minion not in self.paused},
+            absent=tuple(minion for minion in match.absent if minion not in self.paused),
+            leaving=tuple(
+                one
+                for one in match.leaving
+                if etcd_ha_membership.minion_of(one, self.wanted, self.observed, self.cluster)
+                not in self.paused
+            ),
+        )
 
     def now(self, minion: str) -> Stage:
         return self.applied.get(minion) or etcd_ha_drift.stage(self.cluster, self.observed, minion)
@@ -75,6 +108,8 @@ class Course:
 
     def oldest(self) -> str:
         releases = [self.now(m).version for m in self.running()]
+        if not releases:
+            raise Refused(etcd_ha_parts.nobody_left(self.cluster))
         return min(releases, key=etcd_ha_release.parse)
 
     def must_rejoin(self, minion: str) -> bool:
@@ -88,7 +123,14 @@ class Course:
 
     def present_stage(self, ways: Sequence[str]) -> Stage:
         """What a member joins with: no newer than the others, so that it fits all of them."""
-        others = [self.now(m) for m in self.match.kept if not self.must_rejoin(m)]
+        kept = [m for m in self.match.kept if not self.must_rejoin(m)]
+        return self.joining_stage(kept, ways)
+
+    def joining_stage(self, kept: Sequence[str], ways: Sequence[str]) -> Stage:
+        """What a member joins with beside these."""
+        others = [self.now(m) for m in kept]
+        if not others:
+            raise Refused(etcd_ha_parts.nobody_left(self.cluster))
         version = min((one.version for one in others), key=etcd_ha_release.parse)
         spoken = {one.transport for one in others}
         plain = not ways and len(spoken) == 1
@@ -112,6 +154,7 @@ class Course:
             raise Refused(
                 f"{minion} cannot be restarted: only {fit} of {voters} members "
                 f"would stay healthy, and {quorum(voters)} are needed. Heal the others first"
+                f"{etcd_ha_plan_paused.words(self.cluster, self.observed)}"
             )
 
     def take(self, minion: str, stage: Stage) -> None:
@@ -119,11 +162,43 @@ class Course:
 
     def enter(self, minion: str, stage: Stage, step: Step) -> None:
         """Enter a member's step, and what it makes of the cluster."""
+        if step.kind == "state":
+            self.look_at_last()
+            self.last_touched = minion
         self.taken.append(step)
         if minion == self.leader:
             self.leader = self.successor(minion) or minion
         self.applied[minion] = stage
         self.serves(minion, stage)
+
+    def see_certificates(self, minion: str, stage: Stage) -> None:
+        """After certificates that the user brought: the next member waits for handshakes."""
+        waited = etcd_ha_plan_own_certificates.waiting(self.observed[minion])
+        # Between plain and TLS peers are reached in plain still.
+        if not waited or stage.transport != "https" or minion in self.seen:
+            return
+        self.seen.add(minion)
+        entry = self.membership.entries[self.ids[minion]]
+        urls = [url for url in entry.get("client_urls", ()) if url.startswith("https://")]
+        fit = [m for m in self.running() if m != minion and self.observed[m].healthy]
+        fit = fit[:1] + [m for m in self.proxies() if self.observed[m].balancer_healthy][:1]
+        peer_url = self.cluster.peer_url(self.members[minion])
+        self.taken.append(
+            etcd_ha_plan_own_certificates.handshakes(self.cluster, minion, fit, urls, peer_url)
+        )
+
+    def look_at_last(self) -> None:
+        """Before another member is touched, have the balancers see the one before it up.
+
+        Who is not well itself cannot tell: its own step comes after the members'.
+        """
+        able = [m for m in self.proxies() if m in self.observed and self._sees(m)]
+        if able and self.last_touched:
+            self.taken.append(etcd_ha_parts.seen(self.cluster, able, self.last_touched))
+        self.last_touched = ""
+
+    def _sees(self, minion: str) -> bool:
+        return self.observed[minion].balancer_healthy
 
     def serves(self, minion: str, stage: Stage) -> None:
         """Enter that a member is healthy, and where it serves clients from now on."""
@@ -164,16 +239,12 @@ class Course:
             action="restart",
             stage=etcd_ha_drift.handed(self.cluster, stage),
             successor=self.members[successor].name if successor else "",
-            why=self._why(minion, stage),
+            why=etcd_ha_plan_examine.why_start(self.cluster, minion, host)
+            or etcd_ha_plan_reasons.of_member(
+                self.cluster, host, self.wanted, self.now(minion), stage, minion not in self.applied
+            ),
             disruptive=disruptive,
         )
-
-    def _why(self, minion: str, stage: Stage) -> str:
-        if self.now(minion).trust == stage.trust:
-            return etcd_ha_drift.why(self.cluster, self.observed[minion])
-        if stage.trust == etcd_ha_trust.ALONE:
-            return "all bear certificates of the new CA by now"
-        return "another CA signs from now on; certificates of both are trusted at first"
 
     def _words(self, minion: str, stage: Stage, successor: str) -> str:
         """What happens to a member, as its step's title says it."""
@@ -198,6 +269,9 @@ class Course:
             return f"{away}apply {etcd_ha_drift.told(changes)}, restart {role}, then wait"
         if not host.healthy:
             return "apply its configuration and wait until it is healthy"
+        waited = etcd_ha_plan_own_certificates.purposes(host) if fresh else ""
+        if waited and not host.pending:
+            return f"put its new {waited} certificates in use {role}"
         if host.pending:
             return f"{away}restart it for its new {' and '.join(host.pending)} {role}"
         return f"apply its configuration, restart only if it must {role}"
@@ -205,7 +279,8 @@ class Course:
     def take_out(self, leaving: Sequence[Entry]) -> None:
         for entry in sorted(leaving, key=self.leads):
             one = str(entry["id"])
-            name = entry.get("name") or f"the unstarted member at {entry['peer_urls'][0]}"
+            where = ", ".join(entry["peer_urls"]) or "no address"
+            name = entry.get("name") or f"the unstarted member at {where}"
             voter = not entry.get("learner")
             allowed = self.membership.can_remove(one) if voter else self.membership.has_quorum
             if not allowed:
@@ -214,7 +289,7 @@ class Course:
                 raise Refused(
                     f"{name} cannot be taken out: {fit} of the {len(left)} members left "
                     f"would be healthy, and {quorum(len(left))} are needed. Heal or add "
-                    "others first"
+                    f"others first{etcd_ha_plan_paused.words(self.cluster, self.observed)}"
                 )
             minion = etcd_ha_membership.minion_of(entry, self.wanted, self.observed, self.cluster)
             self.membership.remove(one)
@@ -225,7 +300,7 @@ class Course:
         entry: Entry,
         name: str,
         minion: str | None,
-        why: str = "the pillar no longer names it",
+        why: str = "",
     ) -> None:
         away = "move leadership away, " if self.leads(entry) else ""
         self.taken.append(
@@ -235,12 +310,17 @@ class Course:
                 targets=(self.speaker(),),
                 function="etcd_ha_member.remove",
                 arguments={"member_id": str(entry["id"]), "name": entry.get("name", "")},
-                why=why,
+                why=why or self._why_out(entry),
                 disruptive=True,
             )
         )
         if minion is not None:
             self.add_retirement(name, minion)
+
+    def _why_out(self, entry: Entry) -> str:
+        if etcd_ha_membership.is_managed(entry, list(self.wanted.managed.values())):
+            return "the pillar no longer names it"
+        return "neither the pillar nor the last converge knows it, and remove_unknown is set"
 
     def add_retirement(self, name: str, minion: str) -> None:
         what = "delete its data" if self.cluster.settings["purge"] else "set its data aside"
@@ -260,7 +340,7 @@ class Course:
 
     def cannot_replace(self, minion: str) -> str:
         return (
-            f"{minion} lost its data and the others are no quorum; recover from the surviving "
+            f"{minion} lost its data and the others have no quorum; recover from the surviving "
             f"member ({etcd_ha_parts.asked(self.cluster, 'recover')}), or restore a backup "
             f"({etcd_ha_parts.asked(self.cluster, 'restore')})"
         )
@@ -270,12 +350,15 @@ class Course:
 
     def leaving_is_healthy(self, entry: Entry) -> bool:
         minion = etcd_ha_membership.minion_of(entry, self.wanted, self.observed, self.cluster)
-        return minion is not None and self.observed[minion].healthy
+        host = self.observed[minion] if minion is not None else None
+        return host is not None and (host.healthy or host.voting)
 
     def speaker(self) -> str:
         """The member that acts for the cluster: healthy, stays, and does not lead if possible."""
         staying = [m for m in self.ids if self.ids[m] in self.membership.healthy]
         able = [m for m in staying if self.observed[m].healthy] or staying
+        if not able:
+            raise Refused(etcd_ha_parts.nobody_left(self.cluster))
         return min(able, key=lambda m: self.observed[m].leader)
 
     def endpoints(self) -> str:
@@ -286,11 +369,33 @@ class Course:
     # Balancers
 
     def proxies(self) -> list[str]:
-        return [balancer.minion for balancer in self.cluster.balancers]
+        return [b.minion for b in self.cluster.balancers if b.minion in self.observed]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether certificates stay as they are, since the CA gives no facts."""
+        return etcd_ha_trust.is_held(self.cluster, self.observed)
+
+    def need(self, what: str, authority: bool = False, balancers: bool = False) -> None:
+        """End the plan here where this needs the CA or the balancers, and they give no facts."""
+        silent = etcd_ha_plan_silent.balancers(self.cluster, self.observed) if balancers else []
+        # A balancer's configuration goes by the phase of its CA.
+        if (authority or (balancers and self.cluster.balancers)) and self.is_held:
+            silent.append(etcd_ha_plan_silent.authority(self.cluster, self.observed))
+        if silent:
+            raise etcd_ha_plan_silent.Waits(
+                etcd_ha_plan_silent.waits(what, list(dict.fromkeys(silent)), self.wanted)
+            )
+
+    def verify(self) -> Step:
+        silent = etcd_ha_plan_silent.all_of(self.cluster, self.observed)
+        return etcd_ha_parts.verify(self.cluster, silent, self.paused)
 
     def proxy_phase(self, minion: str) -> str:
         if not self.cluster.tls:
             return etcd_ha_trust.ALONE
+        if self.is_held:
+            return etcd_ha_trust.HELD
         wanted = etcd_ha_trust.authority(self.cluster, self.observed, minion)
         return etcd_ha_trust.phase(self.observed[minion].balancer_trust, wanted)
 
@@ -299,11 +404,13 @@ class Course:
 
     def trust_meanwhile(self) -> str:
         """What balancers trust while members still are in different phases."""
+        if self.is_held:
+            return etcd_ha_trust.HELD
         phases = {self.now(m).trust for m in self.running()}
         return next((p for p in (etcd_ha_trust.BOTH, etcd_ha_trust.ISSUED) if p in phases), "")
 
     def trust_at_the_end(self) -> str:
-        paused = etcd_ha_trust.change_goes(self.cluster) != etcd_ha_trust.WHOLE
+        paused = self.is_held or etcd_ha_trust.change_goes(self.cluster) != etcd_ha_trust.WHOLE
         return self.trust_meanwhile() if paused else etcd_ha_trust.ALONE
 
     def stale_proxies(self, trust: str) -> list[str]:
@@ -323,6 +430,7 @@ class Course:
         Otherwise fewer are left to a balancer with each that moves, and none after the last one.
         """
         if self.away_from_home():
+            self.need("lead it to the members' new endpoints", balancers=True)
             trust = self.trust_meanwhile()
             self.configure_balancers(self.stale_proxies(trust), self.oldest(), trust)
 
@@ -350,7 +458,13 @@ class Course:
         if self.balanced_for == (version, trust):
             return
         self.balanced_for = (version, trust)
-        self.configure_balancers(self.stale_proxies(trust), version, trust)
+        stale = self.stale_proxies(trust)
+        if stale and self.is_held:
+            silent = [etcd_ha_plan_silent.authority(self.cluster, self.observed)]
+            what = f"configure the balancer {names(stale)}"
+            self.waits.append(etcd_ha_plan_silent.waits(what, silent, self.wanted))
+            return
+        self.configure_balancers(stale, version, trust)
 
     def configure_balancers(self, proxies: Sequence[str], version: str, trust: str) -> None:
         """Configure balancers, all at once unless they share an address.
@@ -374,11 +488,12 @@ class Course:
         if not proxies:
             return
         stage = Stage(version, self.cluster.scheme, trust)
-        exchanged = any(self.proxy_trust.get(m, self.proxy_phase(m)) != trust for m in proxies)
-        words = f": {etcd_ha_drift.trusted(stage)}" if exchanged else ""
+        exchanged = [self.proxy_trust.get(m, self.proxy_phase(m)) != trust for m in proxies]
+        words = f": {etcd_ha_drift.trusted(stage)}" if any(exchanged) else ""
         self.proxy_trust |= dict.fromkeys(proxies, trust)
         what = f"configure the balancer {names(proxies)}"
-        why = "its configuration differs from the pillar's, or its path to the cluster fails"
+        hosts = [self.observed[minion] for minion in proxies]
+        why = etcd_ha_plan_reasons.of_balancers(self.cluster, hosts, self.wanted, exchanged)
         present = self.away_from_home()
         if present:
             what = f"lead {names(proxies)} to the members' present and coming endpoints"

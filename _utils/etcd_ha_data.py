@@ -1,18 +1,27 @@
 """A member's directories: what lies ready beside them, and the exchange for what is in use."""
 
+import contextlib
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+import etcd_ha_common_files
+import etcd_ha_common_process
+import etcd_ha_common_systemd
+import etcd_ha_host_places
+import etcd_ha_host_start
 import etcd_ha_machine
-import etcd_ha_program
+from etcd_ha_common_process import ProgramError, ProgramTimeout
+from etcd_ha_host_start import StartError
 
 UNIT = "etcd.service"
 # Seconds in which etcd's own tool must have made a member's directories.
 LONGEST = 3600
+# Files and directories that a member's data and a start of etcd take: some ten, and room for more.
+INODES = 64
+# What belongs to an ext file system, not to etcd.
+LOST = "lost+found"
 
 
 class DataError(RuntimeError):
@@ -27,8 +36,11 @@ def beside(folder: str) -> str:
 def places(data_dir: str, wal_dir: str | None) -> list[tuple[str, str]]:
     """The directories that are exchanged: where they are used, and where they lie ready.
 
-    The data comes last: it is what tells that a member holds any.
+    The data comes last: it is what tells that a member holds any. Links are followed: what lies
+    ready must be on the file system of what is in use.
     """
+    data_dir = etcd_ha_host_places.true(data_dir)
+    wal_dir = etcd_ha_host_places.true(wal_dir) if wal_dir else None
     pairs = [(f"{data_dir}/member", f"{beside(data_dir)}/data/member")]
     if wal_dir:
         pairs.insert(0, (f"{wal_dir}/wal", f"{beside(wal_dir)}/wal"))
@@ -42,65 +54,99 @@ def put_in_place(place: str, staged: str, why: str) -> str:
     next call.
     """
     folder, name = os.path.split(place)
-    aside = f"{folder}/{why}" if os.path.ismount(folder) else f"{folder}.{why}"
-    if os.path.isdir(staged):
-        if os.path.isdir(place):
-            os.makedirs(aside, mode=0o700, exist_ok=True)
+    aside = etcd_ha_host_places.aside(folder, why)
+    is_directory = etcd_ha_common_files.is_directory
+    if is_directory(staged):
+        if is_directory(place):
+            etcd_ha_common_files.make_directory(aside, 0o700)
             os.rename(place, f"{aside}/{name}")
             etcd_ha_machine.sync_folder(os.path.dirname(aside))
         os.rename(staged, place)
         etcd_ha_machine.sync_folder(folder)
-    if not os.path.isdir(place):
+    if not is_directory(place):
         raise DataError(f"{place} is missing, and so is {staged}: nothing could be put there")
-    return aside if os.path.isdir(aside) else ""
+    return aside if is_directory(aside) else ""
+
+
+def exchange_fault(data_dir: str, wal_dir: str | None) -> str:
+    """Why the exchange of these directories would fail, with the cure; empty where it will not."""
+    for place, _ in places(data_dir, wal_dir):
+        told = etcd_ha_host_places.moving_fault(*_split(place))
+        if told:
+            return told
+    return ""
+
+
+def _split(place: str) -> tuple[str, list[str]]:
+    folder, name = os.path.split(place)
+    return folder, [name]
+
+
+def set_aside(folder: str, why: str, date: str) -> str:
+    """Move what is in a directory to a folder ``why-date``; its path, empty where nothing is there.
+
+    What was set aside before for the same reason stays where it is.
+    """
+    folder = etcd_ha_host_places.true(folder)
+    held = sorted(_held(folder, why), key=lambda entry: entry != "member")
+    if not held:
+        return ""
+    target = etcd_ha_host_places.aside(folder, f"{why}-{date}")
+    # An interrupted run may have begun it in this same second.
+    etcd_ha_common_files.make_directory(target, 0o700)
+    for entry in held:
+        os.rename(f"{folder}/{entry}", f"{target}/{entry}")
+    return target
+
+
+def set_aside_fault(folder: str, why: str) -> str:
+    """Why ``set_aside`` would fail, with the cure; empty where it will not."""
+    return etcd_ha_host_places.moving_fault(folder, _held(folder, why))
+
+
+def _held(folder: str, why: str) -> list[str]:
+    there = [entry for entry in etcd_ha_common_files.names(folder) if entry != LOST]
+    return [
+        entry
+        for entry in there
+        if not entry.startswith((f"{why}-", f".{etcd_ha_host_places.TRYING}"))
+    ]
 
 
 def make(command: Sequence[str], folders: Sequence[str], user: str, group: str) -> None:
     """Have etcd's own tool make these directories, for etcd's user; nothing is left if it fails."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-    told = _refusal(command)
-    if told:
+        etcd_ha_common_files.make_directory(os.path.dirname(folder), 0o700)
+    try:
+        etcd_ha_common_process.run(command, LONGEST)
+    except ProgramError as err:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"etcd's tool refuses: {told}")
+        raise DataError(f"etcd's tool made no data: {err}") from err
     for folder in folders:
         give(folder, user, group)
 
 
-def _refusal(command: Sequence[str]) -> str:
-    """Run etcd's own tool; what it says where it fails, or does not come to an end."""
-    path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    try:
-        done = etcd_ha_program.run(command, path, LONGEST)
-    except subprocess.TimeoutExpired:
-        return f"it did not end within {LONGEST} s"
-    except (OSError, ValueError, etcd_ha_program.TooMuch) as err:
-        return f"it could not be run: {err}"
-    told = (done.err or done.out).strip().splitlines() or ["it says nothing"]
-    return told[-1][-300:] if done.code else ""
-
-
 def copy(place: str, staged: str) -> None:
     """A copy that lies ready, with its owners; cheap where the file system shares blocks."""
-    shutil.rmtree(staged, ignore_errors=True)
-    os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
-    done = subprocess.run(
-        ["cp", "--archive", "--reflink=auto", place, staged],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
+    try:
+        # What is left there would get the copy inside it.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(staged)
+        etcd_ha_common_files.make_directory(os.path.dirname(staged), 0o700)
+    except OSError as err:
+        raise DataError(f"{place} could not be copied to {staged}: {err}") from err
+    try:
+        etcd_ha_common_process.run(["cp", "--archive", "--reflink=auto", place, staged], LONGEST)
+    except ProgramError as err:
         shutil.rmtree(staged, ignore_errors=True)
-        raise DataError(f"{place} could not be copied: {done.stderr.strip()[-300:]}")
+        raise DataError(f"{place} could not be copied: {err}") from err
 
 
 def give(folder: str, user: str, group: str) -> None:
     """Make a directory and all in it a user's own, closed to everybody else."""
-    for parent, _, files in os.walk(folder):
+    for parent, files in etcd_ha_common_files.below(folder):
         shutil.chown(parent, user, group)
         os.chmod(parent, 0o700)
         for name in files:
@@ -108,52 +154,41 @@ def give(folder: str, user: str, group: str) -> None:
             os.chmod(f"{parent}/{name}", 0o600)
 
 
-def take_over(folder: str, part: str) -> bool:
-    """Give ``part`` of a directory to the directory's own owner; whether that changed anything.
-
-    On a host whose root disk was made anew, users have other numbers than those on the data's disk.
-    """
-    there, owner = os.path.join(folder, part), os.stat(folder)
-    wanted = owner.st_uid, owner.st_gid
-    if not os.path.isdir(there) or os.stat(there).st_uid == owner.st_uid:
-        return False
-    for parent, _, files in os.walk(there):
-        for path in (parent, *(os.path.join(parent, name) for name in files)):
-            os.chown(path, *wanted, follow_symlinks=False)
-    return True
-
-
 def free(folder: str) -> int:
-    """Bytes that are free where this directory is, or will be."""
-    while not os.path.isdir(folder):
+    """Bytes that are free where this directory is, or will be; none where no file can be made."""
+    found = os.statvfs(_existing(folder))
+    return 0 if inodes_fault(folder) else found.f_bavail * found.f_frsize
+
+
+def inodes_fault(folder: str, needed: int = INODES) -> str:
+    """Why so many files cannot be made where this directory is, or will be; empty where they can.
+
+    A disk without inodes has no space left although df shows free bytes. File systems that make
+    them as they need them, such as btrfs, report that they have none at all.
+    """
+    found = os.statvfs(_existing(folder))
+    if not found.f_files or found.f_favail >= needed:
+        return ""
+    return (
+        f"{folder} has {found.f_favail} inodes left, and {needed} are needed, whatever bytes are "
+        "free (df -i). Remove files there"
+    )
+
+
+def _existing(folder: str) -> str:
+    """The directory itself, or the nearest one above it that exists."""
+    while not etcd_ha_common_files.is_directory(folder):
         folder = os.path.dirname(folder)
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    return folder
 
 
 def size(folder: str) -> int:
     """Bytes that the files below a directory take."""
     return sum(
         os.path.getsize(f"{parent}/{name}")
-        for parent, _, files in os.walk(folder)
+        for parent, files in etcd_ha_common_files.below(folder)
         for name in files
     )
-
-
-def systemctl(*arguments: str, timeout: float = 60) -> str:
-    """Run systemctl; returns what went wrong, empty where nothing did."""
-    try:
-        done = subprocess.run(
-            ["systemctl", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"systemctl {' '.join(arguments)} took longer than {timeout:g} s"
-    return "" if done.returncode == 0 else done.stderr.strip()[-300:] or "no word of systemctl's"
 
 
 def stop(timeout: float, patience: float | None = None) -> None:
@@ -161,33 +196,46 @@ def stop(timeout: float, patience: float | None = None) -> None:
 
     A leader whose followers stop with it waits 7 s for one of them to take over
     (server/etcdserver/server.go, TryStopping). After ``patience`` it is killed, which is meant for
-    data that nothing starts from again.
+    data that nothing starts from again. Raises DataError, and ProgramError where it is not known
+    whether it has ended.
     """
-    told = systemctl("stop", "--no-block", UNIT)
+    found = etcd_ha_common_systemd.unit(UNIT)
+    # Also one that runs while its file is gone.
+    if found.exists or found.is_up:
+        etcd_ha_common_systemd.systemctl("stop", "--no-block", UNIT)
     deadline = time.monotonic() + timeout
     kill_at = deadline if patience is None else time.monotonic() + patience
-    while _is_up(etcd_ha_machine.unit(UNIT)):
+    while etcd_ha_common_systemd.unit(UNIT).is_up:
         if time.monotonic() > deadline + 5:
-            raise DataError(
-                f"etcd did not stop: {told or 'it still runs'}. Look at journalctl -u etcd"
-            )
+            raise DataError("etcd did not stop: it still runs. Look at journalctl -u etcd")
         if time.monotonic() > kill_at:
-            systemctl("kill", "--signal=KILL", UNIT)
+            _kill()
         time.sleep(0.1)
 
 
-def _is_up(unit: Mapping[str, Any]) -> bool:
-    """Also one that systemd is about to start once more."""
-    return bool(unit["pid"]) or unit.get("state") in ("activating", "deactivating")
+def _kill() -> None:
+    """End it at once; that it has ended by itself meanwhile is no failure."""
+    try:
+        etcd_ha_common_systemd.systemctl("kill", "--signal=KILL", UNIT)
+    except ProgramTimeout:
+        raise
+    except ProgramError:
+        if etcd_ha_common_systemd.unit(UNIT).pid:
+            raise
 
 
 def start(timeout: float) -> None:
-    """Start etcd on this host; with Type=notify it returns once a quorum was joined."""
-    if etcd_ha_machine.unit(UNIT)["stale"]:
-        systemctl("daemon-reload")
-    if not etcd_ha_machine.unit(UNIT)["enabled"]:
-        systemctl("enable", UNIT)
-    systemctl("reset-failed", UNIT)
-    told = systemctl("start", UNIT, timeout=timeout + 10)
-    if told:
-        raise DataError(f"etcd did not start: {told}. Look at journalctl -u etcd")
+    """Start etcd on this host; with Type=notify it returns once a quorum was joined.
+
+    ``timeout`` in seconds. Raises DataError, or ProgramError where systemd does not answer.
+    """
+    found = etcd_ha_common_systemd.unit(UNIT)
+    if found.stale:
+        etcd_ha_common_systemd.systemctl("daemon-reload")
+    if not found.enabled:
+        etcd_ha_common_systemd.systemctl("enable", UNIT)
+    etcd_ha_common_systemd.reset_failed(UNIT)
+    try:
+        etcd_ha_host_start.start("start", UNIT, timeout)
+    except StartError as err:
+        raise DataError(str(err)) from err

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import etcd_ha_release
+
 _MAGIC = 0xED0CDAED
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
 _HEADER, _ELEMENT = 16, 16
@@ -47,6 +49,23 @@ def content(path: str) -> Content:
             return _content(_Tree(held))
     except _BROKEN as err:
         raise DatabaseError(f"{path} is no database of etcd's: {err}") from err
+
+
+def wrote(path: str) -> tuple[str, ...]:
+    """The versions of etcd that a database is of: its storage's, and its cluster's (``3.6.0``).
+
+    Those that it does not tell are left out; raises DatabaseError where it is none.
+    """
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as held:
+            tree = _Tree(held)
+            found = [dict(tree.items(b"meta")).get(b"storageVersion", b"")]
+            if tree.has(b"cluster"):
+                found.append(dict(tree.items(b"cluster")).get(b"clusterVersion", b""))
+    except _BROKEN as err:
+        raise DatabaseError(f"{path} is no database of etcd's: {err}") from err
+    told = (one.decode("ascii", "replace") for one in found)
+    return tuple(one for one in told if etcd_ha_release.is_version(one))
 
 
 def count_keys(path: str) -> int:

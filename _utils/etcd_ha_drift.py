@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import etcd_ha_environment
+import etcd_ha_pem
 import etcd_ha_stages
 import etcd_ha_trust
 from etcd_ha_access import Access, Live
@@ -24,6 +25,8 @@ def stage(cluster: Cluster, observed: Mapping[str, Observed], minion: str) -> St
     way = etcd_ha_stages.transport(host.running) or cluster.scheme
     if not cluster.tls or way == "http":
         return Stage(release(cluster, host), way)
+    if etcd_ha_trust.is_held(cluster, observed):
+        return Stage(release(cluster, host), way, etcd_ha_trust.HELD)
     authority = etcd_ha_trust.authority(cluster, observed, minion)
     return Stage(release(cluster, host), way, etcd_ha_trust.phase(host.trust, authority))
 
@@ -66,12 +69,20 @@ def stale(
         minion
         for minion in minions
         if observed[minion].digest != wanted.digests.get(minion)
-        or observed[minion].changed_files
-        or _expires(cluster, observed[minion])
+        or _changed(cluster, observed, minion)
     ]
 
 
-def _expires(cluster: Cluster, host: Observed) -> bool:
+def _changed(cluster: Cluster, observed: Mapping[str, Observed], minion: str) -> bool:
+    """Whether files need work; certificates do not as long as nobody can be asked for others."""
+    host = observed[minion]
+    if etcd_ha_trust.is_held(cluster, observed):
+        return any(not etcd_ha_pem.is_of_a_pair(path) for path in host.changed_files)
+    another = any(not pair.same for pair in host.pairs)
+    return bool(host.changed_files) or another or expires(cluster, host)
+
+
+def expires(cluster: Cluster, host: Observed) -> bool:
     """Whether a certificate that the cluster's CA signed is inside its renewal window."""
     if cluster.ca_minion is None or host.days_left is None:
         return False
@@ -80,7 +91,7 @@ def _expires(cluster: Cluster, host: Observed) -> bool:
 
 def stale_authority(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
     minion = cluster.ca_minion
-    if minion is None:
+    if minion is None or minion not in observed:
         return False
     known = wanted.policies.get(minion, "")
     return (
@@ -96,14 +107,6 @@ def prepared(
     """Who is prepared before the first step: whoever is touched, and the CA where it must learn."""
     authority = cluster.ca_minion if stale_authority(cluster, observed, wanted) else None
     return [m for m in cluster.hosts if m in touched or m == authority]
-
-
-def why(cluster: Cluster, host: Observed) -> str:
-    if host.changed_files:
-        return f"{', '.join(host.changed_files)} changed on the host"
-    if _expires(cluster, host):
-        return f"a certificate expires in {host.days_left} days"
-    return "the pillar or the formula changed"
 
 
 def told(changes: Mapping[str, Mapping[str, str]]) -> str:

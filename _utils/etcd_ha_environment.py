@@ -14,6 +14,7 @@ BOOTSTRAP_ONLY = frozenset(
 # Acts at a process's start alone, and stands in no file that outlives the start that a recovery
 # gave it to: the next start is without it anyhow.
 STARTED_WITH = frozenset({"ETCD_FORCE_NEW_CLUSTER"})
+MEMORY_LOCKS = ("ETCD_MEMORY_MLOCK", "ETCD_EXPERIMENTAL_MEMORY_MLOCK")
 GATES = "ETCD_FEATURE_GATES"
 PEER_NAME = "ETCD_PEER_CERT_ALLOWED_HOSTNAME"
 
@@ -69,13 +70,13 @@ def variables(
         result.update(_peers_alone(cluster, member, peer_name))
     result.update(_of_version(cluster.version))
     options = member.settings["options"]
+    settings = member.settings
+    if transport == "both":
+        # In plain, too, for the time being.
+        settings = {**settings, "tls": {**cluster.settings["tls"], "enabled": False}}
     result.update(etcd_ha_maintenance.variables(member.settings["maintenance"], options))
-    known = etcd_ha_options.flags(cluster.version)
-    for flag, value in options.items():
-        if flag not in known:
-            # The pillar is checked against its own version; on the way there etcd is older.
-            continue
-        name, text = etcd_ha_options.variable(flag), etcd_ha_options.text(value)
+    for flag, text in etcd_ha_options.allowed(cluster.version, options, settings).items():
+        name = etcd_ha_options.variable(flag)
         result[name] = _gates(result[name], text) if name == GATES and name in result else text
     return result
 
@@ -154,7 +155,10 @@ def _of_version(text: str) -> dict[str, str]:
 
 
 def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Which variables the running process has otherwise: name -> {old, new}, '' where unset."""
+    """Which variables the running process has otherwise: name -> {old, new}, '' where unset.
+
+    An empty variable is an unset one to etcd, too (pkg/flags, setFlagFromEnv).
+    """
     ours = {
         k: v for k, v in running.items() if k.startswith("ETCD_") and not k.startswith("ETCDCTL")
     }
@@ -162,7 +166,7 @@ def needs_restart(running: dict[str, str], wanted: dict[str, str]) -> dict[str, 
     return {
         name: {"old": ours.get(name, ""), "new": wanted.get(name, "")}
         for name in sorted(names)
-        if ours.get(name) != wanted.get(name)
+        if ours.get(name, "") != wanted.get(name, "")
     }
 
 

@@ -6,16 +6,16 @@ hex text that a person sees in ``etcdctl member list``.
 
 import base64
 import json
-import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import etcd_ha_common_files
+import etcd_ha_common_process
 import etcd_ha_environment
 import etcd_ha_plain
-import etcd_ha_program
+from etcd_ha_common_process import ANY_CODE, ProgramError, ProgramMissing, ProgramTimeout
 
 # NOSPACE and CORRUPT of etcdserverpb.AlarmType (rpc.proto).
 ALARMS: Mapping[int, str] = {1: "NOSPACE", 2: "CORRUPT"}
@@ -62,26 +62,26 @@ def call(
 
     ``folder`` is where it runs, for sockets and files without a path. ``timeout`` is in seconds and
     bounds the whole process, since etcdctl itself can hang while it dials (its own --dial-timeout
-    bounds one attempt only). What it says is bounded too (etcd_ha_program.LIMIT). Raises
+    bounds one attempt only). What it says is bounded too (etcd_ha_common_process.LIMIT). Raises
     EtcdctlError where it cannot be run, or has to be ended.
     """
-    clean = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root",
-    }
-    clean.update(environment)
     try:
-        done = etcd_ha_program.run([program, *arguments], clean, timeout, stdin, folder)
-    except FileNotFoundError:
+        done = etcd_ha_common_process.run(
+            [program, *arguments],
+            timeout,
+            codes=ANY_CODE,
+            environment={"HOME": "/root", **environment},
+            stdin=stdin,
+            folder=folder,
+        )
+    except ProgramMissing:
         raise EtcdctlError(
             f"{program} is not installed here; run salt-run state.orchestrate etcd_ha.orch"
         ) from None
-    except subprocess.TimeoutExpired:
+    except ProgramTimeout:
         raise EtcdctlError(f"etcdctl {arguments[0]} gave no answer within {timeout:g} s") from None
-    except etcd_ha_program.TooMuch as err:
-        raise EtcdctlError(f"etcdctl {arguments[0]} was ended: {err}") from None
-    except (OSError, ValueError) as err:
-        raise EtcdctlError(f"etcdctl {arguments[0]} could not be run: {err}") from None
+    except ProgramError as err:
+        raise EtcdctlError(f"etcdctl {arguments[0]} gave no answer: {err.reason}") from None
     return Answer(done.code, done.out, done.err)
 
 
@@ -294,7 +294,4 @@ def _hash(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_environment(path: str) -> dict[str, str]:
     """The ``ETCDCTL_*`` variables that the formula left for root, empty where there are none."""
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return etcd_ha_environment.parse_file(file.read())
+    return etcd_ha_environment.parse_file(etcd_ha_common_files.text(path) or "")

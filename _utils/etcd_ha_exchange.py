@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import etcd_ha_drift
+import etcd_ha_plan_silent
 import etcd_ha_trust
 from etcd_ha_course import Course
 from etcd_ha_membership import Entry
@@ -23,6 +24,7 @@ def exchange(course: Course, leaving: Sequence[Entry]) -> bool:
     proxies = [m for m in course.proxies() if course.proxy_phase(m) in _OLD_BEARERS]
     if not bearers and not proxies:
         return False
+    course.need("have all hosts trust another CA", balancers=True)
     _leave_for_now(course)
     _trust_pass(course)
     unready = [m for m in course.proxies() if course.proxy_phase(m) == etcd_ha_trust.KEPT]
@@ -45,8 +47,10 @@ def healing_stage(course: Course, minion: str) -> Stage:
     dropped = any(
         course.observed[m].healthy and course.now(m).trust == etcd_ha_trust.ALONE for m in others
     )
-    # Members that leave are not touched any more: they may trust the former CA alone.
-    known = bool(others) and all(_knows_new(course, m) for m in others) and not course.match.leaving
+    # Members that leave are not touched any more, and those without facts cannot be asked: they may
+    # trust the former CA alone.
+    untold = course.match.leaving or etcd_ha_plan_silent.members(course.cluster, course.observed)
+    known = bool(others) and all(_knows_new(course, m) for m in others) and not untold
     phase = etcd_ha_trust.ISSUED if dropped or known else etcd_ha_trust.BOTH
     return dataclasses.replace(now, trust=phase)
 
@@ -83,22 +87,23 @@ def _trust_pass(course: Course) -> None:
 
 
 def _issue(course: Course) -> None:
-    """New certificates for all members at once: nothing is restarted for them."""
+    """New certificates for all members at once: nothing is restarted for them.
+
+    But the user's own come one after the other, and each is seen by handshakes.
+    """
     bearers = [m for m in course.running() if course.now(m).trust == etcd_ha_trust.BOTH]
+    if course.cluster.ca_minion is None:
+        for minion in bearers:
+            _issue_to(
+                course,
+                dataclasses.replace(course.now(minion), trust=etcd_ha_trust.ISSUED),
+                [minion],
+            )
+            course.see_certificates(minion, course.now(minion))
+        bearers = []
     for now in sorted({course.now(m) for m in bearers}, key=str):
         stage = dataclasses.replace(now, trust=etcd_ha_trust.ISSUED)
-        targets = [m for m in bearers if course.now(m) == now]
-        course.taken.append(
-            Step(
-                title=f"{course.cluster.name}: {names(targets)}: {etcd_ha_drift.trusted(stage)}",
-                kind="state",
-                targets=tuple(targets),
-                sls=("etcd_ha",),
-                stage=etcd_ha_drift.handed(course.cluster, stage),
-                why="all trust both CAs by now; nothing is restarted for a certificate",
-            )
-        )
-        course.applied |= dict.fromkeys(targets, stage)
+        _issue_to(course, stage, [m for m in bearers if course.now(m) == now])
     course.taken.append(
         Step(
             title=f"{course.cluster.name}: see that every member serves a certificate of one CA",
@@ -108,6 +113,20 @@ def _issue(course: Course) -> None:
             why="the old CA is trusted until this has been seen",
         )
     )
+
+
+def _issue_to(course: Course, stage: Stage, targets: Sequence[str]) -> None:
+    course.taken.append(
+        Step(
+            title=f"{course.cluster.name}: {names(targets)}: {etcd_ha_drift.trusted(stage)}",
+            kind="state",
+            targets=tuple(targets),
+            sls=("etcd_ha",),
+            stage=etcd_ha_drift.handed(course.cluster, stage),
+            why="all trust both CAs by now; nothing is restarted for a certificate",
+        )
+    )
+    course.applied |= dict.fromkeys(targets, stage)
 
 
 def _bears_old(course: Course, minion: str) -> bool:

@@ -5,12 +5,17 @@ neither: it raises errors of its own. Here they become Salt's, and nowhere else 
 """
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import etcd_ha_arguments
 import etcd_ha_client
+import etcd_ha_common_systemd
 import etcd_ha_etcdctl
+from etcd_ha_common_process import ProgramError
+from etcd_ha_common_systemd import Unit
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Where a person finds out more.
@@ -31,11 +36,23 @@ def sound(given: Mapping[str, object], **kinds: str) -> None:
 
 @contextlib.contextmanager
 def told(*kinds: type[Exception], cure: str = "") -> Iterator[None]:
-    """Have errors of these kinds shown as a sentence, and behind it what to do next."""
+    """Have errors of these kinds shown as a sentence, and behind it what to do next.
+
+    A program that failed is one of them in any case.
+    """
+    known: tuple[type[Exception], ...] = (*kinds, ProgramError)
     try:
         yield
-    except kinds as err:
+    except known as err:
         raise CommandExecutionError(f"{err}. {cure}" if cure else str(err)) from err
+
+
+def python() -> str:
+    """Salt's own Python, by the name that stays the same when Salt is upgraded."""
+    own = sys.executable
+    steady = os.path.join(os.path.dirname(own), "python3")
+    # A name such as python3.10 is gone with the next Python that Salt's packages bring.
+    return steady if os.path.realpath(steady) == os.path.realpath(own) else own
 
 
 def member() -> dict[str, Any]:
@@ -46,6 +63,23 @@ def member() -> dict[str, Any]:
             "no etcd member is configured here; run salt-run state.orchestrate etcd_ha.orch"
         )
     return found
+
+
+def of_cluster(host: Mapping[str, Any], cluster: str) -> dict[str, Any]:
+    """The member of this cluster that a host is by its pillar (a mapping of ``etcd_ha.host``)."""
+    found: dict[str, Any] | None = host["member"]
+    if not found or found["cluster"] != cluster:
+        raise CommandExecutionError(
+            f"{host['minion']} is no member of {cluster} by its pillar. Run "
+            "salt '*' saltutil.refresh_pillar, then this again"
+        )
+    return found
+
+
+def unit(name: str) -> Unit:
+    """A unit as systemd has it; raises CommandExecutionError where that is not known."""
+    with told(cure=f"Try: systemctl status {name}"):
+        return etcd_ha_common_systemd.unit(name)
 
 
 def status(

@@ -12,7 +12,9 @@ from typing import Any
 
 import etcd_ha_backup_host
 import etcd_ha_certificates
+import etcd_ha_desired_certificates
 import etcd_ha_environment
+import etcd_ha_host_balancer
 import etcd_ha_host_record
 import etcd_ha_plain
 import etcd_ha_release
@@ -20,10 +22,11 @@ import etcd_ha_virtual
 from etcd_ha_certificates import Certificate
 from etcd_ha_topology import Balancer, Cluster, Member, bracketed
 
-ACTIONS = ("none", "bootstrap", "restart", "join", "hold")
+ACTIONS = ("none", "bootstrap", "restart", "begin", "join", "hold")
 UNIT = "etcd.service"
 ENVIRONMENT_FILE = "/etc/default/etcd"
 BOOTSTRAP_FILE = "/run/etcd_ha/bootstrap.env"
+BUNDLE = "check.pem"
 BALANCER_CONFIG_DIR = "/etc/etcd"
 VRRP = "VRRP of the balancers"
 
@@ -37,9 +40,11 @@ def describe(
     ``stage`` where a member shall not be as the pillar says yet, and ``leads_to`` where a balancer
     shall know more endpoints of members than the pillar's.
 
-    Returns ``{minion, action, successor, endpoints, trust, restart_before, former, clusters,
-    entries, hostname, member, balancer, authorities, firewall}``;
-    ``member`` and ``balancer`` are None where the minion is none.
+    Returns ``{minion, action, successor, endpoints, trust, restart_before, pairs, former, clusters,
+    entries, hostname, member, balancer, authorities, firewall}`` and what a state run outside the
+    orchestrate has otherwise (``etcd_ha_host_in_force.held``): ``keeps``, ``phase``, ``issuing``
+    (the certificates that the states may exchange), ``coming``, ``cleared``, ``pending`` and
+    ``pillar_secrets``. ``member`` and ``balancer`` are None where the minion is none.
     """
     clusters = [cluster for cluster in clusters if minion in cluster.hosts]
     step = step or {}
@@ -59,13 +64,16 @@ def describe(
         if the_member or the_balancer:
             serving = cluster
             firewall = _firewall(cluster, the_member, the_balancer)
+    trust = stage.get("trust", "")
     return {
         "minion": minion,
         "action": action if action in ACTIONS else "none",
         "successor": step.get("successor", ""),
         "endpoints": step.get("endpoints", ""),
-        "trust": stage.get("trust", ""),
+        "trust": trust,
         "restart_before": step.get("restart_before", 0),
+        # Whether certificates that users bring may take the place of those in use.
+        "pairs": step.get("pairs", "keep"),
         "former": {cluster.name: cluster.former for cluster in clusters if cluster.former},
         "clusters": [cluster.name for cluster in clusters],
         "entries": _entries(serving) if serving else [],
@@ -74,7 +82,24 @@ def describe(
         "balancer": balancer,
         "authorities": [_authority(c) for c in clusters if c.ca_minion == minion],
         "firewall": firewall,
+        "keeps": False,
+        "prepares": bool(step.get("prepares")),
+        "phase": trust,
+        # While all only learn to trust another CA, or the CA gives no answer, certificates stay as
+        # they are.
+        "issuing": []
+        if trust in ("both", "held")
+        else [one["certificate"] for one in leaves(member, balancer)],
+        "coming": {"member": None, "balancer": None},
+        "cleared": not clusters,
+        "pending": [],
+        "pillar_secrets": True,
     }
+
+
+def leaves(*parts: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """All certificates of a host's parts (``member``, ``balancer``)."""
+    return [leaf for part in parts if part and part["pki"] for leaf in part["pki"]["leaves"]]
 
 
 def _staged(cluster: Cluster, member: Member, stage: Mapping[str, str]) -> tuple[Cluster, Member]:
@@ -128,7 +153,11 @@ def os_file(os: str, os_family: str) -> str:
 
 
 # What a step says, or what was: a host is none of it.
-_PASSING = ("action", "successor", "endpoints", "trust", "restart_before", "former")
+_PASSING = (
+    *("action", "successor", "endpoints", "trust", "restart_before", "pairs", "former"),
+    *("keeps", "prepares", "phase", "issuing", "coming", "cleared", "pending", "pillar_secrets"),
+    "not_before",
+)
 
 
 def digest(host: Mapping[str, Any], source: str) -> str:
@@ -142,6 +171,8 @@ def digest(host: Mapping[str, Any], source: str) -> str:
         text = etcd_ha_environment.file_text(variables)
         given = {"environment": variables, "environment_text": text}
         wanted["member"] = {**wanted["member"], **given}
+        # The host's own business, which the master does not know.
+        wanted["member"].pop("places", None)
     text = json.dumps([wanted, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -185,6 +216,8 @@ def mark(host: Mapping[str, Any], digest: str, files: Mapping[str, str]) -> dict
             "url": balancer["url"],
             "endpoints": balancer["endpoints"],
             "virtual_address": (balancer["virtual"] or {}).get("address", ""),
+            **{key: balancer[key] for key in ("checks", "check_interval", "check_timeout")},
+            "backends": balancer["backends"],
             "ca": pki["ca_certificate"] if pki else None,
             "certificate": f"{pki['dir']}/check.crt" if pki else None,
             "key": f"{pki['dir']}/check.key" if pki else None,
@@ -244,7 +277,36 @@ def _certificate(
         "common_name": leaf.common_name,
         # The policy on the CA has them; here they make a host stale whose certificate lacks one.
         "names": list(leaf.names),
+        "need": etcd_ha_desired_certificates.needed(cluster, leaf.purpose, leaf.minion).told(),
     }
+
+
+def pairs(cluster: Cluster, minion: str) -> list[dict[str, Any]]:
+    """The certificates of a host with their keys, for ``etcd_ha.facts`` to look at.
+
+    Where each lies in use (``certificate``, ``key``, ``ca``), what it must say (``need``), and
+    where it comes from if the user brings it in files (``new_certificate``, ``new_key``,
+    ``new_ca``).
+    """
+    member, balancer = cluster.member(minion), cluster.balancer(minion)
+    found = []
+    if member:
+        leaves = etcd_ha_certificates.of_member(cluster, member)
+        found.append(_pki(cluster, leaves, etcd_ha_environment.pki_dir(member), "", ""))
+    if balancer:
+        leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
+        found.append(_pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "", ""))
+    return [_pair(pki, leaf) for pki in found if pki for leaf in pki["leaves"]]
+
+
+def _pair(pki: Mapping[str, Any], leaf: Mapping[str, Any]) -> dict[str, Any]:
+    row = {name: leaf[name] for name in ("purpose", "certificate", "key", "need")}
+    row["ca"] = pki["ca_certificate"]
+    if pki["source"] == "files":
+        own = pki["files"][leaf["purpose"]]
+        row |= {"new_certificate": own["certificate"], "new_key": own["key"]}
+        row["new_ca"] = pki["files"]["ca"]["certificate"]
+    return row
 
 
 def _pki(
@@ -309,6 +371,8 @@ def _member(
         "group": group,
         "data_dir": settings["data_dir"],
         "wal_dir": settings["wal_dir"],
+        # Where links lead to on the host, which alone can tell; see etcd_ha.host.
+        "places": {"data_dir": settings["data_dir"], "wal_dir": settings["wal_dir"]},
         "config_dir": settings["config_dir"],
         "install": _install(cluster, member, arch),
         "ca": cluster.authority,
@@ -318,6 +382,10 @@ def _member(
             etcd_ha_environment.client_variables(cluster, member, transport)
         ),
         "unit": UNIT,
+        # bbolt locks its whole file, and etcd ends where it may not.
+        "locks_memory": any(
+            environment.get(name) == "true" for name in etcd_ha_environment.MEMORY_LOCKS
+        ),
         "transfer": {
             "port": settings["ports"]["transfer"],
             "members": [
@@ -391,6 +459,7 @@ def _balancer(
         "virtual": {**virtual, **_check(cluster, balancer, pki, shared)} if virtual else None,
         "tls": cluster.tls,
         "checks": _checks(cluster.version),
+        "socket": etcd_ha_host_balancer.SOCKET,
         "check_interval": settings["check_interval"],
         "check_timeout": settings["check_timeout"],
         "idle_timeout": settings["idle_timeout"],
@@ -403,6 +472,8 @@ def _balancer(
         "balance": "roundrobin" if leads_to else "leastconn",
         "backends": [row for one in cluster.members for row in _backends(one, leads_to)],
         "pki": pki,
+        # HAProxy's certificate and key in one file; nginx checks nobody.
+        "bundle": f"{pki['dir']}/{BUNDLE}" if pki and settings["kind"] == "haproxy" else None,
         "record": record_file(cluster.name),
     }
 

@@ -6,17 +6,19 @@ Reads only. Whose they are is decided elsewhere (etcd_ha_host_foreign), here is 
 import dataclasses
 import os
 import re
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import etcd_ha_common_files
+import etcd_ha_common_process
 import etcd_ha_etcd_settings
 import etcd_ha_host_processes
 import etcd_ha_host_units
 import etcd_ha_log
 import etcd_ha_machine
-import etcd_ha_program
 import etcd_ha_release
+from etcd_ha_common_files import Unreadable
+from etcd_ha_common_process import ProgramError
 from etcd_ha_etcd_settings import Settings
 
 # Seconds for a program to tell its version.
@@ -38,7 +40,8 @@ def found(
     Each is a dict of ``kind`` (``process``, ``unit``, ``data``, ``listener``, or ``files`` for a
     directory to be etcd's that holds something else), ``pid`` (0 where it does not run),
     ``program``, ``version``, ``user``, ``cwd``, ``words``, ``environment``, ``container``,
-    ``unit``, ``unit_files``, ``by_formula`` (whether the formula wrote the unit), ``config_file``,
+    ``unit``, ``unit_files``, ``by_formula`` (whether the formula wrote the unit), ``enabled``
+    (whether a stopped one starts at boot), ``config_file``,
     ``name``, ``data_dir``, ``wal_dir``, ``clients`` and ``peers`` (URLs as configured), ``ports``
     (as they are listened at, or would be), ``proxy``, ``same`` (which of
     ``places`` and ``logs`` are its directories too, by links), ``holds_data``, ``cluster_id``,
@@ -53,7 +56,7 @@ def found(
         except (FileNotFoundError, ProcessLookupError):
             # It has ended meanwhile, as test restores do; its unit and data are seen anyway.
             continue
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, Unreadable) as err:
             told = f"PID {process.pid} cannot be inspected: {err}"
             ports_of = [2379, 2380] if process.shares_network else []
             rows.append(
@@ -89,6 +92,7 @@ def content(data_dir: str, wal_dir: str = "") -> dict[str, Any]:
 def row(kind: str, **values: Any) -> dict[str, Any]:
     """What is told of each, without what is not known."""
     made: dict[str, Any] = {"kind": kind, "pid": 0, "by_formula": False, "holds_data": False}
+    made |= {"enabled": False}
     made |= dict.fromkeys(("program", "version", "user", "cwd", "container", "unit"), "")
     made |= dict.fromkeys(("config_file", "name", "data_dir", "wal_dir", "fault", "proxy"), "")
     made |= {"words": [], "environment": {}, "unit_files": [], "clients": [], "peers": []}
@@ -165,7 +169,7 @@ def _outside(path: str, inside: str, places: Sequence[str]) -> str:
         try:
             if os.path.samefile(f"{inside}{path}", place):
                 return place
-        except OSError:
+        except etcd_ha_common_files.ABSENT:
             continue
     return f"{inside}{path}"
 
@@ -193,6 +197,7 @@ def _stopped(unit: etcd_ha_host_units.Unit, root: str) -> dict[str, Any]:
         unit=unit.name,
         unit_files=list(unit.files),
         by_formula=unit.ours,
+        enabled=unit.enabled,
         ports=list(settings.ports),
         **_settings(settings),
         **_content(settings, root, fault),
@@ -212,8 +217,10 @@ def _data(
         if _real(root, place) in known:
             continue
         base = root.rstrip("/")
-        apart = [log for log in logs if not os.path.isdir(f"{base}{place}/member/wal")]
-        log = next((one for one in apart if os.path.isdir(f"{base}{one}")), "")
+        # A directory of a log may be made beforehand, before the log has moved to it.
+        holds_log = etcd_ha_machine.holds_log
+        apart = [log for log in logs if not holds_log(f"{base}{place}/member/wal")]
+        log = next((one for one in apart if holds_log(f"{base}{one}")), "")
         settings = Settings(data_dir=place, wal_dir=log)
         there = _content(settings, root, "")
         if there["holds_data"]:
@@ -226,21 +233,22 @@ def _data(
 
 # What the formula itself leaves in a data directory that is a mount point, and what no file is.
 _OWN = re.compile(
-    r"(removed|replaced|recovered|moved)-[0-9-]+|restoring|member(\.tmp)?|lost\+found"
+    r"(removed|replaced|recovered|moved)-[0-9-]+|restoring|examining|moving|\.?trying(\.used)?"
+    r"|member(\.tmp)?|lost\+found"
 )
 
 
 def _others(folder: str) -> list[str]:
     """What lies in a directory that is to be etcd's, and is not: whose it is, is not known."""
-    if not os.path.isdir(folder):
-        return []
-    names = [name for name in sorted(os.listdir(folder)) if not _OWN.fullmatch(name)]
+    names = [n for n in etcd_ha_common_files.names(folder) if not _OWN.fullmatch(n)]
     return [name for name in names if not _is_empty(f"{folder}/{name}")]
 
 
 def _is_empty(path: str) -> bool:
     """Whether this is a directory with nothing in it."""
-    return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
+    if os.path.islink(path) or not etcd_ha_common_files.is_directory(path):
+        return False
+    return not etcd_ha_common_files.names(path)
 
 
 def _listener(port: int, process: etcd_ha_host_processes.Process) -> dict[str, Any]:
@@ -315,8 +323,9 @@ def _version(program: str, container: str) -> str:
     if container or not _is_binary(program) or not _is_roots(program):
         return ""
     try:
-        done = etcd_ha_program.run([program, "--version"], {}, VERSION_TIMEOUT)
-    except (OSError, subprocess.TimeoutExpired, etcd_ha_program.TooMuch):
+        done = etcd_ha_common_process.run([program, "--version"], VERSION_TIMEOUT)
+    except ProgramError:
+        # It is for people alone: whose an etcd is, is decided by its ids.
         return ""
     return etcd_ha_release.told(done.out)
 

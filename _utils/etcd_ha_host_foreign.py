@@ -146,6 +146,15 @@ def is_there(one: Found) -> bool:
     return bool(one["pid"]) or bool(one["holds_data"]) or one["kind"] in BESIDE
 
 
+def races(one: Found) -> bool:
+    """Whether a stopped unit without data will run after the next boot, and may take our ports.
+
+    What has the name of the formula's own unit is replaced by it.
+    """
+    own = one["by_formula"] or one["unit"] == UNIT or str(one["unit"]).startswith(OWN_PREFIX)
+    return bool(one.get("enabled")) and one["kind"] == "unit" and not own and not is_there(one)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The etcds of a host by whose they are."""
@@ -162,7 +171,8 @@ class Verdict:
 def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
     """Whose each etcd of a host is."""
     etcds = list(etcds)
-    ours = [one for one in etcds if one["kind"] not in BESIDE and is_ours(one, known)]
+    mine = [one for one in etcds if one["kind"] not in BESIDE and not races(one)]
+    ours = [one for one in mine if is_ours(one, known)]
     # Where the member itself listens already, who else does has another address.
     own = [one for one in ours if one["pid"] and one["unit"] == UNIT]
     held = {f"port {port}" for one in own for port in one["ports"]}
@@ -170,9 +180,13 @@ def judged(etcds: Iterable[Found], known: Known, place: Place) -> Verdict:
     others: list[Found] = []
     foreign: list[tuple[Found, tuple[str, ...]]] = []
     for one in etcds:
-        if not is_there(one):
+        if not is_there(one) and not races(one):
             continue
         reasons = [reason for reason in ways(one, place) if reason not in held or one in ours]
+        if races(one):
+            # It has nothing that could be lost, and whose user and program it has is no matter.
+            taking = () if own else ("port", "the directory")
+            reasons = [reason for reason in reasons if reason.startswith(taking)]
         taken = [reason for reason in reasons if reason.startswith(("the directory", "port"))]
         if is_trial(one) and not taken:
             continue
@@ -201,7 +215,8 @@ def words(one: Found) -> str:
         what = f"etcd {_text(one['proxy'])}"
     elif one["version"]:
         what = f"etcd {_text(one['version'])}"
-    parts = [f"PID {one['pid']}" if one["pid"] else "stopped"]
+    idle = "stopped, starts at boot" if races(one) else "stopped"
+    parts = [f"PID {one['pid']}" if one["pid"] else idle]
     parts += [_text(one["program"])] if one["program"] else []
     parts += [f"as {_text(one['user'])}"] if one["user"] and one["pid"] else []
     if one["container"]:
@@ -240,6 +255,11 @@ def told(minion: str, name: str, verdict: Verdict) -> list[str]:
 def _sentence(minion: str, name: str, one: Found, reasons: Sequence[str]) -> str:
     if one["kind"] in _HEADS:
         return f"{minion} {_HEADS[one['kind']]}: {words(one)}"
+    if races(one):
+        return (
+            f"{minion} has a unit that would take {' and '.join(reasons)} at the next boot, which "
+            f"{name} needs: {words(one)}. Disable it: systemctl disable {_text(one['unit'])}"
+        )
     return (
         f"{minion} has an etcd that this formula did not set up or has no record of: {words(one)}. "
         f"It uses {', '.join(_text(reason) for reason in reasons)}, which {name} needs"
@@ -285,7 +305,7 @@ def refusal(name: str, verdicts: Mapping[str, Verdict], where: str = "on any hos
 def _cure(name: str, verdicts: Sequence[Verdict]) -> str:
     found = [one for verdict in verdicts for one, _ in verdict.foreign]
     cures = [text for kind, text in _CURES.items() if any(o["kind"] == kind for o in found)]
-    etcds = [one for one in found if one["kind"] not in _CURES]
+    etcds = [one for one in found if one["kind"] not in _CURES and not races(one)]
     ours = {str(one["cluster_id"]) for verdict in verdicts for one in verdict.ours} - {""}
     return " ".join([*([_ETCD] if etcds else []), *_claim(name, etcds, ours), *cures])
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 
+import etcd_ha_common_files
 import etcd_ha_host_units
 import etcd_ha_machine
 
@@ -38,10 +39,10 @@ def keep(paths: Iterable[str], known: Mapping[str, str], follow: bool = True) ->
 
 
 def _is_others(path: str) -> bool:
-    if os.path.islink(path):
+    if etcd_ha_common_files.lexists(path) and os.path.islink(path):
         # A mask is nobody's content, and a link of ours leads to what lies elsewhere.
-        return not os.readlink(path).endswith("/null") and os.path.exists(path)
-    if not os.path.isfile(path):
+        return not os.readlink(path).endswith("/null") and etcd_ha_common_files.exists(path)
+    if not etcd_ha_common_files.is_file(path):
         return False
     first = etcd_ha_machine.read_text(path).partition("\n")[0]
     return not first.startswith(etcd_ha_host_units.OURS)
@@ -49,7 +50,7 @@ def _is_others(path: str) -> bool:
 
 def _is_kept(path: str, follow: bool) -> bool:
     """Whether the newest copy of this file is what lies there now."""
-    dates = sorted(os.listdir(FOLDER)) if os.path.isdir(FOLDER) else []
+    dates = etcd_ha_common_files.names(FOLDER)
     copies = [f"{FOLDER}/{date}{path}" for date in dates]
     there = [copy for copy in copies if os.path.lexists(copy)]
     if not there:
@@ -63,7 +64,7 @@ def _make_private(folder: str) -> None:
     """Make a folder, and those above it up to FOLDER, root's alone, whatever the umask is."""
     if folder != FOLDER:
         _make_private(os.path.dirname(folder))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    etcd_ha_common_files.make_directory(folder, 0o700)
     os.chmod(folder, 0o700)
 
 

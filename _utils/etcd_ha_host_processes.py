@@ -12,6 +12,7 @@ import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+import etcd_ha_common_files
 import etcd_ha_etcd_settings
 
 # A word of a cgroup's path that names who runs a container.
@@ -43,6 +44,54 @@ class Process:
     shares_network: bool = True
     # What of it cannot be read, and why.
     fault: str = ""
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that a process has open: what it is, whatever has become of its name."""
+
+    # Its last name, as the process sees it.
+    path: str
+    device: int
+    inode: int
+    # How many names it has; 0 for one that was deleted.
+    links: int
+    # The device that is mounted where it is (``8:1``); empty where none is any more.
+    mounted: str
+
+
+def open_files(pid: int, endings: tuple[str, ...], proc: str = "/proc") -> list[OpenFile]:
+    """The files with such names that a process has open; none where it has ended.
+
+    Raises Unreadable where that cannot be seen.
+    """
+    found = []
+    devices = mounted(str(pid), proc)
+    for name in etcd_ha_common_files.names(f"{proc}/{pid}/fd"):
+        link = f"{proc}/{pid}/fd/{name}"
+        try:
+            with etcd_ha_common_files.reading(link):
+                path = os.readlink(link).removesuffix(" (deleted)")
+                if not path.endswith(endings):
+                    continue
+                held = os.stat(link)
+        except (*etcd_ha_common_files.ABSENT, ProcessLookupError):
+            continue
+        told = etcd_ha_common_files.text(f"{proc}/{pid}/fdinfo/{name}") or ""
+        mount = re.search(r"^mnt_id:\s*(\d+)$", told, re.M)
+        device = devices.get(mount[1], "") if mount else ""
+        found.append(OpenFile(path, held.st_dev, held.st_ino, held.st_nlink, device))
+    return found
+
+
+def mounted(pid: str, proc: str = "/proc") -> dict[str, str]:
+    """The file systems that a process (``self``: this one) has mounted: mount id -> device."""
+    try:
+        table = etcd_ha_common_files.text(f"{proc}/{pid}/mountinfo") or ""
+    except ProcessLookupError:
+        return {}
+    rows = (line.split(" ") for line in table.splitlines())
+    return {row[0]: row[2] for row in rows if len(row) > 4}
 
 
 def etcds(proc: str = "/proc") -> list[Process]:

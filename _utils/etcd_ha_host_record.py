@@ -8,7 +8,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import etcd_ha_common_files
 import etcd_ha_machine
+from etcd_ha_common_files import Malformed
 
 FOLDER = os.path.dirname(etcd_ha_machine.MARK_FILE)
 FIELDS = ("cluster", "state", "data_dir", "wal_dir", "cluster_id", "member_id")
@@ -24,14 +26,28 @@ def path(cluster: str) -> str:
 def read() -> dict[str, Any]:
     """This host's record, of whichever cluster it is; empty where there is none.
 
-    One that cannot be read speaks all the same against a bootstrap: it tells its cluster alone.
+    See ``of`` for one that cannot be relied on.
     """
-    for name in sorted(os.listdir(FOLDER)) if os.path.isdir(FOLDER) else ():
+    for name in etcd_ha_common_files.names(FOLDER):
         if name.endswith(".json") and name != os.path.basename(etcd_ha_machine.MARK_FILE):
-            found = etcd_ha_machine.read_json(f"{FOLDER}/{name}")
-            cluster = name.removesuffix(".json")
-            return found if is_sound(found) else {"cluster": cluster, "state": "bootstrapped"}
+            return of(f"{FOLDER}/{name}")
     return {}
+
+
+def of(file: str) -> dict[str, Any]:
+    """The record in this file; empty where there is none.
+
+    One that cannot be relied on speaks all the same against a bootstrap: it has its cluster alone.
+    Raises Unreadable where it cannot be read at all.
+    """
+    try:
+        found = etcd_ha_common_files.mapping(file)
+    except Malformed:
+        found = {}
+    if found is None:
+        return {}
+    cluster = os.path.basename(file).removesuffix(".json")
+    return found if is_sound(found) else {"cluster": cluster, "state": "bootstrapped"}
 
 
 def is_sound(found: Mapping[str, Any]) -> bool:

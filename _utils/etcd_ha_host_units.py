@@ -5,14 +5,19 @@ systemd.service(5) and systemd.exec(5) what stands in them. Read from the files:
 with every systemd, for a stopped unit, and where systemd does not answer.
 """
 
+import contextlib
+import dataclasses
+import errno
 import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import etcd_ha_common_files
 import etcd_ha_etcd_settings
 import etcd_ha_machine
+from etcd_ha_common_files import Unreadable
 
 # Where units lie; what comes first counts.
 FOLDERS = (
@@ -49,12 +54,15 @@ class Unit:
     ours: bool = False
     # What its program is run in, where that is no plain process: the program's name.
     container: str = ""
+    # Whether it starts at boot.
+    enabled: bool = False
     fault: str = ""
 
 
 def etcds(root: str = "/") -> list[Unit]:
     """All units below ``root`` that start etcd, by name."""
     found = []
+    enabled = _enabled(root)
     for name, path in sorted(_services(root).items()):
         text = _text(path)
         drop_ins = _drop_ins(root, name)
@@ -63,10 +71,19 @@ def etcds(root: str = "/") -> list[Unit]:
             continue
         try:
             unit = _unit(root, name, path, drop_ins)
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, Unreadable) as err:
             unit = Unit(name, (path,), fault=f"{path}: {err}")
         if unit is not None:
-            found.append(unit)
+            found.append(dataclasses.replace(unit, enabled=name in enabled))
+    return found
+
+
+def _enabled(root: str) -> set[str]:
+    """The units that another one pulls in, such as ``multi-user.target`` at boot."""
+    found: set[str] = set()
+    for folder in (os.path.join(root, one) for one in FOLDERS):
+        pulls = [one for one in _entries(folder) if one.endswith((".wants", ".requires"))]
+        found.update(name for one in pulls for name in _entries(f"{folder}/{one}"))
     return found
 
 
@@ -93,7 +110,11 @@ def _services(root: str) -> dict[str, str]:
 
 
 def _is_masked(path: str) -> bool:
-    return os.path.islink(path) and os.path.basename(os.readlink(path)) == "null"
+    return (
+        etcd_ha_common_files.lexists(path)
+        and os.path.islink(path)
+        and os.path.basename(os.readlink(path)) == "null"
+    )
 
 
 def _drop_ins(root: str, name: str) -> list[str]:
@@ -108,18 +129,33 @@ def _drop_ins(root: str, name: str) -> list[str]:
 
 def _entries(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        # Nothing there, or a loop of links: systemd reads none of it either.
-        return []
+        return etcd_ha_common_files.names(folder)
+    except Unreadable as err:
+        if _is_loop(err):
+            return []
+        raise
+
+
+def _is_loop(err: Unreadable) -> bool:
+    """A loop of links leads nowhere: systemd reads nothing there either."""
+    return isinstance(err.__cause__, OSError) and err.__cause__.errno == errno.ELOOP
 
 
 def _text(path: str) -> str:
-    """A file's text; empty where there is none, or none that can be read as a unit's."""
+    """A file's text; empty where there is none, or none that can be read as a unit's.
+
+    Raises Unreadable where a disk errs: it may be etcd's unit.
+    """
     try:
-        return etcd_ha_machine.read_regular(path, _LARGEST).decode("utf-8", "replace")
-    except OSError:
+        with etcd_ha_common_files.reading(path):
+            return etcd_ha_machine.read_regular(path, _LARGEST).decode("utf-8", "replace")
+    except etcd_ha_common_files.ABSENT:
         return ""
+    except Unreadable as err:
+        # What is a directory, a pipe or a device is no unit to systemd either.
+        if _is_loop(err) or not etcd_ha_common_files.is_file(path):
+            return ""
+        raise
 
 
 def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | None":
@@ -136,7 +172,7 @@ def _unit(root: str, name: str, path: str, drop_ins: Sequence[str]) -> "Unit | N
             environment |= {key: value for key, _, value in pairs}
         for line in settings.get("EnvironmentFile", []):
             environment |= _variables(root, specifiers(line))
-    except (ValueError, OSError) as err:
+    except (ValueError, OSError, Unreadable) as err:
         faults.append(f"{path}: {err}")
     faults += [f"{path} has {key}" for key in ("RootDirectory", "RootImage") if key in settings]
     if cwd == "~":
@@ -177,17 +213,23 @@ def _settings(texts: Sequence[str]) -> dict[str, list[str]]:
     """Setting of [Service] -> its values in their order; an empty one takes back those before."""
     found: dict[str, list[str]] = {}
     for text in texts:
-        section = ""
-        for line in _lines(text):
-            if line.startswith("["):
-                section = line
-            elif section == "[Service]" and "=" in line:
-                key, _, value = line.partition("=")
-                if value.strip():
-                    found.setdefault(key.strip(), []).append(value.strip())
-                else:
-                    found[key.strip()] = []
+        for key, value in _assignments(text, "[Service]"):
+            if value:
+                found.setdefault(key, []).append(value)
+            else:
+                found[key] = []
     return {key: values for key, values in found.items() if values}
+
+
+def _assignments(text: str, wanted: str) -> Iterator[tuple[str, str]]:
+    """What a section of a file sets, in its order."""
+    section = ""
+    for line in _lines(text):
+        if line.startswith("["):
+            section = line
+        elif section == wanted and "=" in line:
+            key, _, value = line.partition("=")
+            yield key.strip(), value.strip()
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -229,15 +271,56 @@ def _variables(root: str, line: str) -> dict[str, str]:
     path = os.path.join(root, line.lstrip("-").lstrip("/"))
     if re.search(r"[*?\[]", line):
         raise ValueError(f"EnvironmentFile={line} stands for several files")
-    if line.startswith("-") and not os.path.exists(path):
+    if line.startswith("-") and not etcd_ha_common_files.exists(path):
         return {}
-    text = etcd_ha_machine.read_regular(path, _LARGEST).decode("utf-8", "replace")
+    return _read(etcd_ha_machine.read_regular(path, _LARGEST).decode("utf-8", "replace"))
+
+
+def _read(text: str) -> dict[str, str]:
     found = {}
     for one in _lines(text):
         key, equals, value = one.removeprefix("export ").partition("=")
         if equals:
             found[key.strip()] = _unquoted(value.strip())
     return found
+
+
+def variables(path: str) -> dict[str, str]:
+    """The variables of an environment file; none where it is missing. Raises Unreadable."""
+    return _read(_text(path))
+
+
+def assignments(path: str, section: str) -> list[tuple[str, str]]:
+    """What a section of a file sets, in its order, with specifiers as in the formula's unit."""
+    specifiers = _specifiers(UNIT)
+    return [(key, specifiers(value)) for key, value in _assignments(_text(path), section)]
+
+
+def started_words(name: str, root: str = "/") -> list[str]:
+    """The words of all commands that start a service, with its variables in their places.
+
+    Empty where there is no such unit, or it is masked; what cannot be read is left out.
+    """
+    path = _services(root).get(name)
+    if path is None:
+        return []
+    settings = _settings([_text(one) for one in (path, *_drop_ins(root, name))])
+    specifiers = _specifiers(name)
+    environment: dict[str, str] = {}
+    for line in settings.get("Environment", []):
+        # systemd passes over a line with a quote that is never closed, and starts the service.
+        with contextlib.suppress(ValueError):
+            pairs = [word.partition("=") for word in shlex.split(specifiers(line))]
+            environment |= {key: value for key, _, value in pairs}
+    for line in settings.get("EnvironmentFile", []):
+        environment |= variables(os.path.join(root, specifiers(line).lstrip("-").lstrip("/")))
+    lines = (specifiers(line.lstrip("@-:+!| ")) for line in settings.get("ExecStart", []))
+    return [word for line in lines for word in _words(line, environment)]
+
+
+def drop_ins(root: str = "/") -> list[str]:
+    """The drop-ins of the formula's unit, in the order in which they count."""
+    return _drop_ins(root, UNIT)
 
 
 def _unquoted(value: str) -> str:
@@ -266,8 +349,13 @@ def _is_runtime(program: str) -> bool:
 
 def _is_script(root: str, program: str) -> bool:
     """Whether a program is a text that starts something else, such as a container."""
+    path = os.path.join(root, program.lstrip("/"))
     try:
-        with open(os.path.join(root, program.lstrip("/")), "rb") as file:
-            return file.read(2) == b"#!"
-    except OSError:
+        with etcd_ha_common_files.reading(path):
+            return etcd_ha_machine.read_regular(path, 2) == b"#!"
+    except etcd_ha_common_files.ABSENT:
+        return False
+    except Unreadable:
+        if etcd_ha_common_files.is_file(path):
+            raise
         return False

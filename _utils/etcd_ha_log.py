@@ -7,12 +7,15 @@ which refuses a log whose own are wrong.
 """
 
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import etcd_ha_machine
 
+# A file's sequence number, and the index of its first entry.
+_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.wal")
 # wal.go of etcd: what a record holds.
 _METADATA, _ENTRY, _STATE, _CHECKSUM, _SNAPSHOT = 1, 2, 3, 4, 5
 
@@ -48,11 +51,7 @@ def identity(folder: str) -> tuple[str, str]:
     Every file of a log begins with them (wal.go of etcd, ``cut``), so one that can be read will do.
     They count where their checksum is right alone: a flipped bit makes another member of them.
     """
-    try:
-        names = sorted((name for name in os.listdir(folder) if name.endswith(".wal")), reverse=True)
-    except OSError as err:
-        raise LogError(f"{folder} cannot be read: {err}") from err
-    for name in names[:_NEWEST]:
+    for name in list(reversed(_files(folder)))[:_NEWEST]:
         before = 0
         for kind, checksum, data in _records(f"{folder}/{name}", _HEAD):
             if kind == _CHECKSUM:
@@ -66,10 +65,7 @@ def identity(folder: str) -> tuple[str, str]:
 
 def reach(folder: str) -> Reach:
     """Read a log's directory (``member/wal``); raises LogError where there is none."""
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".wal"))
-    except OSError as err:
-        raise LogError(f"{folder} cannot be read: {err}") from err
+    names = _files(folder)
     if not names:
         raise LogError(f"{folder} holds no log")
     found = {"term": 0, "last": 0, "commit": 0}
@@ -95,6 +91,17 @@ def reach(folder: str) -> Reach:
         if not begun:
             raise LogError(f"{folder}/{name} does not begin as a log of etcd's does: it is damaged")
     return Reach(**found, member_id=ids[0], cluster_id=ids[1])
+
+
+def _files(folder: str) -> list[str]:
+    """The names of a log's files, the oldest first. Others are passed over, as etcd does it.
+
+    https://github.com/etcd-io/etcd/blob/v3.6.14/server/storage/wal/util.go (checkWalNames)
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
+    except OSError as err:
+        raise LogError(f"{folder} cannot be read: {err}") from err
 
 
 def crc32c(data: Iterable[int], before: int = 0) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import http.client
 import json
 import os
@@ -10,46 +9,37 @@ import re
 import socket
 import ssl
 import stat
-import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
+import etcd_ha_common_files
+import etcd_ha_host_places
+from etcd_ha_common_files import Malformed
+from etcd_ha_common_systemd import Unit
+
 MARK_FILE = "/var/lib/etcd_ha/host.json"
 # When a certificate ends, as Salt tells it (UTC).
 TIME = "%Y-%m-%d %H:%M:%S"
-SHOWN = (
-    "ActiveState",
-    "SubState",
-    "UnitFileState",
-    "MainPID",
-    "NeedDaemonReload",
-    "FragmentPath",
-    "ExecMainStartTimestamp",
-)
 
 
 def sha256_file(path: str) -> str:
-    """The sha256 of a file, or an empty text where there is none."""
-    found = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                found.update(block)
-    except OSError:
-        return ""
-    return found.hexdigest()
+    """The sha256 of a file, or an empty text where there is none; raises Unreadable."""
+    return etcd_ha_common_files.sha256(path)
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """A JSON mapping from a file; empty where the file is missing or broken."""
+    """A JSON mapping from a file; empty where the file is missing or broken.
+
+    For those alone to whom a broken file is as good as none. Raises Unreadable where it cannot be
+    read at all.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        return etcd_ha_common_files.mapping(path) or {}
+    except Malformed:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_json(path: str, value: Mapping[str, Any]) -> None:
@@ -58,12 +48,17 @@ def write_json(path: str, value: Mapping[str, Any]) -> None:
 
 
 def write_text(path: str, text: str, mode: int) -> None:
+    """Write a text file in one step; see ``write_bytes``."""
+    write_bytes(path, text.encode(), mode)
+
+
+def write_bytes(path: str, content: bytes, mode: int) -> None:
     """Write a file in one step, so that no half one is ever read, whatever ends meanwhile."""
     folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    etcd_ha_common_files.make_directory(folder, 0o755)
     temporary = f"{path}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
-        file.write(text)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(content)
         os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
@@ -89,7 +84,7 @@ def sync_tree(folder: str) -> None:
 
     os.sync would wait for whatever else this machine has written, too.
     """
-    for parent, _, files in os.walk(folder):
+    for parent, files in etcd_ha_common_files.below(folder):
         for name in files:
             path = os.path.join(parent, name)
             if not os.path.islink(path):
@@ -101,52 +96,24 @@ def sync_tree(folder: str) -> None:
 def holds_data(folders: Iterable[str], logs: Iterable[str]) -> bool:
     """Whether a member's data is in one of these folders, and its log there or in one of ``logs``.
 
-    etcd makes its folders before its log, and starts as if it had no data while there is none.
+    etcd makes its folders before its log, and starts as if it had no data while there is none. A
+    log that moves into its data lies beside its place there. Raises Unreadable where that cannot
+    be seen.
     """
-    held = [folder for folder in folders if os.path.isdir(f"{folder}/member")]
-    places = [f"{folder}/member/wal" for folder in held] + list(logs)
-    return bool(held) and any(os.path.isdir(place) for place in places)
+    held = [one for one in folders if etcd_ha_common_files.is_directory(f"{one}/member")]
+    inside = [f"{folder}/member/wal" for folder in held]
+    places = [*inside, *map(on_its_way, inside), *logs]
+    return bool(held) and any(holds_log(place) for place in places)
+
+
+def holds_log(place: str) -> bool:
+    """Whether a write-ahead log is there; a directory without any file of one is none."""
+    return any(name.endswith(".wal") for name in etcd_ha_common_files.names(place))
 
 
 def on_its_way(folder: str) -> str:
-    """Where a directory is while it moves to a new place."""
-    return f"{folder}.moving"
-
-
-def unit(name: str, timeout: float = 10.0) -> dict[str, Any]:
-    """A systemd unit: active, state, enabled, pid, stale, path, started (seconds since 1970)."""
-    try:
-        done = subprocess.run(
-            ["systemctl", "show", name, "--timestamp=unix", f"--property={','.join(SHOWN)}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return parse_unit("")
-    return parse_unit(done.stdout)
-
-
-def parse_unit(text: str) -> dict[str, Any]:
-    """Read the ``Name=value`` lines of ``systemctl show``."""
-    found = dict(line.partition("=")[::2] for line in text.splitlines())
-    started, pid = found.get("ExecMainStartTimestamp", "").lstrip("@"), found.get("MainPID", "")
-    return {
-        "active": found.get("ActiveState") == "active",
-        "state": found.get("ActiveState", "unknown"),
-        "enabled": found.get("UnitFileState") == "enabled",
-        "pid": _whole(pid),
-        "stale": found.get("NeedDaemonReload") == "yes",
-        "path": found.get("FragmentPath", ""),
-        "started": _whole(started),
-    }
-
-
-def _whole(text: str) -> int:
-    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
+    """Where a directory is while it moves to a new place: on the file system of that one."""
+    return etcd_ha_host_places.aside(folder, "moving")
 
 
 def is_secret(name: str) -> bool:
@@ -155,12 +122,8 @@ def is_secret(name: str) -> bool:
 
 
 def process_environment(pid: int) -> dict[str, str]:
-    """The ``ETCD_*`` variables that a process was started with."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().decode("utf-8", "replace").split("\0")
-    except OSError:
-        return {}
+    """The ``ETCD_*`` variables that a process was started with; none where it has ended."""
+    entries = (_of_process(pid, "environ") or "").split("\0")
     pairs = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
     return {
         name: value
@@ -170,11 +133,20 @@ def process_environment(pid: int) -> dict[str, str]:
 
 
 def process_program(pid: int) -> str:
-    """The path of the program that a process runs."""
+    """The path of the program that a process runs; empty where it has ended."""
     try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
+        with etcd_ha_common_files.reading(f"/proc/{pid}/exe"):
+            return os.readlink(f"/proc/{pid}/exe")
+    except (*etcd_ha_common_files.ABSENT, ProcessLookupError):
         return ""
+
+
+def _of_process(pid: int, name: str) -> str | None:
+    """A file of a process, None where it has ended."""
+    try:
+        return etcd_ha_common_files.text(f"/proc/{pid}/{name}")
+    except ProcessLookupError:
+        return None
 
 
 # Read at the start alone; certificates and keys are read at every handshake
@@ -182,36 +154,60 @@ def process_program(pid: int) -> str:
 READ_ONCE = ("ETCD_TRUSTED_CA_FILE", "ETCD_PEER_TRUSTED_CA_FILE")
 
 
-def pending(unit: Mapping[str, Any], program: str) -> list[str]:
-    """What is on disk but not yet in the running process: ``unit``, ``program``, ``trust``."""
-    if not unit["pid"]:
+def pending(unit: Unit, program: str) -> list[str]:
+    """What is on disk but not yet in the running process: ``unit``, ``program``, ``trust``.
+
+    By times, not by content: nobody saw what a process has read that systemd started by itself. A
+    file whose time lies in the future counts as newer, since it may be; see ``put_times_right``.
+    """
+    if not unit.pid:
         return []
-    reasons = []
-    if unit["stale"] or _written(unit["path"]) > unit["started"]:
+    runs, reasons = process_program(unit.pid), []
+    if not runs:
+        # It has ended meanwhile, and starts with what is on disk.
+        return []
+    if unit.stale or _written(unit.path) > unit.started:
         reasons.append("unit")
-    if program and os.path.realpath(program) != process_program(unit["pid"]):
+    if program and os.path.realpath(program) != runs:
         reasons.append("program")
-    environment = process_environment(unit["pid"])
-    if any(_written(environment.get(one, "")) > unit["started"] for one in READ_ONCE):
+    environment = process_environment(unit.pid)
+    if any(_written(environment.get(one, "")) > unit.started for one in READ_ONCE):
         reasons.append("trust")
     return reasons
 
 
 def _written(path: str) -> int:
     """When a file was written (seconds since 1970), 0 where there is none."""
+    if not path:
+        return 0
     try:
-        return int(os.stat(path).st_mtime) if path else 0
-    except OSError:
+        with etcd_ha_common_files.reading(path):
+            return int(os.stat(path).st_mtime)
+    except etcd_ha_common_files.ABSENT:
         return 0
 
 
+def put_times_right(unit_file: str, environment: Mapping[str, str]) -> list[str]:
+    """Give files that a start is about to read the present time, if theirs lies in the future.
+
+    A clock that was ahead and was put back leaves such files. They would be newer than every
+    process (``pending``), and each run would restart the member until their time has come. What
+    starts now has read them. The caller reloads systemd: it compares the unit's time, too.
+
+    Returns the files. One that cannot be changed stays as it is: a start matters more.
+    """
+    now, found = int(time.time()), []
+    for path in (unit_file, *(environment.get(one, "") for one in READ_ONCE)):
+        if _written(path) > now:
+            with contextlib.suppress(OSError):
+                os.utime(path, (now, now))
+                found.append(path)
+    return list(dict.fromkeys(found))
+
+
 def read_text(path: str) -> str:
-    """A file's text, empty where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
-        return ""
+    """A file's text, empty where there is none; raises Unreadable where it cannot be read."""
+    return etcd_ha_common_files.text(path) or ""
 
 
 def read_regular(path: str, most: int = -1) -> bytes:
@@ -227,7 +223,7 @@ def read_regular(path: str, most: int = -1) -> bytes:
 
 
 def changed_files(files: Mapping[str, str]) -> list[str]:
-    """Which files are no longer as the states left them."""
+    """Which files are no longer as the states left them; raises Unreadable."""
     return sorted(path for path, known in files.items() if sha256_file(path) != known)
 
 
@@ -283,10 +279,31 @@ def _connection(
     return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
 
-def shake_hands(url: str, ca: str, pair: tuple[str, str], timeout: float = 5.0) -> None:
+def listens(url: str, timeout: float = 2.0) -> bool:
+    """Whether something takes connections there; a host that does not answer counts as gone.
+
+    Raises OSError where nobody asked that host: this one could not (no route, no address for the
+    name, a rule against it, no more sockets). Then nothing is known of it.
+    """
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout).close()
+    except (ConnectionResetError, ConnectionAbortedError):
+        return True
+    except (ConnectionRefusedError, TimeoutError):
+        return False
+    except OSError as err:
+        if err.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN):
+            return False
+        raise
+    return True
+
+
+def shake_hands(url: str, ca: str, pair: tuple[str, str], timeout: float = 5.0) -> bytes:
     """A TLS handshake that trusts this CA (PEM text) alone; raises OSError where it fails.
 
-    ``pair`` are the files of this client's own certificate and key.
+    ``pair`` are the files of this client's own certificate and key. Returns the certificate that
+    was served (DER).
     """
     parts = urlsplit(url)
     context = ssl.create_default_context(cadata=ca)
@@ -300,12 +317,18 @@ def shake_hands(url: str, ca: str, pair: tuple[str, str], timeout: float = 5.0) 
         connection.settimeout(0.3)
         with contextlib.suppress(TimeoutError):
             connection.recv(1)
+        return connection.getpeercert(binary_form=True) or b""
 
 
 def get(
-    url: str, ca: str | None, certificate: str | None, key: str | None, timeout: float = 5.0
+    url: str,
+    ca: str | None,
+    certificate: str | None,
+    key: str | None,
+    timeout: float = 5.0,
+    most: int = _ANSWER,
 ) -> tuple[int, str]:
-    """HTTP GET over mutual TLS: status code and the start of the body; raises OSError."""
+    """HTTP GET over mutual TLS: status code and so many bytes of the body; raises OSError."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 443
     connection = _connection(parts.scheme, host, port, (ca, certificate, key), timeout)
@@ -313,7 +336,7 @@ def get(
         path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
-        return answer.status, answer.read(_ANSWER).decode("utf-8", "replace")
+        return answer.status, answer.read(most).decode("utf-8", "replace")
     except http.client.HTTPException as err:
         raise OSError(f"{url} did not speak HTTP: {err!r}") from err
     finally:

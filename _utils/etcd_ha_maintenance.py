@@ -42,6 +42,20 @@ def faults(maintenance: Mapping[str, Any], key: str) -> list[str]:
     return found
 
 
+def option_faults(options: Mapping[str, object], key: str) -> list[str]:
+    """What is wrong with the user's own options for the compaction, which take our settings' place.
+
+    etcd's default for the retention is 0: the mode alone would switch the compaction off.
+    """
+    mode, retention = "auto-compaction-mode", "auto-compaction-retention"
+    if mode not in options or retention in options:
+        return []
+    return [
+        f"{key}:{mode} is set without {retention}, so etcd would compact nothing. Set "
+        "maintenance:compaction instead, or both options"
+    ]
+
+
 def variables(maintenance: Mapping[str, Any], options: Mapping[str, object]) -> dict[str, str]:
     """The variables of the automatic compaction; the user's own ``options`` take its place."""
     compaction = maintenance["compaction"]

@@ -8,7 +8,7 @@ import copy
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ import salt.cache
 import salt.exceptions
 import salt.fileclient
 import salt.pillar
+import salt.utils.event
 import salt.utils.hashutils
 import salt.utils.yaml
 from etcd_ha_report import Report
@@ -47,25 +48,64 @@ class Master:
         return dict(self.opts.get("peer") or {})
 
     def clusters(self, name: str | None = None) -> dict[str, Cluster]:
-        """All clusters of the pillar, or the one of this name."""
-        found = self._read(None)
-        if name is None:
-            return found
-        if name not in found:
-            raise SaltInvocationError(
-                f"the pillar has no cluster {name!r}; it has {', '.join(sorted(found))}"
-            )
-        return {name: found[name]}
+        """All clusters of the pillar, or the one of this name; raises for what is wrong there."""
+        found, faults = self.clusters_and_faults(name)
+        if faults:
+            raise CommandExecutionError("\n".join(dict.fromkeys(faults.values())))
+        return found
 
-    def clusters_on(self, os_file: str) -> dict[str, Cluster]:
-        """All clusters as they are on hosts whose operating system has its data in this file."""
-        return self._read(self._yaml(os_file).get("settings"))
+    def clusters_and_faults(
+        self, name: str | None = None
+    ) -> tuple[dict[str, Cluster], dict[str, str]]:
+        """The clusters that are right (all, or the one of this name), and why others are not."""
+        read = self._read(None)
+        if name is None:
+            return dict(read.clusters), {one: str(read.error(one)) for one in read.faults}
+        if name in read.faults:
+            return {}, {name: str(read.error(name))}
+        if name not in read.clusters:
+            known = sorted([*read.clusters, *read.faults])
+            raise SaltInvocationError(
+                f"the pillar has no cluster {name!r}; it has {', '.join(known)}"
+            )
+        return {name: read.clusters[name]}, {}
+
+    def clusters_on(self, os_file: str, minion: str = "") -> dict[str, Cluster]:
+        """All clusters as they are on hosts whose operating system has its data in this file.
+
+        But for those with a fault, which a host that has another part does not know either. Raises
+        where ``minion`` is a host of such a one.
+        """
+        read = self._read(self._yaml(os_file).get("settings"))
+        try:
+            return dict(read.known_to(minion) if minion else read.clusters)
+        except etcd_ha_topology.PillarError as err:
+            raise CommandExecutionError(str(err)) from err
 
     def record(self, cluster: Cluster) -> dict[str, Any]:
-        """What the master remembers of a cluster; empty where it was never bootstrapped."""
-        own = self.cache.fetch(RECORDS, cluster.name)
-        former = self.cache.fetch(RECORDS, cluster.former) if cluster.former and not own else {}
-        return dict(own or former or {})
+        """What the master remembers of a cluster; empty where it was never bootstrapped.
+
+        Raises CommandExecutionError where it remembers something that cannot be read: nothing may
+        be bootstrapped then.
+        """
+        own = self._record(cluster.name)
+        return own or (self._record(cluster.former) if cluster.former else {})
+
+    def _record(self, name: str) -> dict[str, Any]:
+        try:
+            found = self.cache.fetch(RECORDS, name)
+            broken = not isinstance(found, dict) or not found
+            broken = broken and bool(self.cache.contains(RECORDS, name))
+            told = "it is not what was written there"
+        except Exception as err:  # whatever the cache's driver and msgpack raise
+            broken, told = True, f"{type(err).__name__}: {err}"
+        if broken:
+            raise CommandExecutionError(
+                f"the master's record of {name} cannot be read ({told[:200]}). If the cache's disk "
+                f"is sound, drop it: salt-run etcd_ha.forget {name}. The next etcd_ha.orch writes "
+                "it again from the members' own records"
+            )
+        return dict(found or {})
 
     def environments(self) -> list[str]:
         """The environments of the file server."""
@@ -80,10 +120,12 @@ class Master:
 
     def modules_digest(self) -> str:
         """The same hash that ``etcd_ha.modules_digest`` makes on a minion."""
-        lines = []
-        for folder in MODULES:
-            lines += self._hashes(folder, _is_module)
-        return _digest(lines)
+        if "etcd_ha_modules" not in self.context:
+            lines = []
+            for folder in MODULES:
+                lines += self._hashes(folder, _is_module)
+            self.context["etcd_ha_modules"] = _digest(lines)
+        return str(self.context["etcd_ha_modules"])
 
     def check_own_modules(self) -> None:
         """
@@ -113,10 +155,10 @@ class Master:
                 f"{', and '.join(told)}. Run salt-run saltutil.sync_all, then this again"
             )
 
-    def _read(self, settings: Mapping[str, Any] | None) -> dict[str, Cluster]:
+    def _read(self, settings: Mapping[str, Any] | None) -> etcd_ha_topology.Read:
         pillar, defaults = self._pillar(), self._yaml("etcd_ha/defaults.yaml")
         with etcd_ha_faces.told(etcd_ha_topology.PillarError):
-            return etcd_ha_topology.read(pillar, defaults, settings)
+            return etcd_ha_topology.read_each(pillar, defaults, settings)
 
     def _pillar(self) -> Any:
         if "etcd_ha_pillar" not in self.context:
@@ -164,6 +206,14 @@ def tell(line: str) -> None:
     """A line for who ran salt-run, beside what it returns."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def events(opts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]] | None]:
+    """Salt's events of this master as they come; None where none came within a second."""
+    with salt.utils.event.get_event("master", opts["sock_dir"], opts=opts) as bus:
+        while True:
+            found = bus.get_event(wait=1, tag="salt/", full=True)
+            yield (found["tag"], found["data"]) if found else None
 
 
 def shown(reports: Sequence[Report]) -> str:

@@ -71,6 +71,19 @@ class Match:
     absent: tuple[str, ...]
     leaving: tuple[Entry, ...]
     unknown: tuple[Entry, ...]
+    # Of the pillar's members without facts.
+    silent: tuple[Entry, ...] = ()
+
+
+def own(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> dict[str, Observed]:
+    """The hosts that have or had a part in this cluster; what others say is of another one."""
+    names = {cluster.name, cluster.former} - {""}
+    known = {*cluster.hosts, *wanted.managed, *wanted.balancers}
+    return {
+        minion: host
+        for minion, host in observed.items()
+        if minion in known or host.record.get("cluster") in names or host.balancer_of in names
+    }
 
 
 def live(cluster: Cluster, observed: Mapping[str, Observed]) -> tuple[Entry, ...]:
@@ -95,13 +108,20 @@ def match(
                 if same(cluster, member, host, entry):
                     kept[member.minion] = free.pop(key)
                     break
+    silent = []
+    for member in (m for m in cluster.members if m.minion not in observed):
+        for key, entry in list(free.items()):
+            if _is_of(cluster, member, entry):
+                silent.append(free.pop(key))
     managed = list(wanted.managed.values())
-    leaving = [entry for entry in free.values() if _is_managed(entry, managed)]
+    leaving = [entry for entry in free.values() if is_managed(entry, managed)]
     unknown = [entry for entry in free.values() if entry not in leaving]
     if cluster.settings["remove_unknown"]:
         leaving, unknown = leaving + unknown, []
-    absent = tuple(m.minion for m in cluster.members if m.minion not in kept)
-    return Match(kept, absent, tuple(leaving), tuple(unknown))
+    absent = tuple(
+        m.minion for m in cluster.members if m.minion not in kept and m.minion in observed
+    )
+    return Match(kept, absent, tuple(leaving), tuple(unknown), tuple(silent))
 
 
 def minion_of(
@@ -119,6 +139,12 @@ def minion_of(
 
 def _same_id(cluster: Cluster, member: Member, host: Observed, entry: Entry) -> bool:
     return bool(host.member_id) and host.member_id == entry.get("id")
+
+
+def _is_of(cluster: Cluster, member: Member, entry: Entry) -> bool:
+    """Whether an entry is of a member whose host says nothing of it."""
+    addresses = {_address(url) for url in entry.get("peer_urls", ())}
+    return member.name == entry.get("name") or _address(cluster.peer_url(member)) in addresses
 
 
 def _same_address(cluster: Cluster, member: Member, host: Observed, entry: Entry) -> bool:
@@ -139,5 +165,6 @@ def _is_known_as(entry: Entry, known: Mapping[str, str]) -> bool:
     return known.get("name") == entry.get("name") or _address(known["peer_url"]) in addresses
 
 
-def _is_managed(entry: Entry, managed: list[Mapping[str, str]]) -> bool:
+def is_managed(entry: Entry, managed: list[Mapping[str, str]]) -> bool:
+    """Whether this is a member of the last converge."""
     return any(_is_known_as(entry, known) for known in managed)

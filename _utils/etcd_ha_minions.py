@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import etcd_ha_access
+import etcd_ha_host
+import etcd_ha_host_programs
 import etcd_ha_master
 import etcd_ha_restore
 import etcd_ha_told
@@ -15,7 +17,7 @@ import etcd_ha_trust
 import salt.client
 import salt.utils.minions
 from etcd_ha_master import Master
-from etcd_ha_topology import Cluster
+from etcd_ha_topology import Cluster, Member
 from salt.exceptions import CommandExecutionError
 
 # Whom the master has brought the formula's modules to.
@@ -26,7 +28,26 @@ BUSY_TIMEOUT = 300
 REPORT_TIMEOUT = 20
 # Seconds for a minion to have its new pillar.
 REFRESH_TIMEOUT = 10
+# Seconds to wait for an answer of those that are connected.
+ANSWER_TIMEOUT = 30
 Answers = dict[str, dict[str, Any]]
+
+
+class Facts(dict[str, dict[str, Any]]):
+    """The facts of each host that has them, and of each other one why not: ``silent``.
+
+    ``unread`` are those of the latter that are connected: something may run there.
+    """
+
+    def __init__(
+        self,
+        found: Mapping[str, dict[str, Any]],
+        silent: Mapping[str, str] | None = None,
+        unread: Iterable[str] = (),
+    ) -> None:
+        super().__init__(found)
+        self.silent = dict(silent or {})
+        self.unread = tuple(unread)
 
 
 def connected(master: Master, wanted: Iterable[str]) -> list[str]:
@@ -55,7 +76,7 @@ def ask(
             function,
             arguments,
             tgt_type="list",
-            timeout=30,
+            timeout=ANSWER_TIMEOUT,
             kwarg=kwarg,
             full_return=True,
         )
@@ -80,33 +101,71 @@ def sync(master: Master, minions: Sequence[str]) -> None:
     ask(master, minions, functions, arguments)
 
 
-def facts(
-    master: Master, clusters: Iterable[Cluster], hurried: bool = False
-) -> dict[str, dict[str, Any]]:
+def facts(master: Master, clusters: Iterable[Cluster], hurried: bool = False) -> Facts:
     """The facts of every host of these clusters that is there, synced first where need be.
+
+    Of one that is not there, cannot give its facts, or is still changed by an earlier run, why:
+    what depends on it waits, and all else goes on.
 
     ``hurried`` where clients wait for what no election brings; see ``etcd_ha.facts``.
     """
     clusters = list(clusters)
-    there, digest = connected(master, _hosts(master, clusters)), master.modules_digest()
+    named = _hosts(master, clusters)
+    there, digest = connected(master, named), master.modules_digest()
     asked = _asked(clusters) | ({"hurried": True} if hurried else {})
     answers, synced = _of_synced(master, there, asked, digest)
+    silent: dict[str, str] = {}
     if _busy(answers):
-        _wait_until_idle(master, answers)
-        answers = ask(master, there, "etcd_ha.facts", kwarg=asked)
+        silent = _wait_until_idle(master, answers)
+        answers = _timed(master, there, asked)
     for minion in synced & set(answers):
         master.cache.store(SYNCED, minion, {"digest": digest})
-    return {minion: _facts(minion, answer.get("ret")) for minion, answer in answers.items()}
+    faults = {minion: etcd_ha_told.facts_fault(one.get("ret")) for minion, one in answers.items()}
+    silent = (
+        {minion: _no_answer(minion in there) for minion in named if minion not in answers}
+        | {
+            minion: f"did not answer with its facts: {fault}. See salt {minion} etcd_ha.facts"
+            for minion, fault in faults.items()
+            if fault
+        }
+        | silent
+    )
+    return Facts(
+        {minion: _facts(one) for minion, one in answers.items() if minion not in silent},
+        silent,
+        [minion for minion in silent if minion in there],
+    )
+
+
+def _no_answer(is_connected: bool) -> str:
+    if is_connected:
+        return (
+            f"did not answer within {ANSWER_TIMEOUT} s, though it is connected. See salt-run "
+            "manage.status, and the log of salt-minion there"
+        )
+    return (
+        "did not answer: it is not connected to the master. Bring it back (salt-run manage.status; "
+        "salt-key -L shows whether its key is accepted)"
+    )
+
+
+def _timed(master: Master, minions: Sequence[str], asked: Mapping[str, Any]) -> Answers:
+    """The facts of these minions, and between which moments of the master's they were told."""
+    began = time.time()
+    answers = ask(master, minions, "etcd_ha.facts", kwarg=asked)
+    ended = time.time()
+    return {minion: {**one, "between": (began, ended)} for minion, one in answers.items()}
 
 
 def looks(
     master: Master, cluster: Cluster, minions: Sequence[str], path: str = ""
 ) -> dict[str, dict[str, Any]]:
     """What the disks of these members say; of a backup at this path, whether it is whole."""
-    places = {
-        m.minion: [m.settings["data_dir"], m.settings["wal_dir"] or ""] for m in cluster.members
+    asked = {
+        "places": _places(cluster.members),
+        "folders": etcd_ha_restore.folders(cluster),
+        "path": path,
     }
-    asked = {"places": places, "folders": etcd_ha_restore.folders(cluster), "path": path}
     answers = ask(master, minions, "etcd_ha_restore.look", kwarg=asked)
     found: dict[str, Any] = {minion: answer.get("ret") for minion, answer in answers.items()}
     for minion in minions:
@@ -114,6 +173,11 @@ def looks(
         if fault:
             raise CommandExecutionError(f"{minion} could not tell what its disk holds: {fault}")
     return found
+
+
+def _places(members: Iterable[Member]) -> dict[str, list[str]]:
+    """The data directory of each member and the one of its log, empty where that is with it."""
+    return {m.minion: [m.settings["data_dir"], m.settings["wal_dir"] or ""] for m in members}
 
 
 def refresh(master: Master, minions: Sequence[str]) -> None:
@@ -127,7 +191,11 @@ def _hosts(master: Master, clusters: Iterable[Cluster]) -> list[str]:
     named: list[str] = []
     known: list[str] = []
     for one in clusters:
-        record = master.record(one)
+        try:
+            record = master.record(one)
+        except CommandExecutionError:
+            # It is refused by itself as it is planned, and no other one with it.
+            record = {}
         named += one.hosts
         known += [*record.get("members", {}), *record.get("balancers", ())]
     return list(dict.fromkeys(named + known))
@@ -143,9 +211,16 @@ def _asked(clusters: Sequence[Cluster]) -> dict[str, Any]:
         "wal_dirs": sorted(
             {f"{m.settings['wal_dir']}/wal" for m in members if m.settings["wal_dir"]}
         ),
+        "places": _places(members),
         "ports": sorted(ports),
         "authorities": sorted({f for one in clusters for f in etcd_ha_trust.authority_files(one)}),
     }
+    asked["haproxy_on"] = etcd_ha_host_programs.haproxy_on(clusters)
+    pairs: dict[str, list[dict[str, Any]]] = {}
+    for one in clusters:
+        for minion in one.hosts:
+            pairs.setdefault(minion, []).extend(etcd_ha_host.pairs(one, minion))
+    asked["pairs"] = {minion: rows for minion, rows in pairs.items() if rows}
     if any(etcd_ha_access.Access.of(one.settings["access"]).managed for one in clusters):
         asked["access"] = True
     return asked
@@ -158,11 +233,11 @@ def _of_synced(
     # A minion that lacks the function first loads every module that it has, to look for it.
     blank = [minion for minion in there if not master.cache.contains(SYNCED, minion)]
     sync(master, blank)
-    answers = ask(master, there, "etcd_ha.facts", kwarg=asked)
+    answers = _timed(master, there, asked)
     old = [minion for minion, one in answers.items() if not _has(one.get("ret"), digest)]
     if old:
         sync(master, old)
-        answers.update(ask(master, old, "etcd_ha.facts", kwarg=asked))
+        answers.update(_timed(master, old, asked))
     return answers, {*blank, *old}
 
 
@@ -170,49 +245,57 @@ def _has(told: Any, digest: str) -> bool:
     return isinstance(told, dict) and told.get("modules") == digest
 
 
-def _facts(minion: str, told: Any) -> dict[str, Any]:
-    fault = etcd_ha_told.facts_fault(told)
-    if fault:
-        raise CommandExecutionError(f"{minion} could not tell its facts: {fault}")
-    return dict(told)
+def _facts(answer: Mapping[str, Any]) -> dict[str, Any]:
+    told: Any = answer["ret"]
+    return {**told, "ahead": _ahead(told["clock"], *answer["between"])}
 
 
-def _wait_until_idle(master: Master, answers: Answers) -> None:
+def _ahead(clock: Mapping[str, float], asked: float, answered: float) -> tuple[float, float]:
+    """How far a host's clock is ahead of the master's: seconds at least, and at most.
+
+    It began after it was asked, and had ended before its answer was here.
     """
-    Wait until the states have ended that still run on these hosts.
+    return clock["ended"] - answered, clock["began"] - asked
+
+
+def _wait_until_idle(master: Master, answers: Answers) -> dict[str, str]:
+    """
+    Wait until the states have ended that still run on these hosts; of those that do not end, why.
 
     Whoever ends an orchestrate (Ctrl-C, a lost master) does not end the state that it had begun on
     a minion: it goes on there, and Salt refuses the next one meanwhile. So does one that has ended
     and cannot report it: in a minion of Salt 3007 the master's replies may get lost for good.
     """
-    busy, began = _busy(answers), time.monotonic()
+    busy, began, mute = _busy(answers), time.monotonic(), dict[str, str]()
     deadline = began + BUSY_TIMEOUT
     while busy:
         told = ", ".join(f"{minion} ({', '.join(jobs)})" for minion, jobs in sorted(busy.items()))
         if time.monotonic() > deadline:
-            raise CommandExecutionError(
-                f"an earlier run is still at work on {told}. Wait for its end, or end it "
-                "(salt ID saltutil.kill_job JID), and run again"
-            )
+            return mute | {
+                minion: f"is still changed by an earlier run ({', '.join(jobs)}). Wait for its "
+                f"end, or end it (salt {minion} saltutil.kill_job JID), and run again"
+                for minion, jobs in busy.items()
+            }
         if time.monotonic() > began + REPORT_TIMEOUT:
-            _refuse_mute(master, busy)
+            mute |= _mute(master, busy)
         etcd_ha_master.tell(f"waiting for an earlier run that is still at work on {told}")
         time.sleep(2)
-        busy = _busy(ask(master, list(busy), "etcd_ha.facts"))
+        waited = [minion for minion in busy if minion not in mute]
+        busy = _busy(ask(master, waited, "etcd_ha.facts"))
+    return mute
 
 
-def _refuse_mute(master: Master, busy: Mapping[str, Sequence[str]]) -> None:
+def _mute(master: Master, busy: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """A state whose result is here has ended: waiting for its process does not help."""
     jobs = {job.split()[-1] for told in busy.values() for job in told}
     with salt.client.get_local_client(mopts=master.opts) as client:
         come = {job: client.get_cache_returns(job) for job in jobs}
-    mute = [m for m, told in busy.items() if all(m in come[job.split()[-1]] for job in told)]
-    if mute:
-        raise CommandExecutionError(
-            f"{', '.join(sorted(mute))} sent the result of an earlier run, but its process there "
-            "does not end: the minion does not hear the master's replies. Restart salt-minion "
-            "there, and run again"
-        )
+    return {
+        minion: "sent the result of an earlier run, but its process there does not end: the "
+        "minion does not hear the master's replies. Restart salt-minion there, and run again"
+        for minion, told in busy.items()
+        if all(minion in come[job.split()[-1]] for job in told)
+    }
 
 
 def _busy(answers: Answers) -> dict[str, list[str]]:

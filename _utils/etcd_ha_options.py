@@ -1,186 +1,19 @@
-"""etcd's server flags by version: which there are, which are the user's to set, and how.
+"""The pillar's ``options``: which flags of etcd may stand there, with which values.
 
-The table is read from etcd itself. To check it, or to add a line, read what the flag set defines
-(``fs.BoolVar``, ``fs.UintVar``, ... in ``embed/config.go`` and ``etcdmain/config.go``)::
-
-    go mod download -json go.etcd.io/etcd/server/v3@v3.7.1      # 3.6.14, 3.5.33 likewise
-
-and for 3.4, whose server is no module of its own, the tags of etcd's repository::
-
-    git show v3.4.45:etcdmain/config.go
-
-A binary tells too: where it does not know a flag, it ends with "flag provided but not defined"::
-
-    etcd --version --FLAG=x
-
-Flags that came with a patch release are in ``_LATE`` (from 3.4.22 and 3.5.5 on). Flags that
-etcd accepts and ignores (its list ``ignored``) are left out.
+Which flags there are, and whose each is: etcd_ha_etcd_flags.
 """
 
 import difflib
-import functools
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 
-Line = tuple[int, int]
+import etcd_ha_etcd_flags
+import etcd_ha_pillar_option_bounds
+from etcd_ha_etcd_flags import FLAGS, GATES, LATE, OWNED, REFUSED, Flag, numbers, shown
+from etcd_ha_pillar_option_bounds import Given
 
-OWNED: Mapping[str, str] = {
-    "name": "members",
-    "data-dir": "data_dir",
-    "wal-dir": "wal_dir",
-    "initial-cluster": "members",
-    "initial-cluster-state": "members",
-    "initial-cluster-token": "token",
-    "initial-advertise-peer-urls": "members",
-    "advertise-client-urls": "members",
-    "listen-peer-urls": "ports:peer",
-    "listen-client-urls": "ports:client",
-    "listen-metrics-urls": "ports:metrics",
-    "cert-file": "tls:files:server:certificate",
-    "key-file": "tls:files:server:key",
-    "trusted-ca-file": "tls:files:ca:certificate",
-    "client-cert-auth": "tls:enabled",
-    "peer-cert-file": "tls:files:peer:certificate",
-    "peer-key-file": "tls:files:peer:key",
-    "peer-trusted-ca-file": "tls:files:ca:certificate",
-    "peer-client-cert-auth": "tls:enabled",
-    "auto-tls": "tls:source",
-    "peer-auto-tls": "tls:source",
-    "tls-min-version": "tls:minimum_version",
-}
-"""Flags that the formula sets, and the key below ``etcd_ha:clusters:NAME`` that does it."""
-
-_STATIC = "the formula bootstraps by a static list; leave it out and name the members"
-_PROXY = "the v2 proxy is not supported; leave it out and use load_balancers"
-
-REFUSED: Mapping[str, str] = {
-    "force-new-cluster": "it throws all other members away and loses data; leave it out",
-    "unsafe-no-fsync": "a crash then loses acknowledged writes; leave it out",
-    "config-file": "etcd would then silently ignore every other setting; leave it out",
-    "version": "etcd would print its version and end; leave it out",
-    "proxy": _PROXY,
-}
-"""Flags that must never be set, and why. ``discovery*`` and ``proxy-*`` are refused too."""
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag: the first and the last line that know it (``until`` None: the newest too)."""
-
-    name: str
-    kind: str
-    since: Line
-    until: Line | None
-
-
-# since, until, kind: names. Kinds: bool, int, uint (0 and up), duration (Go's "1m30s"),
-# text, list (comma-separated), urls (comma-separated), gates (Name=true,...).
-_TABLE: tuple[tuple[Line, Line | None, str, str], ...] = (
-    ((3, 4), None, "bool", "auto-tls client-cert-auth enable-grpc-gateway enable-pprof"),
-    ((3, 4), None, "bool", "force-new-cluster initial-election-tick-advance peer-auto-tls"),
-    ((3, 4), None, "bool", "peer-client-cert-auth pre-vote strict-reconfig-check"),
-    ((3, 4), None, "bool", "unsafe-no-fsync version"),
-    ((3, 4), None, "duration", "backend-batch-interval grpc-keepalive-interval"),
-    ((3, 4), None, "duration", "grpc-keepalive-min-time grpc-keepalive-timeout"),
-    ((3, 4), None, "int", "backend-batch-limit quota-backend-bytes"),
-    ((3, 4), None, "list", "cipher-suites client-cert-allowed-hostname host-whitelist"),
-    ((3, 4), None, "list", "log-outputs peer-cert-allowed-cn peer-cert-allowed-hostname"),
-    ((3, 4), None, "text", "auth-token auto-compaction-mode auto-compaction-retention cert-file"),
-    ((3, 4), None, "text", "client-crl-file config-file data-dir discovery-fallback discovery-srv"),
-    ((3, 4), None, "text", "discovery-srv-name initial-cluster initial-cluster-state"),
-    ((3, 4), None, "text", "initial-cluster-token key-file log-level logger metrics name"),
-    ((3, 4), None, "text", "peer-cert-file peer-crl-file peer-key-file peer-trusted-ca-file"),
-    ((3, 4), None, "text", "tls-max-version tls-min-version trusted-ca-file wal-dir"),
-    ((3, 4), None, "uint", "auth-token-ttl bcrypt-cost election-timeout heartbeat-interval"),
-    ((3, 4), None, "uint", "max-concurrent-streams max-request-bytes max-snapshots max-txn-ops"),
-    ((3, 4), None, "uint", "max-wals snapshot-count"),
-    ((3, 4), None, "urls", "advertise-client-urls cors initial-advertise-peer-urls"),
-    ((3, 4), None, "urls", "listen-client-http-urls listen-client-urls listen-metrics-urls"),
-    ((3, 4), None, "urls", "listen-peer-urls"),
-    ((3, 4), (3, 4), "bool", "debug next-cluster-version-compatible"),
-    ((3, 4), (3, 4), "list", "log-output"),
-    ((3, 4), (3, 4), "text", "experimental-backend-bbolt-freelist-type log-package-levels"),
-    ((3, 4), (3, 5), "bool", "enable-v2"),
-    ((3, 4), (3, 5), "text", "experimental-enable-v2v3 proxy"),
-    ((3, 4), (3, 5), "uint", "proxy-dial-timeout proxy-failure-wait proxy-read-timeout"),
-    ((3, 4), (3, 5), "uint", "proxy-refresh-interval proxy-write-timeout"),
-    ((3, 4), (3, 6), "bool", "experimental-enable-lease-checkpoint"),
-    ((3, 4), (3, 6), "bool", "experimental-enable-lease-checkpoint-persist"),
-    ((3, 4), (3, 6), "bool", "experimental-initial-corrupt-check"),
-    ((3, 4), (3, 6), "bool", "experimental-peer-skip-client-san-verification"),
-    ((3, 4), (3, 6), "duration", "experimental-corrupt-check-time"),
-    ((3, 4), (3, 6), "duration", "experimental-warning-apply-duration"),
-    ((3, 4), (3, 6), "duration", "experimental-watch-progress-notify-interval"),
-    ((3, 4), (3, 6), "int", "experimental-compaction-batch-limit"),
-    ((3, 4), (3, 6), "text", "discovery discovery-proxy"),
-    ((3, 5), (3, 6), "bool", "experimental-compact-hash-check-enabled"),
-    ((3, 5), (3, 6), "bool", "experimental-enable-distributed-tracing experimental-memory-mlock"),
-    ((3, 5), (3, 6), "bool", "experimental-stop-grpc-service-on-defrag"),
-    ((3, 5), (3, 6), "bool", "experimental-txn-mode-write-with-shared-buffer"),
-    ((3, 5), (3, 6), "duration", "experimental-compact-hash-check-time"),
-    ((3, 5), (3, 6), "duration", "experimental-compaction-sleep-interval"),
-    ((3, 5), (3, 6), "duration", "experimental-downgrade-check-time"),
-    ((3, 5), (3, 6), "int", "experimental-distributed-tracing-sampling-rate"),
-    ((3, 5), (3, 6), "text", "experimental-distributed-tracing-address"),
-    ((3, 5), (3, 6), "text", "experimental-distributed-tracing-instance-id"),
-    ((3, 5), (3, 6), "text", "experimental-distributed-tracing-service-name"),
-    ((3, 5), (3, 6), "uint", "experimental-bootstrap-defrag-threshold-megabytes"),
-    ((3, 5), (3, 6), "uint", "experimental-snapshot-catchup-entries"),
-    ((3, 5), None, "bool", "enable-log-rotation socket-reuse-address socket-reuse-port"),
-    ((3, 5), None, "duration", "raft-read-timeout raft-write-timeout"),
-    ((3, 5), None, "text", "backend-bbolt-freelist-type client-cert-file client-key-file"),
-    ((3, 5), None, "text", "log-rotation-config-json peer-client-cert-file peer-client-key-file"),
-    ((3, 5), None, "text", "v2-deprecation"),
-    ((3, 5), None, "uint", "self-signed-cert-validity"),
-    ((3, 6), (3, 6), "duration", "experimental-warning-unary-request-duration"),
-    ((3, 6), None, "bool", "discovery-insecure-skip-tls-verify discovery-insecure-transport"),
-    ((3, 6), None, "bool", "enable-distributed-tracing memory-mlock"),
-    ((3, 6), None, "bool", "peer-skip-client-san-verification"),
-    ((3, 6), None, "duration", "compact-hash-check-time compaction-sleep-interval"),
-    ((3, 6), None, "duration", "corrupt-check-time discovery-dial-timeout"),
-    ((3, 6), None, "duration", "discovery-keepalive-time discovery-keepalive-timeout"),
-    ((3, 6), None, "duration", "discovery-request-timeout downgrade-check-time"),
-    ((3, 6), None, "duration", "warning-apply-duration warning-unary-request-duration"),
-    ((3, 6), None, "duration", "watch-progress-notify-interval"),
-    ((3, 6), None, "gates", "feature-gates"),
-    ((3, 6), None, "int", "compaction-batch-limit distributed-tracing-sampling-rate max-learners"),
-    ((3, 6), None, "list", "discovery-endpoints"),
-    ((3, 6), None, "text", "discovery-cacert discovery-cert discovery-key discovery-password"),
-    ((3, 6), None, "text", "discovery-token discovery-user distributed-tracing-address"),
-    ((3, 6), None, "text", "distributed-tracing-instance-id distributed-tracing-service-name"),
-    ((3, 6), None, "text", "log-format"),
-    ((3, 6), None, "uint", "bootstrap-defrag-threshold-megabytes snapshot-catchup-entries"),
-)
-_FLAGS: Mapping[str, Flag] = {
-    name: Flag(name, kind, since, until)
-    for since, until, kind, names in _TABLE
-    for name in names.split()
-}
-_NEWEST: Line = (3, 7)
-_OLDEST: Line = (3, 4)
-# The first patch release of a line that knows the flag.
-_LATE: Mapping[str, Mapping[Line, int]] = {
-    "listen-client-http-urls": {(3, 4): 25, (3, 5): 8},
-    "tls-max-version": {(3, 4): 25, (3, 5): 8},
-    "tls-min-version": {(3, 4): 25, (3, 5): 8},
-    "next-cluster-version-compatible": {(3, 4): 31},
-    "experimental-distributed-tracing-sampling-rate": {(3, 5): 11},
-    "experimental-snapshot-catchup-entries": {(3, 5): 14},
-    "experimental-stop-grpc-service-on-defrag": {(3, 5): 14},
-    "experimental-compaction-sleep-interval": {(3, 5): 16},
-}
-# features/etcd_features.go, ExperimentalFlagToFeatureMap (3.6).
-_GATES: Mapping[str, str] = {
-    "experimental-compact-hash-check-enabled": "CompactHashCheck",
-    "experimental-enable-lease-checkpoint": "LeaseCheckpoint",
-    "experimental-enable-lease-checkpoint-persist": "LeaseCheckpointPersist",
-    "experimental-initial-corrupt-check": "InitialCorruptCheck",
-    "experimental-stop-grpc-service-on-defrag": "StopGRPCServiceOnDefrag",
-    "experimental-txn-mode-write-with-shared-buffer": "TxnModeWriteWithSharedBuffer",
-}
 # Lists from 3.5.15 on; before, etcd takes "a,b" for one name and refuses every certificate.
 _ONE_NAME = frozenset(
     {"client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"}
@@ -190,7 +23,6 @@ _MOST = {"max-concurrent-streams": 2**32 - 1}
 _HEARTBEAT, _ELECTION, _LONGEST_ELECTION = 100, 1000, 50000  # ms; etcd's defaults and its limit
 _ADVISED_QUOTA = 8 * 1024**3
 
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 # As many digits as 64 bits hold.
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 _UNITS: Mapping[str, Fraction] = {
@@ -213,6 +45,9 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "experimental-backend-bbolt-freelist-type": ("array", "map"),
     "log-format": ("json", "console"),
     "log-level": ("debug", "info", "warn", "error", "panic", "fatal"),
+    "logger": ("zap",),
+    "tls-max-version": ("TLS1.2", "TLS1.3"),
+    "tls-min-version": ("TLS1.2", "TLS1.3"),
     "metrics": ("basic", "extensive"),
 }
 _GATE = re.compile(r"[A-Za-z0-9]+=(true|false)")
@@ -232,14 +67,21 @@ def text(value: object) -> str:
     return str(value)
 
 
-@functools.lru_cache(maxsize=32)
 def flags(version: str) -> frozenset[str]:
     """All flags that this etcd knows; ``3.5`` means the newest release of the line."""
-    return frozenset(name for name in _FLAGS if _known(name, version))
+    return etcd_ha_etcd_flags.known(version)
 
 
-def check(version: str, options: Mapping[str, object], key: str) -> list[str]:
-    """All faults of an ``options`` mapping, each a sentence that begins with its pillar key."""
+def check(
+    version: str,
+    options: Mapping[str, object],
+    key: str,
+    settings: Mapping[str, object] | None = None,
+) -> list[str]:
+    """All faults of an ``options`` mapping, each a sentence that begins with its pillar key.
+
+    ``settings`` are the cluster's, by which some options are allowed or not.
+    """
     if not isinstance(options, Mapping):
         return [f"{key} is {options!r}; it maps flags of etcd to values"]
     if not options:
@@ -253,11 +95,47 @@ def check(version: str, options: Mapping[str, object], key: str) -> list[str]:
         where = _where(key, flag)
         fault = _name_fault(version, flag, known, key)
         if fault is None:
-            fault = _value_fault(_FLAGS[flag], value) or _one_name_fault(version, flag, value)
+            fault = _value_fault(FLAGS[flag], value) or _one_name_fault(version, flag, value)
+            fault = fault or bound_fault(version, flag, options, settings or {}) or None
         if fault is not None:
             shown = "set" if flag in _SECRET else _shown(value)
             faults.append(f"{where} is {shown}, but {fault}")
     return faults + _pair_faults(options, key) + _timing_faults(options, key)
+
+
+def bound_fault(
+    version: str, flag: str, options: Mapping[str, object], settings: Mapping[str, object]
+) -> str:
+    """Which condition of an option is not met; empty where all are."""
+    tls = settings.get("tls")
+    tls = tls if isinstance(tls, Mapping) else {}
+    folders = [settings.get("data_dir", "/var/lib/etcd"), settings.get("wal_dir")]
+    given = Given(
+        line=numbers(version)[0],
+        value=text(options[flag]),
+        options=options,
+        tls=tls.get("enabled", True) is not False,
+        source=str(tls.get("source", "salt")),
+        minimum=str(tls.get("minimum_version", "TLS1.2")),
+        folders=tuple(str(folder) for folder in folders if folder),
+    )
+    return etcd_ha_pillar_option_bounds.fault(flag, given)
+
+
+def allowed(
+    version: str, options: Mapping[str, object], settings: Mapping[str, object]
+) -> dict[str, str]:
+    """The options that a release takes, as texts: on the way to the pillar's, etcd is another one.
+
+    The pillar is checked for its own version. A release in between may not know an option, or not
+    bear it.
+    """
+    there = {flag: value for flag, value in options.items() if flag in flags(version)}
+    return {
+        flag: text(value)
+        for flag, value in there.items()
+        if not bound_fault(version, flag, there, settings)
+    }
 
 
 def warnings(version: str, options: Mapping[str, object], key: str) -> list[str]:
@@ -270,31 +148,6 @@ def warnings(version: str, options: Mapping[str, object], key: str) -> list[str]
         f"{key}:quota-backend-bytes is {quota}, which is above 8 GiB ({_ADVISED_QUOTA}), the most "
         f"that etcd {version} is advised to hold; restarts and new members become slow"
     ]
-
-
-def _numbers(version: str) -> tuple[Line, int | None]:
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise ValueError(f"{version!r} is not an etcd version; write one such as '3.6.14'")
-    line = (int(match[1]), int(match[2]))
-    if not _OLDEST <= line <= _NEWEST:
-        raise ValueError(
-            f"the flags of etcd {version} are not known; use a release of "
-            f"{_line(_OLDEST)} to {_line(_NEWEST)}"
-        )
-    return line, None if match[3] is None else int(match[3])
-
-
-def _line(line: Line) -> str:
-    return f"{line[0]}.{line[1]}"
-
-
-def _known(flag: str, version: str) -> bool:
-    line, patch = _numbers(version)
-    row = _FLAGS.get(flag)
-    if row is None or line < row.since or (row.until is not None and line > row.until):
-        return False
-    return patch is None or patch >= _LATE.get(flag, {}).get(line, 0)
 
 
 def _where(key: str, flag: object) -> str:
@@ -310,47 +163,35 @@ def _shown(value: object) -> str:
 def _name_fault(version: str, flag: object, known: frozenset[str], key: str) -> str | None:
     if not isinstance(flag, str):
         return "a flag's name is text; quote it"
-    reason = REFUSED.get(flag)
-    if reason is None and re.fullmatch(r"discovery(-.*)?", flag):
-        reason = _STATIC
-    if reason is None and flag.startswith("proxy-"):
-        reason = _PROXY
-    if reason is not None:
+    reason = etcd_ha_etcd_flags.never(flag)
+    if reason:
         return f"this flag is never allowed: {reason}"
-    if flag in OWNED and not _is_free(flag, version):
+    if etcd_ha_etcd_flags.owner(flag, version):
         parts = key.split(":")
         base = ":".join(parts[:3]) if parts[:2] == ["etcd_ha", "clusters"] else "the cluster"
         return f"the formula owns this flag; use {base}:{OWNED[flag]}"
-    line, _ = _numbers(version)
+    line, _ = numbers(version)
     if flag == "logger" and line == (3, 4):
         return "the formula sets logger to zap on 3.4; leave it out"
     if flag not in known:
         return _unknown(version, flag, known)
-    if flag in _GATES and line >= (3, 6):
+    if flag in GATES and line >= (3, 6):
         # etcd 3.6 refuses to start where both the flag and its gate are set, and the formula
         # sets feature-gates (SetFeatureGatesFromExperimentalFlags in embed/config.go).
-        return f"it clashes with feature-gates; use feature-gates: {_GATES[flag]}=true (or =false)"
+        return f"it clashes with feature-gates; use feature-gates: {GATES[flag]}=true (or =false)"
     return None
 
 
-def _is_free(flag: str, version: str) -> bool:
-    """tls-min-version is the formula's from 3.5.9 on; before that it sets none."""
-    if flag != "tls-min-version":
-        return False
-    line, patch = _numbers(version)
-    return line == (3, 4) or (line == (3, 5) and patch is not None and patch < 9)
-
-
 def _unknown(version: str, flag: str, known: frozenset[str]) -> str:
-    row = _FLAGS.get(flag)
-    line, _ = _numbers(version)
+    row = FLAGS.get(flag)
+    line, _ = numbers(version)
     if row is not None:
         successor = _successor(flag, known)
         cure = f"use {successor}" if successor else "leave it out"
         if row.until is not None and line > row.until:
-            return f"etcd {version} dropped this flag ({_line(row.until)} was the last); {cure}"
-        patch = _LATE.get(flag, {}).get(line)
-        first = _line(row.since) if patch is None else f"{_line(line)}.{patch}"
+            return f"etcd {version} dropped this flag ({shown(row.until)} was the last); {cure}"
+        patch = LATE.get(flag, {}).get(line)
+        first = shown(row.since) if patch is None else f"{shown(line)}.{patch}"
         cure = f"use {successor}, or {first} or newer" if successor else f"use {first} or newer"
         return f"etcd {version} does not know this flag yet (since {first}); {cure}"
     wanted = flag.lower().strip().lstrip("-").replace("_", "-").removeprefix("etcd-")
@@ -363,8 +204,8 @@ def _unknown(version: str, flag: str, known: frozenset[str]) -> str:
 
 def _successor(flag: str, known: frozenset[str]) -> str | None:
     """What sets the same in a version that lacks the flag."""
-    if flag in _GATES and "feature-gates" in known:
-        return f"feature-gates: {_GATES[flag]}=true (or =false)"
+    if flag in GATES and "feature-gates" in known:
+        return f"feature-gates: {GATES[flag]}=true (or =false)"
     if flag == "debug":
         return "log-level: debug"
     if flag == "log-output":
@@ -399,7 +240,7 @@ def _value_fault(flag: Flag, value: object) -> str | None:
 
 
 def _one_name_fault(version: str, flag: str, value: object) -> str | None:
-    line, patch = _numbers(version)
+    line, patch = numbers(version)
     lists = line > (3, 5) or (line == (3, 5) and (patch is None or patch >= 15))
     if lists or flag not in _ONE_NAME or "," not in text(value):
         return None
@@ -488,7 +329,7 @@ def _pair_faults(options: Mapping[str, object], key: str) -> list[str]:
         if isinstance(flag, str)
         and (plain := flag.removeprefix("experimental-")) != flag
         and plain in options
-        and flag in _FLAGS
+        and flag in FLAGS
     ]
 
 

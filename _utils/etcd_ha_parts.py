@@ -1,8 +1,9 @@
 """Steps that several kinds of plans share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import etcd_ha_drift
+from etcd_ha_membership import quorum
 from etcd_ha_stages import Stage
 from etcd_ha_steps import Refused, Step, names
 from etcd_ha_topology import Cluster
@@ -20,13 +21,33 @@ def prepare(cluster: Cluster, targets: Sequence[str], stage: Stage | None) -> St
     )
 
 
-def verify(cluster: Cluster) -> Step:
+def verify(cluster: Cluster, silent: Collection[str] = (), paused: Collection[str] = ()) -> Step:
+    """A client's whole path, but for hosts without facts and members stopped on purpose."""
+    there = [b.minion for b in cluster.balancers if b.minion not in silent]
     where = "every balancer" if cluster.balancers else "the members"
+    if len(there) < len(cluster.balancers):
+        where = names(there) if there else "the members, since no balancer answered"
+    able = [m.minion for m in cluster.members if m.minion not in (*silent, *paused)]
+    arguments = {"silent": sorted(silent), "paused": sorted(paused)}
     return Step(
         title=f"{cluster.name}: verify a put and a get through {where}",
         kind="verify",
-        targets=(cluster.members[0].minion,),
+        targets=(able[0] if able else cluster.members[0].minion,),
+        arguments={name: those for name, those in arguments.items() if those},
         why="a client's whole path is what counts",
+    )
+
+
+def seen(cluster: Cluster, balancers: Sequence[str], minion: str) -> Step:
+    """The gate between two members: what a setting breaks for clients breaks at one of them."""
+    member = cluster.member(minion)
+    name = member.name if member else minion
+    return Step(
+        title=f"{cluster.name}: see that {names(balancers)} finds {name} up",
+        kind="seen",
+        targets=tuple(balancers),
+        arguments={"minions": [minion]},
+        why="before the next member: a setting that cuts clients off does so at one member at most",
     )
 
 
@@ -70,12 +91,14 @@ def forget(cluster: Cluster) -> Step:
     )
 
 
-def again(cluster: Cluster) -> Step:
+def again(
+    cluster: Cluster, why: str = "only a cluster that answers can tell who its members are"
+) -> Step:
     return Step(
         title=f"{cluster.name}: plan again for what is left",
         kind="again",
         targets=(),
-        why="only a cluster that answers can tell who its members are",
+        why=why,
     )
 
 
@@ -91,10 +114,34 @@ def not_in_sync(cluster: Cluster, what: str) -> str:
     )
 
 
-def no_quorum(cluster: Cluster, sick: Sequence[str]) -> str:
+def no_quorum(cluster: Cluster, sick: Sequence[str], deaf: Sequence[str] = ()) -> str:
+    """Why members that run are not restarted; ``deaf`` are those of them that vote."""
+    if deaf and set(deaf) == set(sick):
+        return (
+            f"{', '.join(sick)} of {cluster.name} have a quorum, but serve no client that comes as "
+            "root with the certificates on their hosts, though they run with the pillar's "
+            "settings. Look at journalctl -u etcd there; nothing was changed"
+        )
     return (
         f"{cluster.name} has no quorum: {', '.join(sick)} run but are not healthy. Look at "
         "journalctl -u etcd there; nothing is restarted while quorum is lost"
+    )
+
+
+def nobody_left(cluster: Cluster) -> str:
+    """Why none is rebuilt: what the hosts tell contradicts itself, or all have lost their data."""
+    return (
+        f"no member of {cluster.name} that runs holds data from which others could be rebuilt, by "
+        "what the hosts report. Look at them before anything is done: salt-run etcd_ha.status, and "
+        "findmnt on each (a disk may be missing, or another one lie over the data)"
+    )
+
+
+def needed_vote(minion: str, left: int, voters: int) -> str:
+    """Why a member that votes, but serves no client, is not restarted now."""
+    return (
+        f"{minion} serves no client, but its vote is needed: only {left} of {voters} members would "
+        f"be left for a quorum of {quorum(voters)}. Heal the others first"
     )
 
 

@@ -61,23 +61,41 @@ def faults(settings: Mapping[str, Any], key: str) -> list[str]:
         path = paths.get(name, "")
         if path in SHARED:
             continue
-        if any(_within(path, place) for place in _NOT_FOR_DATA):
+        if any(within(path, place) for place in _NOT_FOR_DATA):
             found.append(
                 f"{key}:{name} is {path!r}; what lies there is lost at a restart, or out of the "
                 f"unit's reach. Give a directory on a disk, such as /var/lib/etcd"
             )
         others = {other: paths[other] for other in _APART if other in paths}
         for other, place in {**others, _CLOSED[1]: RECORDS}.items():
-            inside = other in _CLOSED and _within(path, place)
-            if path and (inside or _within(place, path)):
+            inside = other in _CLOSED and within(path, place)
+            if path and (inside or within(place, path)):
                 found.append(
                     f"{key}:{name} is {path!r}, and {other} {'are in' if ' ' in other else 'is'} "
                     f"{place!r}: neither may lie in the other; give each its own"
                 )
+    member, log = f"{paths.get('data_dir')}/member", paths.get("wal_dir", "")
+    if within(log, member):
+        found.append(
+            f"{key}:wal_dir is {log!r}, inside {member!r}, whose content is etcd's own; give a "
+            "directory outside of it"
+        )
     return found
 
 
-def _within(path: str, place: str) -> bool:
+def unfit_for_data(path: str) -> str:
+    """Why etcd's data must not be at the place that a link leads to; empty where it may."""
+    if path in SHARED:
+        return "which other programs use too"
+    if any(within(path, place) for place in _NOT_FOR_DATA):
+        return "which is lost at a restart or out of the unit's reach"
+    if within(path, RECORDS) or within(RECORDS, path):
+        return f"which is where the formula's own records are ({RECORDS})"
+    return "whose name the unit cannot take: use letters, digits and _.@+-" if fault(path) else ""
+
+
+def within(path: str, place: str) -> bool:
+    """Whether a plain path is this place, or lies in it."""
     return path == place or path.startswith(f"{place}/")
 
 

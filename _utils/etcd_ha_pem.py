@@ -25,6 +25,11 @@ class Bundle:
     days_left: int | None = None
 
 
+def is_of_a_pair(path: str) -> bool:
+    """Whether a file is a certificate or a key, by the names that the formula gives them."""
+    return path.endswith((".crt", ".key"))
+
+
 def bundle(text: str) -> Bundle:
     """Read a file of CAs; raises ValueError where it is no PEM."""
     found, now = _read(text), datetime.now(timezone.utc)
@@ -52,6 +57,11 @@ def signers(leaves: Iterable[str], trusted: str) -> frozenset[str]:
 def is_first(authority: str, trusted: str) -> bool:
     """Whether this CA is the first of a file; ``united`` puts a newer one before the former."""
     return bool(found := _read(trusted)) and _authority(found[0]) == authority
+
+
+def is_leaf(served: bytes, text: str) -> bool:
+    """Whether a certificate (DER) is the first one of a PEM text."""
+    return _read(text)[0].public_bytes(Encoding.DER) == served
 
 
 def of_signer(leaf: str, trusted: str) -> str:

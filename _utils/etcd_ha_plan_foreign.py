@@ -8,6 +8,7 @@ from typing import Any
 
 import etcd_ha_host_foreign
 import etcd_ha_plain
+import etcd_ha_plan_overrides
 from etcd_ha_host_foreign import Ids, Known, Place, Verdict
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Refused, Step
@@ -18,10 +19,14 @@ MOST_NOTED = 3
 
 
 def refuse(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
-    """Stop at every etcd that is not this cluster's and in the way, on all its hosts at once."""
+    """Stop at every etcd that is not this cluster's and in the way, on all its hosts at once.
+
+    And at what else somebody has put in the way of the formula: variables in a drop-in.
+    """
     told = etcd_ha_host_foreign.refusal(cluster.name, verdicts_of(cluster, observed, wanted))
     if told:
         raise Refused(told)
+    etcd_ha_plan_overrides.refuse(cluster, observed)
 
 
 def is_known_data(host: Observed) -> bool:
@@ -33,16 +38,25 @@ def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) ->
     """What else of etcd there is on the hosts, which nobody touches."""
     found = []
     for minion, verdict in verdicts_of(cluster, observed, wanted).items():
-        found += [
-            f"{minion} has another etcd, which is left alone: {etcd_ha_host_foreign.words(one)}"
-            for one in verdict.others[:MOST_NOTED]
-        ]
+        found += [_note(minion, one) for one in verdict.others[:MOST_NOTED]]
         more = len(verdict.others) - MOST_NOTED
         if more > 0:
             found.append(
                 f"{minion} has {more} more etcds; list them with salt {minion} etcd_ha.etcds"
             )
     return tuple(found)
+
+
+def _note(minion: str, one: Mapping[str, Any]) -> str:
+    note = f"{minion} has another etcd, which is left alone: {etcd_ha_host_foreign.words(one)}"
+    if not etcd_ha_host_foreign.races(one):
+        return note
+    ports = ", ".join(map(str, one["ports"]))
+    unit = etcd_ha_plain.brief(str(one["unit"]))
+    return (
+        f"{note}. At the next boot it starts and wants the ports {ports}. If it is not needed: "
+        f"systemctl disable {unit}"
+    )
 
 
 def verdicts_of(
@@ -55,7 +69,7 @@ def verdicts_of(
     return {
         minion: etcd_ha_host_foreign.judged(
             observed[minion].etcds,
-            _known(observed[minion], wanted, listed),
+            _known(observed[minion], wanted, listed - _elsewhere(observed, minion)),
             _place(cluster, observed[minion]),
         )
         for minion in hosts
@@ -87,6 +101,15 @@ def _listed(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
         if host.healthy and trusted and host.cluster_id == trusted:
             found |= {(host.cluster_id, str(entry["id"])) for entry in host.members}
     return frozenset(found)
+
+
+def _elsewhere(observed: Mapping[str, Observed], minion: str) -> frozenset[Ids]:
+    """The members that run on other hosts: a copy of their data is not this host's member.
+
+    A start with it would be that member once more, and could vote a second time.
+    """
+    hosts = [host for one, host in observed.items() if one != minion and host.active]
+    return frozenset((host.cluster_id, host.member_id) for host in hosts if host.member_id)
 
 
 def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
@@ -136,8 +159,10 @@ def lost_records(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wan
 def _why(host: Observed, ids: Ids) -> str:
     data = f"its data is of member {ids[1]}, cluster {ids[0]}"
     held = [str(host.record.get(name) or "") for name in ("member_id", "cluster_id")]
+    if not host.record:
+        return f"{host.minion} has no record; {data}"
     if not all(held):
-        return f"the record on {host.minion} is missing or has no ids; {data}"
+        return f"the record on {host.minion} has no ids; {data}"
     told = etcd_ha_plain.brief(f"member {held[0]}, cluster {held[1]}")
     return f"the record on {host.minion} names {told}; {data}"
 
@@ -199,7 +224,8 @@ def _ids(
     """The ids of the data on a host that is ours; None where there is none."""
     if cluster.member(host.minion) and host.healthy and host.cluster_id and host.member_id:
         return host.cluster_id, host.member_id
-    known = _known(host, wanted, _listed(cluster, observed, wanted))
+    listed = _listed(cluster, observed, wanted) - _elsewhere(observed, host.minion)
+    known = _known(host, wanted, listed)
     for one in host.etcds:
         if (
             one["kind"] not in etcd_ha_host_foreign.BESIDE

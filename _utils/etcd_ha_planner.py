@@ -12,7 +12,13 @@ import etcd_ha_certificates
 import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
+import etcd_ha_plain
+import etcd_ha_plan_examine
 import etcd_ha_plan_foreign
+import etcd_ha_plan_hidden
+import etcd_ha_plan_own_certificates
+import etcd_ha_plan_paused
+import etcd_ha_plan_silent
 import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
@@ -24,11 +30,14 @@ from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Plan, Refused, Step, names
 from etcd_ha_topology import Cluster
 
-# What can be asked for: the pillar's state, a restart of every member, a new CA, smaller databases,
-# the way out of NOSPACE, an end.
-COMMANDS = ("converge", "restart", "rotate_ca", "defrag", "recover_space", "remove_cluster")
+# What can be asked for: the pillar's state, a restart of every member or one, a member rebuilt from
+# the others, a new CA, smaller databases, the way out of NOSPACE, an end.
+COMMANDS = (
+    *("converge", "restart", "replace", "rotate_ca", "defrag", "recover_space", "remove_cluster"),
+)
 # Those of them that leave the members as they are, also where the pillar has others by now.
 KEEPING = ("defrag", "recover_space")
+_NO_AUTHORITY = "cannot issue certificates"
 
 
 def plan(
@@ -37,43 +46,71 @@ def plan(
     wanted: Wanted,
     command: str = "converge",
     now: int = 0,
+    member: str = "",
 ) -> Plan:
     """The steps that make the cluster as wanted, each safe at the moment it is taken.
 
     ``now`` (seconds since 1970) is for ``restart``: whoever began later has been restarted.
+    ``member`` is the one that is restarted or replaced, by its name or its minion.
     """
+    observed = etcd_ha_plan_hidden.holding(etcd_ha_membership.own(cluster, observed, wanted))
     summary = summarize(cluster, observed)
     notes = etcd_ha_trust.notes(cluster, observed)
-    beside = etcd_ha_plan_foreign.notes(cluster, observed, wanted)
+    waits: Sequence[str] = ()
+    beside = (
+        *etcd_ha_plan_foreign.notes(cluster, observed, wanted),
+        *etcd_ha_plan_silent.notes(cluster, observed, wanted),
+        *etcd_ha_plan_own_certificates.notes(cluster, observed),
+        *etcd_ha_plan_paused.notes(cluster, observed),
+        *etcd_ha_plan_own_certificates.clock_notes(cluster, observed),
+    )
     space = etcd_ha_space.notes(cluster, observed)
     nothing = ""
     try:
         if command == "restart":
-            steps = _answering(cluster, observed, wanted, "restarted").restarts(now)
+            course = _answering(cluster, observed, wanted, "restarted")
+            steps = course.restarts(now, _named(cluster, observed, member) if member else "")
+        elif command == "replace":
+            steps = _replace(cluster, observed, wanted, member)
         elif command == "rotate_ca":
             steps = _rotate(cluster, observed, wanted)
             notes = etcd_ha_trust.notes(cluster, _without_authority(cluster, observed))
         elif command == "defrag":
-            course = _answering(cluster, observed, wanted, "defragmented")
+            course = _answering(cluster, observed, wanted, "defragmented", members_alone=True)
             steps, notes = etcd_ha_upkeep.defragmentation(course)
             nothing = etcd_ha_upkeep.nothing_to_defragment(course)
         elif command == "recover_space":
-            course = _answering(cluster, observed, wanted, "compacted")
+            course = _answering(cluster, observed, wanted, "compacted", members_alone=True)
             steps, notes = etcd_ha_upkeep.recovery(course)
             nothing = etcd_ha_upkeep.nothing_to_recover(course)
             space = ()
         elif command == "remove_cluster":
             steps = _remove(cluster, observed, wanted)
         else:
-            steps = _steps(cluster, observed, wanted)
+            observed, wanted = _beside_lost_authority(cluster, observed, wanted)
+            steps, waits = _steps(cluster, observed, wanted)
+            notes = (*notes, *_lost_notes(cluster, observed, wanted)) if steps else notes
         steps = [*etcd_ha_plan_foreign.lost_records(cluster, observed, wanted), *steps]
     except Refused as why:
-        return Plan(cluster.name, summary, refusal=str(why), warnings=(*beside, *space))
+        hidden = etcd_ha_plan_hidden.unsaid(cluster, observed, [str(why)])
+        told = (*beside, *hidden, *space)
+        return Plan(cluster.name, summary, refusal=str(why), warnings=told)
     if space and etcd_ha_space.is_full(observed):
         # A put would only fail: with all else done, the note says what is left to do.
         steps = [step for step in steps if step.kind != "verify"]
-    told = (*notes, *beside, *space)
-    return Plan(cluster.name, summary, _distinct(steps), warnings=told, nothing=nothing)
+    told = (*notes, *beside, *etcd_ha_plan_hidden.unsaid(cluster, observed, waits), *space)
+    refusal = ""
+    if waits and not steps:
+        refusal = etcd_ha_plan_silent.refusal(cluster, observed, wanted, cluster.hosts)
+    return Plan(
+        cluster.name,
+        summary,
+        _distinct(steps),
+        refusal=refusal,
+        warnings=told,
+        nothing=nothing,
+        waits=tuple(waits),
+    )
 
 
 def _distinct(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -90,43 +127,148 @@ def summarize(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
     """One line for people: members, leader, health, revision."""
     seen = [(m, observed[m.minion]) for m in cluster.members if m.minion in observed]
     count = f"{len(cluster.members)} member{'s' if len(cluster.members) != 1 else ''}"
+    silent = len(cluster.members) - len(seen)
+    mute = f", {silent} without an answer" if silent else ""
     if not any(host.has_data for _, host in seen):
-        return f"{count}, not bootstrapped"
+        return f"{count}{mute}" if mute else f"{count}, not bootstrapped"
     leader = next((member.name for member, host in seen if host.leader), "none")
     healthy = sum(host.healthy for _, host in seen)
     state = "healthy" if healthy == len(cluster.members) else f"{healthy} healthy"
     revision = max((host.revision for _, host in seen), default=0)
-    return f"{count}, leader {leader}, {state}, revision {revision}"
+    return f"{count}, leader {leader}, {state}{mute}, revision {revision}"
 
 
-def _steps(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
+def _steps(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> tuple[list[Step], Sequence[str]]:
+    """The steps, and what waits for hosts without facts."""
     _refuse_restoring(cluster, observed)
     _refuse_foreign(cluster, observed, wanted)
-    _refuse_silent(cluster, observed)
-    _refuse_lost_authority(cluster, observed)
+    silent = etcd_ha_plan_silent.members(cluster, observed)
+    if silent:
+        return _beside_silent(cluster, observed, wanted, silent)
+    return _of_members(cluster, observed, wanted)
+
+
+def _beside_silent(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, silent: Sequence[str]
+) -> tuple[list[Step], Sequence[str]]:
+    """With a member that gives no facts others are started; what else there is waits for it."""
+    steps: list[Step] = []
+    waits: Sequence[str] = ()
+    try:
+        steps, waits = _of_members(cluster, observed, wanted)
+    except Refused:
+        # Whatever it is, the silent member is looked at first: it may be a part of it.
+        steps = []
+    if not steps:
+        etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
+    return steps, waits or [etcd_ha_plan_silent.waits("all else", silent, wanted)]
+
+
+def _beside_lost_authority(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> tuple[Mapping[str, Observed], Wanted]:
+    """A CA that is gone is as a host without facts: what needs it waits, what does not goes on."""
+    minion, why = cluster.ca_minion, _lost_authority(cluster, observed)
+    if minion is None or not why:
+        return observed, wanted
+    others = [one.minion for one in cluster.members] + [one.minion for one in cluster.balancers]
+    if minion in others:
+        raise Refused(why)
     if not _was_bootstrapped(cluster, observed, wanted):
+        raise Refused(why)
+    rest = {host: found for host, found in observed.items() if host != minion}
+    silent = {**wanted.silent, minion: f"{_NO_AUTHORITY}: {why}"}
+    return rest, dataclasses.replace(wanted, silent=silent)
+
+
+def _lost_notes(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> tuple[str, ...]:
+    """What helps a CA that is gone, beside a plan that does what needs none."""
+    minion = etcd_ha_plan_silent.authority(cluster, observed)
+    why = wanted.silent.get(minion, "")
+    return (f"{minion} {why}",) if why.startswith(_NO_AUTHORITY) else ()
+
+
+def _of_members(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> tuple[list[Step], Sequence[str]]:
+    if not _was_bootstrapped(cluster, observed, wanted):
+        etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
         _refuse_strange_data(cluster, observed)
-        return _bootstrap(cluster)
+        etcd_ha_plan_own_certificates.refuse_bad(cluster, observed)
+        return _bootstrap(cluster), ()
+    cut = etcd_ha_plan_own_certificates.cut_off(cluster, observed)
+    if cut:
+        # Certificates that work come from the CA.
+        ca = [cluster.ca_minion] if cluster.ca_minion else []
+        etcd_ha_plan_silent.refuse(cluster, observed, wanted, ca)
+        return etcd_ha_plan_own_certificates.reconnect(cluster, observed, cut), ()
     listed = etcd_ha_membership.live(cluster, observed)
     if not listed:
-        return _regain_quorum(cluster, observed, wanted)
-    return Convergence(cluster, observed, wanted, listed).steps()
+        return _regain_quorum(cluster, observed, wanted), ()
+    course = Convergence(cluster, observed, wanted, listed)
+    return course.steps(), course.waits
 
 
 # What is asked for once
 
 
 def _answering(
-    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, what: str
+    cluster: Cluster,
+    observed: Mapping[str, Observed],
+    wanted: Wanted,
+    what: str,
+    members_alone: bool = False,
 ) -> Convergence:
     """A cluster that runs with a quorum, to be worked on."""
     _refuse_restoring(cluster, observed)
     _refuse_foreign(cluster, observed, wanted)
-    _refuse_silent(cluster, observed)
+    needed = [m.minion for m in cluster.members] if members_alone else cluster.hosts
+    etcd_ha_plan_silent.refuse(cluster, observed, wanted, needed)
+    etcd_ha_plan_hidden.refuse(cluster, observed)
     listed = etcd_ha_membership.live(cluster, observed)
     if not listed:
         raise Refused(etcd_ha_parts.not_in_sync(cluster, what))
     return Convergence(cluster, observed, wanted, listed)
+
+
+def _named(cluster: Cluster, observed: Mapping[str, Observed], member: str) -> str:
+    """The minion of the member of this name, or of this minion itself."""
+    for one in cluster.members:
+        if member in (one.name, one.minion):
+            if one.minion in etcd_ha_plan_paused.minions(cluster, observed):
+                etcd_ha_plan_paused.refuse(cluster, observed, f"work on {one.name}")
+            return one.minion
+    told = ", ".join(one.name for one in cluster.members)
+    if not member:
+        raise Refused(
+            f"no member is named. Those of {cluster.name} are {told}: "
+            f'pillar=\'{{"confirm": "{cluster.name}", "member": "{cluster.members[0].name}"}}\''
+        )
+    raise Refused(f"{member} is no member of {cluster.name}. Its members are {told}")
+
+
+def _replace(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, member: str
+) -> list[Step]:
+    """One member rebuilt from the others, on an operator's word."""
+    _refuse_restoring(cluster, observed)
+    _refuse_foreign(cluster, observed, wanted)
+    etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
+    listed = etcd_ha_membership.live(cluster, observed)
+    if not listed:
+        raise Refused(
+            f"{cluster.name} has no quorum, so no member can be rebuilt from the others. See what "
+            f"etcd_ha.orch would do: salt-run etcd_ha.plan cluster={cluster.name}"
+        )
+    minion = _named(cluster, observed, member)
+    if observed[minion].hidden and not etcd_ha_plan_hidden.is_deleted(observed[minion]):
+        # Its data would come to lie in another place than that of the data it has.
+        raise Refused(etcd_ha_plan_hidden.refusal(cluster, observed))
+    return Convergence(cluster, observed, wanted, listed).replacement(minion)
 
 
 def _rotate(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
@@ -137,6 +279,7 @@ def _rotate(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
             f"the certificates of {cluster.name} are not signed by a CA of this formula. Put the "
             "new CA and its certificates where tls:files says, and run etcd_ha.orch"
         )
+    etcd_ha_plan_paused.refuse(cluster, observed, "another CA")
     present = _answering(cluster, observed, wanted, "given another CA")
     folder, lost = etcd_ha_certificates.authority_dir(cluster), _has_lost(cluster, observed)
     if not lost and (present.steps() or etcd_ha_trust.under_way(cluster, observed)):
@@ -161,14 +304,17 @@ def _without_authority(
 ) -> Mapping[str, Observed]:
     """The hosts as they will tell once the CA is put aside."""
     minion = str(cluster.ca_minion)
-    begun = dataclasses.replace(observed[minion], authorities={}, changed_files=(), digest="")
+    begun = dataclasses.replace(
+        observed[minion], authorities={}, broken_authorities={}, changed_files=(), digest=""
+    )
     return {**observed, minion: begun}
 
 
 def _remove(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
     """Stop all that the cluster is; its data stays on its hosts, set aside."""
     _refuse_foreign(cluster, observed, wanted)
-    _refuse_silent(cluster, observed)
+    etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
+    etcd_ha_plan_hidden.refuse_reachable(cluster, observed)
     steps = []
     healthy = [m.minion for m in cluster.members if observed[m.minion].healthy]
     if healthy:
@@ -211,12 +357,12 @@ def _was_bootstrapped(cluster: Cluster, observed: Mapping[str, Observed], wanted
 def refuse_unfit(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
     """What stops whoever acts on all hosts: others' members, silent hosts, a CA that is gone."""
     refuse_others(cluster, observed, wanted)
-    _refuse_silent(cluster, observed)
+    etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
     _refuse_lost_authority(cluster, observed)
 
 
 def refuse_others(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
-    """Stop at the members of another cluster, whoever set it up."""
+    """Stop at the members of another cluster, whoever set it up, and where no data can be."""
     hosts = {m.minion: observed[m.minion] for m in cluster.members if m.minion in observed}
     for minion, host in hosts.items():
         owner = host.record.get("cluster", cluster.name)
@@ -228,6 +374,19 @@ def refuse_others(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wa
                 f"{owner}"
             )
     etcd_ha_plan_foreign.refuse(cluster, observed, wanted)
+    _refuse_unusable(cluster, hosts)
+
+
+def _refuse_unusable(cluster: Cluster, hosts: Mapping[str, Observed]) -> None:
+    """Stop where a member's data cannot be: an absent disk is not a member without data."""
+    found = []
+    for member in cluster.members:
+        settings, host = member.settings, hosts.get(member.minion)
+        for path in (settings["data_dir"], settings["wal_dir"]):
+            if host is not None and path in host.unusable:
+                found.append(f"{member.minion}: {etcd_ha_plain.brief(host.unusable[path])}")
+    if found:
+        raise Refused(f"{'. '.join(found)}. Nothing was changed on any host")
 
 
 def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:
@@ -251,36 +410,37 @@ def _refuse_restoring(cluster: Cluster, observed: Mapping[str, Observed]) -> Non
     )
 
 
-def _refuse_silent(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
-    missing = [minion for minion in cluster.hosts if minion not in observed]
-    if missing:
-        raise Refused(
-            f"{', '.join(missing)} did not answer. Bring it back (salt-run manage.status; "
-            "salt-key -L shows whether its key is accepted) and run again. Where members are lost "
-            f"for good and the others are no quorum: {etcd_ha_parts.asked(cluster, 'recover')}"
-        )
-
-
 def _refuse_lost_authority(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
     """Every step prepares a CA that is not as it was left, and that fails without its key."""
+    why = _lost_authority(cluster, observed)
+    if why:
+        raise Refused(why)
+
+
+def _lost_authority(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
+    """Why the CA on its host cannot be used, and what helps; empty where it can."""
     minion = cluster.ca_minion
-    if minion is None:
-        return
+    if minion is None or minion not in observed:
+        return ""
     changed = observed[minion].changed_files
     for folder in etcd_ha_certificates.authority_dirs(cluster):
         if f"{folder}/ca.key" in changed and f"{folder}/ca.crt" not in changed:
-            raise Refused(
+            return (
                 f"{folder}/ca.key on {minion} is missing or another one than before, but its "
                 "certificate is there. No new key is made, since it would make every certificate "
                 "of this CA worthless: put the key back from a backup"
             )
-    if _has_lost(cluster, observed):
-        raise Refused(
-            f"the CA of {cluster.name} is gone from {minion}. Put "
-            f"{etcd_ha_certificates.authority_dir(cluster)} back from a backup, or have a new CA "
-            f"made and all certificates exchanged: salt-run state.orchestrate "
-            f'etcd_ha.orch.rotate_ca pillar=\'{{"cluster": "{cluster.name}"}}\''
-        )
+    if not _has_lost(cluster, observed):
+        return ""
+    rest = (
+        f"Put {etcd_ha_certificates.authority_dir(cluster)} back from a backup, or have a new CA "
+        f"made and all certificates exchanged: salt-run state.orchestrate etcd_ha.orch.rotate_ca "
+        f'pillar=\'{{"cluster": "{cluster.name}"}}\''
+    )
+    broken = "; ".join(_broken(cluster, observed))
+    if broken:
+        return f"{broken} on {minion}, so the CA of {cluster.name} cannot be used. {rest}"
+    return f"the CA of {cluster.name} is gone from {minion}. {rest}"
 
 
 def _has_lost(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
@@ -289,13 +449,22 @@ def _has_lost(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
     One that was put aside is not in the memory of its host's last converge (etcd_ha_ca.set_aside).
     """
     minion = cluster.ca_minion
-    if minion is None or any(
-        path in observed[minion].authorities for path in etcd_ha_trust.authority_files(cluster)
-    ):
+    if minion is None or minion not in observed:
         return False
+    if any(path in observed[minion].authorities for path in etcd_ha_trust.authority_files(cluster)):
+        return False
+    if _broken(cluster, observed):
+        # It is no CA to make one in the place of.
+        return True
     in_use = any(observed[m.minion].ca == minion for m in cluster.members if m.minion in observed)
     known = set(etcd_ha_trust.authority_files(cluster)) & set(observed[minion].changed_files)
     return in_use and (bool(known) or not observed[minion].digest)
+
+
+def _broken(cluster: Cluster, observed: Mapping[str, Observed]) -> list[str]:
+    """What is wrong with the files of the cluster's own CA: those that hold no certificate."""
+    found = observed[cluster.ca_minion].broken_authorities if cluster.ca_minion else {}
+    return [found[path] for path in etcd_ha_trust.authority_files(cluster) if path in found]
 
 
 def _refuse_strange_data(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
@@ -332,11 +501,61 @@ def _bootstrap(cluster: Cluster) -> list[Step]:
     ]
 
 
+def _restart_unaware(
+    cluster: Cluster, observed: Mapping[str, Observed], unaware: Sequence[str]
+) -> list[Step]:
+    """Without a quorum there is nothing to be spared: all start together, with the CA on disk."""
+    stages = {m: etcd_ha_drift.starting(cluster, observed, m) for m in unaware}
+    steps = [
+        Step(
+            title=f"{cluster.name}: restart {names(targets)} together",
+            kind="state",
+            targets=tuple(targets),
+            sls=("etcd_ha",),
+            action="restart",
+            stage=etcd_ha_drift.handed(cluster, stage),
+            why="no quorum runs, and they started before the CA's certificate on disk was written",
+            disruptive=True,
+        )
+        for stage in sorted(set(stages.values()), key=str)
+        for targets in [[m for m in unaware if stages[m] == stage]]
+    ]
+    return [*steps, etcd_ha_parts.again(cluster)]
+
+
+def _startable(
+    cluster: Cluster,
+    observed: Mapping[str, Observed],
+    wanted: Wanted,
+    stopped: Sequence[str],
+    needed: int,
+) -> list[str]:
+    """Those of the stopped that are worth a start; ``needed`` is how many of them make a quorum.
+
+    Who has failed once more after its examination does not keep the others from starting. Where
+    these are no quorum by themselves it is tried again, but only with another configuration.
+    """
+    failed = [m for m in stopped if etcd_ha_plan_examine.has_failed_since(observed[m])]
+    hopeful = [m for m in stopped if m not in failed]
+    if len(hopeful) >= max(needed, 1):
+        return hopeful
+    if failed and not etcd_ha_drift.stale(cluster, failed, observed, wanted):
+        raise Refused(etcd_ha_plan_examine.causes(cluster, observed, failed))
+    return list(stopped)
+
+
 def _regain_quorum(
     cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
 ) -> list[Step]:
-    """No member is healthy: start together what is stopped, where that can be a quorum."""
+    """No member is healthy: start together what is stopped, where that can be a quorum.
+
+    Or all run, but with settings that the pillar does not have any more and that keep clients, or
+    the members, from them: these are restarted, one by one where they vote as ever.
+    """
     members = [member.minion for member in cluster.members]
+    heard = _let_hear(cluster, observed, wanted)
+    if heard:
+        return heard
     gone = [m for m in wanted.managed if cluster.member(m) is None]
     if any(m not in observed or observed[m].has_data for m in gone):
         raise Refused(
@@ -344,28 +563,45 @@ def _regain_quorum(
             "names, may still be a part of it. Name it in the pillar again until the cluster is "
             "healthy, then take it out"
         )
-    lost = [m for m in members if not observed[m].has_data or observed[m].corrupt]
-    learners = [m for m in members if observed[m].learner]
-    holding = [m for m in members if m not in lost and m not in learners]
+    there = [m for m in members if m in observed]
+    lost = [m for m in there if not observed[m].has_data or observed[m].corrupt]
+    learners = [m for m in there if observed[m].learner]
+    holding = [m for m in there if m not in lost and m not in learners]
     voters = max(len(members), len(wanted.managed)) - len(learners)
-    if not holding:
-        raise Refused(
-            f"{cluster.name} was bootstrapped once, but no member holds data any more. It is not "
-            f"bootstrapped again by itself: restore a backup "
-            f"({etcd_ha_parts.asked(cluster, 'restore')}), or remove the records "
-            f"(/var/lib/etcd_ha/{cluster.name}.json on the members and, on the master, "
-            f"salt-run etcd_ha.forget {cluster.name}) if the data is not needed"
-        )
     if len(holding) < quorum(voters):
-        raise Refused(
-            f"{', '.join(lost) or 'the members that are gone'} lost their data and the others are "
-            "no quorum; recover from the surviving member "
-            f"({etcd_ha_parts.asked(cluster, 'recover')}), or restore a backup "
-            f"({etcd_ha_parts.asked(cluster, 'restore')})"
-        )
+        # Nobody knows what silent members hold.
+        etcd_ha_plan_silent.refuse(cluster, observed, wanted, members)
+        raise Refused(_lost_quorum(cluster, lost, holding))
+    paused = etcd_ha_plan_paused.minions(cluster, observed)
+    if len([minion for minion in holding if minion not in paused]) < quorum(voters):
+        etcd_ha_plan_paused.refuse(cluster, observed, "a quorum")
+    holding = [minion for minion in holding if minion not in paused]
+    hidden = etcd_ha_plan_hidden.minions(cluster, observed)
     stopped = [minion for minion in holding if not observed[minion].active]
+    # A CA that etcd has not read yet: its peers cannot come to it before it has.
+    steady = [*stopped, *hidden]
+    unaware = [m for m in holding if m not in steady and "trust" in observed[m].pending]
+    if unaware:
+        return _restart_unaware(cluster, observed, unaware)
+    # Without a quorum nobody is cut off by a restart, and who runs with settings that keep it from
+    # the others never comes back by itself.
+    astray = [
+        minion
+        for minion in holding
+        if minion not in steady
+        and not observed[minion].voting
+        and _changes(cluster, observed, minion)
+    ]
+    if len(holding) - len(astray) < quorum(voters):
+        stopped = [minion for minion in holding if minion in stopped or minion in astray]
     if not stopped:
         raise Refused(etcd_ha_parts.no_quorum(cluster, holding))
+    due = [minion for minion in stopped if etcd_ha_plan_examine.is_due(observed[minion])]
+    if due and (len(due) == len(stopped) or len(holding) - len(due) < quorum(voters)):
+        return etcd_ha_plan_examine.steps(cluster, due, "")
+    stopped = [minion for minion in stopped if minion not in due]
+    active = [minion for minion in holding if observed[minion].active]
+    stopped = _startable(cluster, observed, wanted, stopped, quorum(voters) - len(active))
     starts = {minion: etcd_ha_drift.starting(cluster, observed, minion) for minion in stopped}
     stages = set(starts.values())
     steps = [
@@ -373,21 +609,118 @@ def _regain_quorum(
             cluster, etcd_ha_drift.prepared(cluster, observed, wanted, stopped), None
         )
     ]
-    for stage in sorted(stages, key=str):
+    # None is healthy before a quorum runs: of several groups the last one alone waits for that.
+    for left, stage in zip(range(len(stages))[::-1], sorted(stages, key=str), strict=True):
         targets = [minion for minion in stopped if starts[minion] == stage]
         why = "all members hold data and none runs" if stopped == members else "no quorum runs"
+        verb, run = "start", [minion for minion in targets if observed[minion].active]
+        if run:
+            verb = "start or restart"
+            why = f"no quorum runs, and {names(run)} not with the pillar's settings"
         steps.append(
             Step(
-                title=f"{cluster.name}: start {names(targets)} together",
+                title=f"{cluster.name}: {verb} {names(targets)} together",
                 kind="state",
                 targets=tuple(targets),
                 sls=("etcd_ha",),
-                action="restart",
+                action="begin" if left else "restart",
                 stage=etcd_ha_drift.handed(cluster, stage),
                 why=why,
             )
         )
     whole = stopped == members and not gone
     if stages == {etcd_ha_stages.final(cluster)} and whole:
-        return [*steps, etcd_ha_parts.verify(cluster)]
+        silent = etcd_ha_plan_silent.all_of(cluster, observed)
+        return [*steps, etcd_ha_parts.verify(cluster, silent, paused)]
     return [*steps, etcd_ha_parts.again(cluster)]
+
+
+def _lost_quorum(cluster: Cluster, lost: Sequence[str], holding: Sequence[str]) -> str:
+    """What brings a cluster back whose data is gone on too many members."""
+    if not holding:
+        return (
+            f"{cluster.name} was bootstrapped once, but no member holds data any more. Look at the "
+            "mounts of each member first (findmnt, /etc/fstab): a disk that is not mounted, or "
+            "another one mounted over the data directory, hides data that is still there. Mount "
+            "or unmount it, and run again. It is not bootstrapped again by itself. Only if the "
+            "data is gone for good: restore a backup "
+            f"({etcd_ha_parts.asked(cluster, 'restore')}), or, if it is not needed, remove the "
+            f"records (/var/lib/etcd_ha/{cluster.name}.json on the members and, on the master, "
+            f"salt-run etcd_ha.forget {cluster.name}) to have an empty cluster bootstrapped"
+        )
+    return (
+        f"{', '.join(lost) or 'the members that are gone'} lost their data and the others have "
+        "no quorum; recover from the surviving member "
+        f"({etcd_ha_parts.asked(cluster, 'recover')}), or restore a backup "
+        f"({etcd_ha_parts.asked(cluster, 'restore')})"
+    )
+
+
+def _differing(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted, minions: Sequence[str]
+) -> list[str]:
+    """Who runs with other settings than it would be started with now."""
+    behind = etcd_ha_drift.stale(cluster, minions, observed, wanted)
+    running = [minion for minion in minions if observed[minion].active]
+    return [m for m in running if m in behind or _changes(cluster, observed, m)]
+
+
+def _changes(
+    cluster: Cluster, observed: Mapping[str, Observed], minion: str
+) -> dict[str, dict[str, str]]:
+    stage = etcd_ha_drift.starting(cluster, observed, minion)
+    member = cluster.member(minion)
+    return etcd_ha_drift.changes(cluster, member, observed[minion], stage) if member else {}
+
+
+def _has_vote(minion: str, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
+    """Whether a host is a member already; one that is yet to join is known on the master, too."""
+    host = observed.get(minion)
+    known = wanted.managed.get(minion, {}).get("member_id")
+    return bool(known) or host is None or host.has_data or bool(host.record)
+
+
+def _let_hear(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> list[Step]:
+    """Where members say that they reach a quorum, but serve no client: one gets its settings.
+
+    It then tells who the others are. First comes who does not vote: nobody misses it meanwhile.
+    Empty where none says so, or where one that is down has to be started before.
+    """
+    members = [member.minion for member in cluster.members if member.minion in observed]
+    deaf = [minion for minion in members if observed[minion].voting]
+    if not deaf:
+        return []
+    down = [m for m in members if observed[m].has_data and not observed[m].active]
+    hidden = etcd_ha_plan_hidden.minions(cluster, observed)
+    able = [minion for minion in members if minion not in hidden]
+    differing = _differing(cluster, observed, wanted, able)
+    if not differing:
+        if down:
+            return []
+        raise Refused(etcd_ha_parts.no_quorum(cluster, deaf, deaf))
+    minion = next((m for m in differing if m not in deaf), differing[0])
+    known = wanted.managed or [member.minion for member in cluster.members]
+    voters = sum(_has_vote(one, observed, wanted) for one in known)
+    if minion in deaf and voters >= 3 and len(deaf) - 1 < quorum(voters):
+        if down:
+            return []
+        raise Refused(etcd_ha_parts.needed_vote(minion, len(deaf) - 1, voters))
+    stage = etcd_ha_drift.starting(cluster, observed, minion)
+    told = etcd_ha_drift.told(_changes(cluster, observed, minion)) or "its configuration"
+    name = next(member.name for member in cluster.members if member.minion == minion)
+    prepared = etcd_ha_drift.prepared(cluster, observed, wanted, [minion])
+    return [
+        etcd_ha_parts.prepare(cluster, prepared, None),
+        Step(
+            title=f"{cluster.name}: {name}: apply {told}, restart it if it must, then wait",
+            kind="state",
+            targets=(minion,),
+            sls=("etcd_ha",),
+            action="restart",
+            stage=etcd_ha_drift.handed(cluster, stage),
+            why="the members have a quorum, but serve no client with the settings that they run "
+            "with",
+            disruptive=True,
+        ),
+        etcd_ha_parts.again(cluster),
+    ]

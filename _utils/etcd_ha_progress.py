@@ -8,7 +8,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import etcd_ha_common_files
 import etcd_ha_machine
+from etcd_ha_common_errors import Failed
 
 FOLDER = "/var/lib/etcd_ha/restore"
 # etcd's unit does not start while this file is here.
@@ -41,20 +43,24 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 
 def unfinished() -> str:
     """``restore`` or ``recover`` where one has begun to change this host; else empty."""
-    if _phase(RESTORE) not in ("staged", "done") or os.path.exists(CLOSED):
+    if _phase(RESTORE) not in ("staged", "done") or etcd_ha_common_files.exists(CLOSED):
         return "restore"
     return "recover" if _phase(RECOVER) != "done" else ""
 
 
 def _phase(path: str) -> str:
     """The phase that was written down; a file that cannot be read is of something begun."""
-    if not os.path.exists(path):
+    if not etcd_ha_common_files.exists(path):
         return "done"
     return str(read(path).get("phase", "unreadable"))
 
 
 def read(path: str) -> dict[str, Any]:
-    """What was written down, empty where nothing was, or nothing that can be read."""
+    """What was written down, empty where nothing was, or nothing that can be relied on.
+
+    ``unfinished`` and ``refuse_broken`` tell the two apart. Raises Unreadable where it cannot be
+    read at all.
+    """
     found = etcd_ha_machine.read_json(path)
     form = FORMS.get(os.path.basename(path), {})
     sound = all(
@@ -63,6 +69,16 @@ def read(path: str) -> dict[str, Any]:
     known = found.get("phase") in (*PHASES, "copied", "closed")
     whole = all(name in found for name in NEEDED.get(os.path.basename(path), ()))
     return found if sound and known and whole else {}
+
+
+def refuse_broken(path: str) -> None:
+    """Raise Failed where something was written down that cannot be relied on."""
+    if etcd_ha_common_files.exists(path) and not read(path):
+        raise Failed(
+            f"{path} is broken, so it is unknown how far the restore or recovery came here. Look "
+            f"at the data beside it ({FOLDER}, and *.replaced-* or *.recovered-* beside the data "
+            "directory). To begin anew, move that file away and run the command again"
+        )
 
 
 def has_passed(progress: Mapping[str, Any], token: str, phase: str) -> bool:
@@ -75,7 +91,7 @@ def has_passed(progress: Mapping[str, Any], token: str, phase: str) -> bool:
 
 def write(path: str, progress: Mapping[str, Any], phase: str) -> dict[str, Any]:
     """Write down that a phase is reached."""
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    etcd_ha_common_files.make_directory(FOLDER, 0o700)
     found = {**progress, "phase": phase}
     etcd_ha_machine.write_json(path, found)
     return found
@@ -83,7 +99,7 @@ def write(path: str, progress: Mapping[str, Any], phase: str) -> dict[str, Any]:
 
 def hold() -> None:
     """Have etcd not start here, whoever asks."""
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    etcd_ha_common_files.make_directory(FOLDER, 0o700)
     etcd_ha_machine.write_text(HELD, "a restore is under way\n", 0o600)
 
 
@@ -94,6 +110,6 @@ def release() -> None:
 
 def remove(path: str) -> None:
     """Remove a file that may not be there."""
-    if os.path.lexists(path):
+    if etcd_ha_common_files.lexists(path):
         os.unlink(path)
         etcd_ha_machine.sync_folder(os.path.dirname(path))

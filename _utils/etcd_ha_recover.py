@@ -15,9 +15,14 @@ import etcd_ha_drift
 import etcd_ha_membership
 import etcd_ha_parts
 import etcd_ha_plan_foreign
+import etcd_ha_plan_hidden
+import etcd_ha_plan_paused
+import etcd_ha_plan_silent
 import etcd_ha_planner
 import etcd_ha_report
 import etcd_ha_restore
+import etcd_ha_stages
+import etcd_ha_trust
 from etcd_ha_membership import quorum
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Plan, Refused, Step, names
@@ -41,17 +46,28 @@ def plan(
     ``found`` is minion -> what ``etcd_ha_restore.look`` tells; ``lost`` the members that are said
     to be gone for good; ``survivor`` the one to go on from where the evidence shall not decide.
     """
+    observed = etcd_ha_plan_hidden.holding(observed)
     summary = etcd_ha_planner.summarize(cluster, observed)
+    # Only a member of this cluster can be its survivor, whoever else tells of data.
+    found = {m: one for m, one in found.items() if m in observed and cluster.member(m)}
     proofs = {m: Evidence.of(one.get("evidence") or {}) for m, one in found.items()}
     begun = [
         m for m, one in found.items() if (one.get("recovery") or {}).get("phase", "done") != "done"
     ]
     try:
         etcd_ha_planner.refuse_others(cluster, observed, wanted)
+        etcd_ha_plan_hidden.refuse(cluster, observed)
+        etcd_ha_plan_paused.refuse(cluster, observed, "a recovery", lost)
         _refuse_restore(cluster, observed)
         _refuse_alive(cluster, observed)
         _refuse_silent(cluster, observed, lost)
         _refuse_strangers(cluster, observed)
+        if begun and survivor not in ("", begun[0]):
+            raise Refused(
+                f"a recovery of {cluster.name} has begun on {begun[0]}, so it does not go on from "
+                f"{survivor}. Run it without survivor, or see "
+                '"When it stops" in docs/recover.md'
+            )
         if not begun:
             _refuse_healable(cluster, observed, wanted, proofs)
         chosen = begun[0] if begun else newest(cluster, proofs, survivor)
@@ -70,6 +86,7 @@ def newest(cluster: Cluster, proofs: Mapping[str, Evidence], survivor: str = "")
     """The minion whose data goes furthest: what a forced start keeps counts, then the log."""
     able = {m: one for m, one in proofs.items() if one.has_data and not one.fault}
     if not able:
+        _refuse_unjudged(cluster, proofs)
         broken = "; ".join(f"{m}: {one.fault}" for m, one in proofs.items() if one.fault)
         raise Refused(
             f"no member of {cluster.name} that answers holds data that can be read"
@@ -80,6 +97,8 @@ def newest(cluster: Cluster, proofs: Mapping[str, Evidence], survivor: str = "")
         raise Refused(
             f"{survivor} holds no data that can be read. Those that do: {', '.join(able)}"
         )
+    if not survivor:
+        _refuse_unjudged(cluster, proofs)
     clusters = {one.cluster_id: m for m, one in able.items()}
     if len(clusters) > 1 and not survivor:
         told = ", ".join(f"{m} is of {one}" for one, m in sorted(clusters.items()))
@@ -93,6 +112,19 @@ def newest(cluster: Cluster, proofs: Mapping[str, Evidence], survivor: str = "")
 def rank(one: Evidence) -> tuple[int, int, int, int]:
     """By what is kept; among equals by the log, as raft itself compares logs."""
     return one.kept, one.term, one.last, one.revision
+
+
+def _refuse_unjudged(cluster: Cluster, proofs: Mapping[str, Evidence]) -> None:
+    """Whether data is left aside that etcd itself may be able to read, and that may be newer."""
+    doubtful = [m for m, one in proofs.items() if one.has_data and one.fault and not one.judged]
+    if doubtful:
+        why = "; ".join(f"{minion}: {proofs[minion].fault}" for minion in doubtful)
+        raise Refused(
+            f"whether the data of {', '.join(doubtful)} can be read is for etcd to say ({why}). "
+            f"Run salt -L '{','.join(doubtful)}' etcd_ha_member.examine {cluster.name}, then this "
+            "again. Or name whose data is right: "
+            f'pillar=\'{{"confirm": "{cluster.name}", "survivor": "MINION"}}\''
+        )
 
 
 # When there is no need, or no way
@@ -223,7 +255,7 @@ def _steps(
                 targets=tuple(m.minion for m in others),
                 function="etcd_ha_restore.stop",
                 arguments={"cluster": cluster.name},
-                why="they are no quorum, and must not speak to the new cluster as the old one",
+                why="they have no quorum, and must not speak to the new cluster as the old one",
                 disruptive=True,
             )
         )
@@ -233,12 +265,18 @@ def _steps(
             kind="function",
             targets=(chosen,),
             function="etcd_ha_restore.force",
-            arguments={"cluster": cluster.name, "revision": proof.revision},
+            arguments={
+                "cluster": cluster.name,
+                "revision": proof.revision,
+                "confirm": cluster.name,
+            },
             why="its data is the newest; it is copied first, and the original set aside",
             disruptive=True,
         )
     )
     url = cluster.client_url(survivor)
+    final = etcd_ha_stages.final(cluster)
+    stage = {} if able else dataclasses.replace(final, trust=etcd_ha_trust.HELD).pillar()
     for member in others:
         steps.append(
             Step(
@@ -248,11 +286,13 @@ def _steps(
                 sls=("etcd_ha",),
                 action="join",
                 endpoints=url,
+                stage=stage,
                 why="what it held is set aside",
             )
         )
     steps += etcd_ha_restore.balanced(cluster, proxies)
-    checked = dataclasses.replace(etcd_ha_parts.verify(cluster), targets=(chosen,))
+    silent = etcd_ha_plan_silent.all_of(cluster, observed)
+    checked = dataclasses.replace(etcd_ha_parts.verify(cluster, silent), targets=(chosen,))
     return [*steps, checked]
 
 

@@ -1,6 +1,7 @@
 """A cluster as people and other programs read it: tables, and settings to paste."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,12 +24,20 @@ def client_urls(cluster: Cluster) -> list[str]:
     return [cluster.client_url(member) for member in cluster.members]
 
 
-def verified_urls(cluster: Cluster) -> list[str]:
+def verified_urls(
+    cluster: Cluster, silent: Collection[str] = (), paused: Collection[str] = ()
+) -> list[str]:
     """Through which endpoints a run is verified: beside the virtual address, each balancer's own.
 
     Whoever takes the address over must serve, too. Where balancers listen at the virtual address
-    alone, there is no other one to ask.
+    alone, there is no other one to ask. ``silent`` are hosts without facts, ``paused`` members that
+    are stopped on purpose.
     """
+    there = tuple(b for b in cluster.balancers if b.minion not in silent)
+    if not there:
+        members = [m for m in cluster.members if m.minion not in (*silent, *paused)]
+        return [cluster.client_url(m) for m in members]
+    cluster = dataclasses.replace(cluster, balancers=there)
     alone = cluster.settings["balancer"]["bind"] == cluster.virtual_address
     if not cluster.virtual_url or alone:
         return client_urls(cluster)
@@ -71,7 +80,7 @@ def status(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> str:
             (
                 member.name,
                 member.address,
-                _role(etcd),
+                "paused" if facts.get(member.minion, {}).get("paused") else _role(etcd),
                 _health(member.minion in facts, etcd),
                 etcd.get("version") or "-",
                 etcd.get("revision", "-"),
@@ -123,6 +132,11 @@ class Report:
 
     text: str
     sound: bool
+
+
+def of_faults(faults: Mapping[str, str]) -> list[Report]:
+    """What stands in the place of clusters whose pillar is wrong: cluster -> why."""
+    return [Report(why, sound=False) for why in dict.fromkeys(faults.values())]
 
 
 def healthy_members(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 import etcd_ha_drift
 import etcd_ha_parts
 import etcd_ha_plan_foreign
+import etcd_ha_plan_hidden
+import etcd_ha_plan_paused
 import etcd_ha_planner
 import etcd_ha_release
 import etcd_ha_report
@@ -117,9 +119,12 @@ def plan(
     ``asked`` is a backup's name or path; without it the newest verified one is taken. ``now``
     (text) makes the new cluster's token unlike any before.
     """
+    observed = etcd_ha_plan_hidden.holding(observed)
     summary = etcd_ha_planner.summarize(cluster, observed)
     try:
         _refuse_hosts(cluster, observed, wanted)
+        etcd_ha_plan_hidden.refuse_reachable(cluster, observed)
+        etcd_ha_plan_paused.refuse(cluster, observed, "a restore")
         backup = chosen(looks, asked)
         _refuse_newer(cluster, backup)
         _refuse_release(cluster, observed)
@@ -275,7 +280,8 @@ def _refuse_full(cluster: Cluster, looks: Mapping[str, Look], backup: Backup) ->
 
 def _lacks(minion: str, folder: str, needed: int, free: int) -> str:
     size = etcd_ha_report.size
-    return f"{minion} needs {size(needed)} in {folder} and has {size(free)}"
+    told = "" if free else " (no bytes, or no inodes: df -h, df -i)"
+    return f"{minion} needs {size(needed)} in {folder} and has {size(free)}{told}"
 
 
 # What is done

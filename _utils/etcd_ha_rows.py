@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import etcd_ha_report
-from etcd_ha_steps import Step
+from etcd_ha_steps import Plan, Step
 from etcd_ha_topology import Cluster
 
 # What gives members other ids than those of the plan's moment: a member that joins has a new one of
 # its own, and a restore makes a cluster with a new one.
 _JOINING = ("bootstrap", "join")
 _REMAKING = ("etcd_ha_restore.exchange", "etcd_ha_restore.force")
+# What is put in force by it is less than the whole host.
+PREPARE = "etcd_ha.prepare"
 
 
 def ids(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
@@ -29,11 +31,13 @@ def remembered(
     source: str,
     record: Mapping[str, Any],
     ids: Mapping[str, tuple[str, str]],
+    partial: bool = False,
 ) -> list[dict[str, Any]]:
     """The plan's steps, and what the master remembers before and after them.
 
     ``source`` is the hash of the formula's states, ``record`` what the master remembers now,
-    ``ids`` what the members tell of themselves. Where nothing is left to do, a run may have ended
+    ``ids`` what the members tell of themselves, ``partial`` that a part of the plan waits: whoever
+    is to leave is a member until then. Where nothing is left to do, a run may have ended
     before it could remember; a plan that gives members other ids ends by remembering these.
     """
     past = {
@@ -42,6 +46,9 @@ def remembered(
     }
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     balancers = [balancer.minion for balancer in cluster.balancers]
+    if partial:
+        own = {**past, **own}
+        balancers = list(dict.fromkeys([*record.get("balancers", []), *balancers]))
     found = rows(cluster, steps, source)
     known = {
         "kind": "remember",
@@ -82,6 +89,41 @@ def rows(cluster: Cluster, steps: Sequence[Step], source: str) -> list[dict[str,
     return [_row(cluster, step, source) for step in steps]
 
 
+def chained(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with the one before it of its own cluster: what fails in one stops no other."""
+    last: dict[str, str] = {}
+    found = []
+    for row in rows:
+        found.append({**row, "after": last.get(row["cluster"], "")})
+        last[row["cluster"]] = row["id"]
+    return found
+
+
+def ends(plans: Sequence[Plan], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The last line of each cluster: what became of it. A refused one says so by itself.
+
+    None where all clusters are as they should be: that is one line for all of them.
+    """
+    if not rows and all(one.sound for one in plans):
+        return []
+    found = []
+    for one in plans:
+        own = [row["id"] for row in rows if row["cluster"] == one.cluster]
+        if one.refusal or (one.nothing and not own):
+            continue
+        done = f"all {len(own)} steps were taken" if own else "in sync, nothing to do"
+        told = [f"waits: {what}" for what in one.waits] or [done]
+        found.append(
+            {
+                "id": f"{one.cluster}: result",
+                "after": own[-1] if own else "",
+                "sound": not one.waits,
+                "comment": "; ".join(told),
+            }
+        )
+    return found
+
+
 def _row(cluster: Cluster, step: Step, source: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": step.title,
@@ -90,16 +132,28 @@ def _row(cluster: Cluster, step: Step, source: str) -> dict[str, Any]:
         "cluster": cluster.name,
     }
     if step.kind == "verify":
-        row["kind"], row["function"] = "function", "etcd_ha.verify"
-        urls = etcd_ha_report.verified_urls(cluster)
-        row["arguments"] = {"endpoints": urls, "cluster": cluster.name}
+        silent, paused = (step.arguments.get(name, ()) for name in ("silent", "paused"))
+        up = [m.minion for m in cluster.members if m.minion not in (*silent, *paused)]
+        row["arguments"] = {
+            "speaker": step.targets[0],
+            "endpoints": etcd_ha_report.verified_urls(cluster, silent, paused),
+            "balancers": [b.minion for b in cluster.balancers if b.minion not in silent],
+        }
+        if len(up) < len(cluster.members):
+            # A balancer is not asked for a member of which nobody says that it is up.
+            row["arguments"]["minions"] = up
+    elif step.kind == "seen":
+        row["kind"] = "verify"
+        row["arguments"] = {"balancers": list(step.targets), **step.arguments}
     elif step.kind == "function":
         row["function"], row["arguments"] = step.function, dict(step.arguments)
     elif step.kind == "state":
         row["sls"] = list(step.sls)
         handed: dict[str, Any] = {"action": step.action, "source": source}
         handed |= {"stage": dict(step.stage), "successor": step.successor}
+        handed["prepares"] = PREPARE in step.sls
         handed |= {"endpoints": step.endpoints, "restart_before": step.restart_before}
         handed["leads_to"] = {minion: list(found) for minion, found in step.leads_to.items()}
+        handed["pairs"] = "keep" if step.keeps_pairs else "take"
         row["pillar"] = {"etcd_ha_step": handed}
     return row

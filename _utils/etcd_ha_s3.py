@@ -7,17 +7,17 @@ https://rclone.org/s3/, https://rclone.org/crypt/
 
 import hashlib
 import json
-import os
 import re
-import subprocess
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import etcd_ha_backup
-import etcd_ha_program
+import etcd_ha_common_files
+import etcd_ha_common_process
 import etcd_ha_trial
 from etcd_ha_backup import Backup
+from etcd_ha_common_process import ANY_CODE, ProgramError, ProgramMissing, ProgramTimeout
 
 PROGRAM = "rclone"
 # What is secret, by its key below ``backup:s3``; the file of secrets has these names in capitals.
@@ -107,12 +107,9 @@ class Store:
     def _read_back(self, backup: Backup) -> None:
         """The same rule as that of a file: all but the last 32 bytes, and those are their hash."""
         found, last, size = hashlib.sha256(), b"", 0
-        with subprocess.Popen(
-            self._command(["cat", self._at(f"{backup.name}.db")]),
-            env=self.variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+        command = self._command(["cat", self._at(f"{backup.name}.db")])
+        with etcd_ha_common_process.started(
+            command, environment=self.variables, stdout=etcd_ha_common_process.PIPE
         ) as process:
             assert process.stdout is not None
             # It is waited for it to say something, which it may never do again.
@@ -124,8 +121,9 @@ class Store:
                 last = last[-32:]
                 if size > backup.size:
                     process.kill()
+            code = process.wait()
             end.cancel()
-        if process.returncode or size != backup.size or last.hex() != backup.sha256:
+        if code or size != backup.size or last.hex() != backup.sha256:
             raise S3Error(
                 f"{self.place}/{backup.name}.db is not what was sent: {size} of {backup.size} "
                 "bytes came back. It does not count as a backup; run it again"
@@ -137,18 +135,24 @@ class Store:
         self, words: list[str], timeout: float, stdin: str | None = None, empty: str | None = None
     ) -> str:
         try:
-            done = etcd_ha_program.run(self._command(words), self.variables, timeout, stdin)
-        except FileNotFoundError:
+            done = etcd_ha_common_process.run(
+                self._command(words),
+                timeout,
+                codes=ANY_CODE,
+                environment=self.variables,
+                stdin=stdin,
+            )
+        except ProgramMissing:
             raise S3Error(
                 f"{PROGRAM} is not installed here; run salt-run state.orchestrate etcd_ha.orch"
             ) from None
-        except subprocess.TimeoutExpired:
+        except ProgramTimeout:
             raise S3Error(
                 f"{self.place} did not finish within {timeout:g} s. Is the store reachable and "
                 "fast enough? backup:s3:timeout is how long it may take"
             ) from None
-        except (OSError, ValueError, etcd_ha_program.TooMuch) as err:
-            raise S3Error(f"{self.place}: {PROGRAM} could not be used: {err}") from None
+        except ProgramError as err:
+            raise S3Error(f"{self.place}: {PROGRAM} could not be used: {err.reason}") from None
         # 3 is "directory not found": nothing was ever put there.
         if empty is not None and done.code == 3:
             return empty
@@ -235,7 +239,7 @@ def secrets_text(secrets: Mapping[str, str]) -> str:
 
 def read_secrets(path: str) -> dict[str, str]:
     """The secrets in a file, none where it is not there."""
-    if not os.path.exists(path):
+    if not etcd_ha_common_files.exists(path):
         return {}
     try:
         with open(path, encoding="utf-8") as file:

@@ -7,6 +7,7 @@ https://etcd.io/docs/v3.6/op-guide/maintenance/
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,11 +28,16 @@ _BYTES_A_SECOND = 10 * 1024**2
 
 
 def quota(variables: Mapping[str, str]) -> int:
-    """The quota (bytes) of a member with these variables; 0 where it has none.
+    """The quota (bytes) of a member with these variables; 0 where it has none, or none is known.
+
+    With text that is no number etcd does not start, so nothing can be said of a limit.
 
     NewBackendQuota in server/storage/quota.go: 0 means the default, below 0 no quota at all.
     """
-    set_to = int(variables.get("ETCD_QUOTA_BACKEND_BYTES") or 0)
+    given = variables.get("ETCD_QUOTA_BACKEND_BYTES") or "0"
+    if not re.fullmatch(r"-?[0-9]{1,19}", given):
+        return 0
+    set_to = int(given)
     return max(0, set_to or DEFAULT_QUOTA)
 
 

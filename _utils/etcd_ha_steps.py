@@ -10,9 +10,10 @@ class Step:
     """One Salt state of the orchestrate: what, where, and why.
 
     ``kind`` is ``state`` (``sls`` on the targets) or ``function`` (``function`` with
-    ``arguments``), ``verify``, ``forget`` or ``again``. ``action``, ``stage``, ``successor``,
-    ``endpoints``, ``restart_before`` and ``leads_to`` reach the states as the pillar
-    ``etcd_ha_step``.
+    ``arguments``), ``verify``, ``seen`` (by the balancers ``targets``: the members in
+    ``arguments``), ``forget`` or ``again``. ``action``, ``stage``, ``successor``,
+    ``endpoints``, ``restart_before``, ``leads_to`` and ``keeps_pairs`` reach the states as the
+    pillar ``etcd_ha_step``.
     """
 
     title: str
@@ -25,6 +26,8 @@ class Step:
     endpoints: str = ""
     restart_before: int = 0
     leads_to: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # Whether the certificates in use stay, whatever the user's files hold.
+    keeps_pairs: bool = False
     function: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
@@ -36,6 +39,7 @@ class Plan:
     """The way from what is to what should be; with a refusal there are no steps.
 
     ``nothing`` says what a command has found that has nothing to do; a converge says "in sync".
+    ``waits`` is what is left for a later run, since it needs a host without facts.
     """
 
     cluster: str
@@ -44,6 +48,12 @@ class Plan:
     refusal: str = ""
     warnings: tuple[str, ...] = ()
     nothing: str = ""
+    waits: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that is to be done can be done now."""
+        return not self.refusal and not self.waits
 
 
 class Refused(Exception):
@@ -85,4 +95,5 @@ def text(plans: Sequence[Plan]) -> str:
             lines.append(f"  {number}. {step.title.partition(': ')[2]}")
             if step.why:
                 lines.append(f"       because: {step.why}")
+        lines += [f"  waits: {what}" for what in one.waits]
     return "\n".join(lines)

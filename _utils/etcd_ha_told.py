@@ -8,11 +8,14 @@ a file of the master's.
 import base64
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import etcd_ha_machine
 import etcd_ha_plain
+import etcd_ha_release
 from etcd_ha_backup import Backup
 
 Kind = Callable[[Any], bool]
@@ -27,6 +30,24 @@ def _text(value: Any) -> bool:
 def _id(value: Any) -> bool:
     """An id as etcd has it, in hex, or none."""
     return _text(value) and re.fullmatch("[0-9a-f]{0,16}", value) is not None
+
+
+def _release(value: Any) -> bool:
+    """A release of etcd, or none."""
+    return _text(value) and (not value or etcd_ha_release.is_version(value))
+
+
+def _urls(value: Any) -> bool:
+    """URLs of a member, each with a host and a port."""
+    return _texts(value) and all(map(_is_url, value))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        return False
 
 
 def _flag(value: Any) -> bool:
@@ -49,8 +70,59 @@ def _of_texts(value: Any) -> bool:
     return _table(value) and all(map(_text, value.values()))
 
 
-def _or_none(kind: Kind) -> Kind:
-    return lambda value: value is None or kind(value)
+@dataclass(frozen=True)
+class OrNone:
+    """None, or a value of this kind."""
+
+    kind: Kind
+
+    def __call__(self, value: Any) -> bool:
+        return value is None or self.kind(value)
+
+
+@dataclass(frozen=True)
+class OrEmpty:
+    """An empty mapping, or a value of this kind."""
+
+    kind: Kind
+
+    def __call__(self, value: Any) -> bool:
+        return value == {} or self.kind(value)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A mapping whose values are of these kinds, as far as they are there, or ``needed``."""
+
+    kinds: Mapping[str, Kind]
+    needed: tuple[str, ...] = ()
+
+    def __call__(self, value: Any) -> bool:
+        return (
+            _table(value)
+            and all(name in value for name in self.needed)
+            and all(self.kinds[name](part) for name, part in value.items() if name in self.kinds)
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list of values of this kind."""
+
+    kind: Kind
+
+    def __call__(self, value: Any) -> bool:
+        return isinstance(value, (list, tuple)) and all(map(self.kind, value))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A mapping of any names to values of this kind."""
+
+    kind: Kind
+
+    def __call__(self, value: Any) -> bool:
+        return _table(value) and all(map(self.kind, value.values()))
 
 
 def _all(names: str, kind: Kind) -> dict[str, Kind]:
@@ -58,16 +130,7 @@ def _all(names: str, kind: Kind) -> dict[str, Kind]:
 
 
 def _form(form: Mapping[str, Kind], needed: str = "") -> Kind:
-    """A mapping whose values are of these kinds, as far as they are there, or ``needed``."""
-    return lambda value: (
-        _table(value)
-        and all(name in value for name in needed.split())
-        and all(form[name](part) for name, part in value.items() if name in form)
-    )
-
-
-def _rows(kind: Kind) -> Kind:
-    return lambda value: isinstance(value, (list, tuple)) and all(map(kind, value))
+    return Form(form, tuple(needed.split()))
 
 
 def _is_os_file(value: Any) -> bool:
@@ -78,22 +141,34 @@ _TRUST = _form(_all("certificates signers", _texts), "certificates signers")
 _MEMBER = _form(
     {
         **_all("id name", _text),
-        **_all("peer_urls client_urls", _texts),
+        **_all("peer_urls client_urls", _urls),
         **_all("learner started", _flag),
     },
     "id name peer_urls client_urls learner started",
 )
+_EXAMINED = _form(
+    {
+        **_all("verdict words compared", _text),
+        **_all("index revision", _number),
+        "tried": _flag,
+    },
+    "verdict words index revision",
+)
+_HIDDEN = _form(_all("kind path by", _text), "kind path by")
 _ETCD = _form(
     {
-        **_all("state installed version endpoint error corrupt disputed", _text),
+        **_all("state endpoint error corrupt failing disputed", _text),
+        **_all("installed version", _release),
         **_all("member_id cluster_id leader_id", _id),
-        **_all("active enabled has_data healthy leader learner", _flag),
+        **_all("active enabled has_data healthy voting leader learner", _flag),
         **_all("revision raft_term raft_index applied_index db_size db_in_use db_quota", _number),
         **_all("pending errors alarms", _texts),
         "environment": _of_texts,
         "record": _of_texts,
-        "trust": _or_none(_TRUST),
-        "members": _rows(_MEMBER),
+        "trust": OrNone(_TRUST),
+        "members": Rows(_MEMBER),
+        "examined": OrEmpty(_EXAMINED),
+        "hidden": OrEmpty(_HIDDEN),
     }
 )
 _FOUND = _form(
@@ -102,16 +177,21 @@ _FOUND = _form(
         **_all("data_dir wal_dir fault", _text),
         **_all("cluster_id member_id", _id),
         **_all("words unit_files clients peers same", _texts),
-        **_all("by_formula holds_data", _flag),
+        **_all("by_formula holds_data enabled", _flag),
         "pid": _number,
         "environment": _of_texts,
-        "ports": lambda value: _rows(_number)(value),
+        "ports": Rows(_number),
     },
     "kind pid program version user container unit unit_files by_formula data_dir wal_dir clients "
     "peers ports same proxy holds_data cluster_id member_id fault",
 )
+_OVERRIDE = _form({**_all("variable value file", _text), "wins": _flag}, "variable value file wins")
 _AUTHORITY = _form(
-    {**_all("certificates authorities", _texts), "days_left": _or_none(_number)},
+    {
+        **_all("certificates authorities", _texts),
+        "days_left": OrNone(_number),
+        "error": _text,
+    },
     "certificates authorities days_left",
 )
 
@@ -146,60 +226,81 @@ def _access(value: Any) -> bool:
     )
 
 
-def _authorities(value: Any) -> bool:
-    return _table(value) and all(map(_AUTHORITY, value.values()))
+_PAIR = _form(
+    {
+        **_all("purpose certificate source fingerprint begins ends", _text),
+        **_all("placed same", _flag),
+        **_all("faults live_faults live_kinds", _texts),
+    },
+    "purpose certificate source placed same faults live_faults live_kinds fingerprint begins ends",
+)
+
+
+def _seconds(value: Any) -> bool:
+    """A time as a host's clock has it: any number, but no infinite one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
 
 
 _FACTS: Mapping[str, Kind] = {
-    **_all("minion arch modules digest restoring policies ca", _text),
+    **_all("minion arch modules digest restoring paused policies ca", _text),
     "os_file": _is_os_file,
+    "applied": _of_texts,
     "changed_files": _texts,
     "busy": _texts,
     "etcd": _ETCD,
-    "etcds": _rows(_FOUND),
-    "balancer": _or_none(_form({"healthy": _flag, "error": _text, "trust": _or_none(_TRUST)})),
-    "authorities": _authorities,
-    "days_left": _or_none(_number),
-    "access": _or_none(_access),
+    "etcds": Rows(_FOUND),
+    "overrides": Rows(_OVERRIDE),
+    "unusable": _of_texts,
+    "programs": _of_texts,
+    "balancer": OrNone(_form({"healthy": _flag, "error": _text, "trust": OrNone(_TRUST)})),
+    "authorities": Table(_AUTHORITY),
+    "days_left": OrNone(_number),
+    "access": OrNone(_access),
+    "pairs": Rows(_PAIR),
+    "clock": _form(_all("began ended", _seconds), "began ended"),
 }
 _BACKUP = _form(
     {
         **_all("path sha256 version when fault", _text),
         **_all("size revision", _number),
-        "keys": _or_none(_number),
+        "keys": OrNone(_number),
         "verified": _flag,
     },
     "path",
 )
 _LOOK: Mapping[str, Kind] = {
     "free": _number,
-    "wal_free": _or_none(_number),
+    "wal_free": OrNone(_number),
     "progress": _table,
     "recovery": _table,
-    "backups": _rows(_BACKUP),
+    "backups": Rows(_BACKUP),
     "evidence": _form(
         {
             **_all("kept commit last term revision size", _number),
-            **_all("fault member_id cluster_id", _text),
+            **_all("fault member_id cluster_id judged", _text),
             "has_data": _flag,
         }
     ),
     "wanted": _text,
 }
 
+FACTS = Form(_FACTS, ("minion", "arch", "os_file", "etcd", "etcds", "pairs", "clock"))
+LOOK = Form(_LOOK, ("free", "backups"))
 
 _STATUS: Mapping[str, Kind] = {
     "leader_id": _text,
     **_all("leader learner", _flag),
     "db_size": _number,
 }
+_PAUSE: Mapping[str, Kind] = _all("cluster member reason since until", _text)
+_RESUME: Mapping[str, Kind] = {"resumed": _flag, "was": _text}
 _HASHED = _form(
     {**_all("name member_id hash", _text), "differs": _flag}, "name member_id hash differs"
 )
 _HASHES: Mapping[str, Kind] = {
     "agree": _flag,
     "right": _text,
-    "members": lambda value: bool(value) and _rows(_HASHED)(value),
+    "members": lambda value: bool(value) and Rows(_HASHED)(value),
 }
 
 
@@ -222,12 +323,12 @@ def _certificate(value: Any) -> bool:
 
 def facts_fault(told: object) -> str:
     """Why this is not what ``etcd_ha.facts`` returns, or an empty text."""
-    return _fault(told, _FACTS, ("minion", "arch", "os_file", "etcd", "etcds"))
+    return _fault(told, FACTS.kinds, FACTS.needed)
 
 
 def look_fault(told: object) -> str:
     """Why this is not what ``etcd_ha_restore.look`` returns, or an empty text."""
-    return _fault(told, _LOOK, ("free", "backups"))
+    return _fault(told, LOOK.kinds, LOOK.needed)
 
 
 def status_fault(told: object) -> str:
@@ -242,7 +343,17 @@ def hashes_fault(told: object) -> str:
 
 def certificates_fault(told: object) -> str:
     """Why this is not what ``etcd_ha.certificates`` returns, or an empty text."""
-    return "" if _rows(_certificate)(told) else f"what it tells of certificates is {_ODD}"
+    return "" if Rows(_certificate)(told) else f"what it tells of certificates is {_ODD}"
+
+
+def pause_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha.pause`` returns, or an empty text."""
+    return _fault(told, _PAUSE, tuple(_PAUSE))
+
+
+def resume_fault(told: object) -> str:
+    """Why this is not what ``etcd_ha.resume`` returns, or an empty text."""
+    return _fault(told, _RESUME, tuple(_RESUME))
 
 
 def backup_fault(told: Any, cluster: str) -> str:

@@ -8,10 +8,11 @@ default of its own.
 import copy
 import difflib
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import etcd_ha_access
 import etcd_ha_arguments
@@ -164,13 +165,39 @@ _TOLD = 100
 class PillarError(ValueError):
     """The pillar is wrong; ``faults`` holds one sentence a fault, each with its key."""
 
-    def __init__(self, faults: Iterable[str]) -> None:
+    def __init__(self, faults: Iterable[str], cluster: str = "") -> None:
         self.faults = [etcd_ha_plain.brief(fault) for fault in faults]
         told = [f"  - {fault}" for fault in self.faults[:_TOLD]]
         told += [f"  - and {len(self.faults) - _TOLD} more"] if len(self.faults) > _TOLD else []
-        super().__init__(
-            "The pillar under etcd_ha is not right, so nothing was changed:\n" + "\n".join(told)
-        )
+        head = "The pillar under etcd_ha is not right"
+        if cluster:
+            head = f"The pillar under etcd_ha:clusters:{cluster} is not right"
+        super().__init__(f"{head}, so nothing was changed:\n" + "\n".join(told))
+
+
+@dataclass(frozen=True)
+class Read:
+    """The clusters of a pillar that are right, and the faults of each of the others."""
+
+    clusters: Mapping[str, "Cluster"]
+    faults: Mapping[str, tuple[str, ...]]
+    # Which minions each cluster that is not right names as its members and balancers.
+    hosts: Mapping[str, frozenset[str]]
+
+    def error(self, name: str) -> PillarError:
+        """What is wrong with one cluster."""
+        return PillarError(self.faults[name], name)
+
+    def known_to(self, minion: str) -> Mapping[str, "Cluster"]:
+        """The clusters that are right; raises PillarError where it cannot be known what this is.
+
+        A host of a faulty cluster, or one that no other cluster has: it may be the CA of that one.
+        """
+        known = any(minion in cluster.hosts for cluster in self.clusters.values())
+        named = [name for name, hosts in self.hosts.items() if not known or minion in hosts]
+        if named:
+            raise PillarError(fault for name in named for fault in self.faults[name])
+        return self.clusters
 
 
 @dataclass(frozen=True)
@@ -301,7 +328,20 @@ def read(
     pillar: object, defaults: Mapping[str, Any], os_settings: Mapping[str, Any] | None = None
 ) -> dict[str, Cluster]:
     """All clusters of the pillar's ``etcd_ha`` key, by name; raises PillarError with all faults."""
-    faults: list[str] = []
+    found = read_each(pillar, defaults, os_settings)
+    if found.faults:
+        faults = (fault for faults in found.faults.values() for fault in faults)
+        raise PillarError(dict.fromkeys(faults))
+    return dict(found.clusters)
+
+
+def read_each(
+    pillar: object, defaults: Mapping[str, Any], os_settings: Mapping[str, Any] | None = None
+) -> Read:
+    """Each cluster of the pillar by itself: what is wrong with one does not stop the others.
+
+    Raises PillarError with what is wrong beside the clusters, which holds for all of them.
+    """
     if not isinstance(pillar, Mapping) or not pillar:
         raise PillarError(
             [
@@ -309,7 +349,7 @@ def read(
                 "to the hosts and to the master's own id (<master id>_master)"
             ]
         )
-    faults += etcd_ha_plain.faults(pillar, "etcd_ha")
+    faults = etcd_ha_plain.faults(pillar, "etcd_ha")
     if faults:
         raise PillarError(faults)
     told = etcd_ha_plain.quiet(pillar)
@@ -323,22 +363,27 @@ def read(
     clusters: dict[str, Cluster] = {}
     doubtful = _doubtful(common, defaults, ())
     base = merge(defaults, os_settings, _without(common, doubtful))
+    wrong: dict[str, list[str]] = {}
     for name, wanted in clusters_pillar.items():
-        cluster, wrong = _cluster(name, wanted, base, defaults, doubtful)
-        faults += wrong
+        cluster, found = _cluster(name, wanted, base, defaults, doubtful)
         if cluster is not None:
             clusters[cluster.name] = cluster
-    faults += _shared_hosts(clusters.values())
-    faults += _shared_addresses(clusters.values())
-    faults += [
-        f"etcd_ha:clusters:{one.name}:renamed_from is {one.former!r}, which the pillar has as a "
-        "cluster of its own; a cluster is moved to its new name, not copied"
-        for one in clusters.values()
-        if one.former in clusters_pillar
-    ]
+        else:
+            wrong[str(name)] = found
     if faults:
-        raise PillarError(faults)
-    return clusters
+        raise PillarError([*faults, *(fault for found in wrong.values() for fault in found)])
+    hosts = {str(name): _named(wanted) for name, wanted in clusters_pillar.items()}
+    for name, fault in (*_shared_hosts(hosts), *_shared_addresses(clusters.values())):
+        wrong.setdefault(name, []).append(fault)
+    for one in clusters.values():
+        if one.former in clusters_pillar:
+            wrong.setdefault(one.name, []).append(
+                f"etcd_ha:clusters:{one.name}:renamed_from is {one.former!r}, which the pillar has "
+                "as a cluster of its own; a cluster is moved to its new name, not copied"
+            )
+    right = {name: cluster for name, cluster in clusters.items() if name not in wrong}
+    told_faults = {name: tuple(dict.fromkeys(found)) for name, found in wrong.items()}
+    return Read(right, told_faults, {name: hosts[name] for name in wrong})
 
 
 def warnings(cluster: Cluster) -> list[str]:
@@ -577,8 +622,9 @@ def _values(settings: Settings, key: str) -> list[str]:
     faults += etcd_ha_backup.faults(settings["backup"], f"{key}:backup")
     if not wrong_version:
         faults += etcd_ha_options.check(
-            str(settings["version"]), settings["options"], f"{key}:options"
+            str(settings["version"]), settings["options"], f"{key}:options", settings
         )
+        faults += etcd_ha_maintenance.option_faults(settings["options"], f"{key}:options")
     return faults
 
 
@@ -901,31 +947,41 @@ def _stats_faults(cluster: Cluster, key: str) -> list[str]:
     return [f"{key}:balancer:stats:port is {stats['port']}, as is {other}; give it another one"]
 
 
-def _shared_hosts(clusters: Iterable[Cluster]) -> list[str]:
+def _named(wanted: object) -> frozenset[str]:
+    """The minions that a cluster names as its members and balancers, whatever else is wrong."""
+    groups = [wanted.get(one) for one in ("members", "load_balancers")] if _is_map(wanted) else []
+    return frozenset(str(minion) for group in groups if _is_map(group) for minion in group)
+
+
+def _is_map(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _shared_hosts(hosts: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
+    """Each cluster that has a host in common with another one, with the fault of both."""
     faults = []
-    owner: dict[str, str] = {}
-    for cluster in clusters:
-        for minion in {m.minion for m in cluster.members} | {b.minion for b in cluster.balancers}:
-            other = owner.setdefault(minion, cluster.name)
-            if other != cluster.name:
-                faults.append(
-                    f"etcd_ha:clusters:{cluster.name}: {minion} belongs to {other} already; "
-                    "a minion serves one cluster"
-                )
+    for first, second in itertools.combinations(hosts, 2):
+        for minion in sorted(hosts[first] & hosts[second]):
+            fault = (
+                f"etcd_ha:clusters:{second}: {minion} belongs to {first} already; "
+                "a minion serves one cluster"
+            )
+            faults += [(first, fault), (second, fault)]
     return faults
 
 
-def _shared_addresses(clusters: Iterable[Cluster]) -> list[str]:
-    """A virtual address is one cluster's, and no host's of another one."""
+def _shared_addresses(clusters: Iterable[Cluster]) -> list[tuple[str, str]]:
+    """A virtual address is one cluster's, and no host's of another one; of both, each fault."""
     clusters = list(clusters)
     faults = []
     for one in (cluster for cluster in clusters if cluster.virtual_address):
         for other in (cluster for cluster in clusters if cluster.name != one.name):
             taken = {m.address for m in other.members} | set(other.balancer_addresses.values())
             if one.virtual_address in taken | {other.virtual_address}:
-                faults.append(
+                fault = (
                     f"etcd_ha:clusters:{one.name}:balancer:virtual_address:address is "
                     f"{one.virtual_address!r}, which {other.name} has already; give each cluster "
                     "one of its own"
                 )
+                faults += [(one.name, fault), (other.name, fault)]
     return faults

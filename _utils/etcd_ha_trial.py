@@ -6,13 +6,15 @@ https://etcd.io/docs/v3.6/op-guide/recovery/
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import etcd_ha_client
+import etcd_ha_common_files
+import etcd_ha_common_process
 import etcd_ha_etcdctl
+from etcd_ha_common_process import ANY_CODE, ProgramError
 
 # What a restore and etcd's start write beside the data: the log is allocated in parts of 64 MB
 # (server/storage/wal/wal.go, SegmentSizeBytes), one in use and one in advance.
@@ -55,7 +57,7 @@ def opened(path: str, scratch: str, pki: Mapping[str, str], timeout: float) -> C
     certificate alone. ``timeout`` (seconds) is for all of it. Raises TrialError.
     """
     deadline = time.monotonic() + timeout
-    os.mkdir(scratch, mode=0o700)
+    etcd_ha_common_files.make_directory(scratch, 0o700, fresh=True)
     try:
         _restore(path, scratch, deadline)
         return _counted(scratch, pki, deadline)
@@ -67,46 +69,48 @@ def _restore(path: str, scratch: str, deadline: float) -> None:
     command = [*in_the_background(), restore_program(), "snapshot", "restore", path]
     command.append(f"--data-dir={scratch}/data")
     try:
-        done = subprocess.run(
+        done = etcd_ha_common_process.run(
             command,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": scratch},
-            cwd=scratch,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_left(deadline),
-            check=False,
+            _left(deadline),
+            codes=ANY_CODE,
+            environment={"HOME": scratch},
+            folder=scratch,
         )
-    except (OSError, subprocess.TimeoutExpired) as err:
+    except ProgramError as err:
         raise TrialError(f"the test restore did not end: {err}") from err
-    if done.returncode:
-        raise TrialError(f"the test restore failed: {_last(done.stderr or done.stdout)}")
+    if done.code:
+        raise TrialError(f"the test restore failed: {_last(done.err or done.out)}")
 
 
 def _counted(scratch: str, pki: Mapping[str, str], deadline: float) -> Content:
+    command = [*in_the_background(), etcd_ha_client.program("etcd"), *_flags(scratch, pki)]
     with open(f"{scratch}/log", "wb") as log:
-        process = subprocess.Popen(
-            [*in_the_background(), etcd_ha_client.program("etcd"), *_flags(scratch, pki)],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": scratch},
-            cwd=scratch,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
         try:
-            while True:
-                found, told = _asked(scratch, pki, _left(deadline))
-                if found:
-                    return found
-                if process.poll() is not None or time.monotonic() > deadline:
-                    with open(f"{scratch}/log", encoding="utf-8", errors="replace") as file:
-                        told = _last(file.read()) if process.poll() is not None else told
-                    raise TrialError(f"etcd did not open the restored data: {told}")
-                time.sleep(0.2)
-        finally:
-            process.kill()
-            process.wait()
+            with etcd_ha_common_process.started(
+                command, environment={"HOME": scratch}, folder=scratch, stdout=log, stderr=log
+            ) as process:
+                return _first_answer(scratch, pki, deadline, process)
+        except ProgramError as err:
+            raise TrialError(f"etcd could not be started on the restored data: {err}") from err
+
+
+def _first_answer(
+    scratch: str,
+    pki: Mapping[str, str],
+    deadline: float,
+    process: "etcd_ha_common_process.Process[bytes]",
+) -> Content:
+    """Ask until etcd answers, ends by itself, or the time is over."""
+    while True:
+        found, told = _asked(scratch, pki, _left(deadline))
+        if found:
+            return found
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            with open(f"{scratch}/log", encoding="utf-8", errors="replace") as file:
+                told = _last(file.read()) if ended else told
+            raise TrialError(f"etcd did not open the restored data: {told}")
+        time.sleep(0.2)
 
 
 def _flags(scratch: str, pki: Mapping[str, str]) -> list[str]:

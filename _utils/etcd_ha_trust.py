@@ -19,6 +19,8 @@ from etcd_ha_topology import Cluster
 
 # What a host does with its CAs: as they are; both; both, with certificates from the new one.
 KEPT, BOTH, ISSUED, ALONE = "kept", "both", "issued", ""
+# As they are, and the CA is not asked: it is silent, so nobody knows which it is.
+HELD = "held"
 # Up to where the pillar lets the exchange go (tls:ca:change).
 UP_TO_TRUST, UP_TO_ISSUE, WHOLE = "trust", "issue", "whole"
 
@@ -46,9 +48,14 @@ def authority(cluster: Cluster, observed: Mapping[str, Observed], minion: str) -
     return found
 
 
+def is_held(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
+    """Whether the CA gives no facts, so that certificates stay as they are."""
+    return cluster.ca_minion is not None and cluster.ca_minion not in observed
+
+
 def is_to_be_made(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
     """Whether the CA's certificate is made or renewed as its host is prepared."""
-    if cluster.ca_minion is None:
+    if cluster.ca_minion is None or is_held(cluster, observed):
         return False
     return not authority(cluster, observed, cluster.ca_minion).certificates
 
@@ -64,7 +71,8 @@ def refuse_scattered(cluster: Cluster, observed: Mapping[str, Observed]) -> None
     if not cluster.tls or cluster.settings["tls"]["source"] != "files":
         return
     (path,) = authority_files(cluster)
-    held = {m: authority(cluster, observed, m).certificates for m in cluster.hosts}
+    there = [minion for minion in cluster.hosts if minion in observed]
+    held = {m: authority(cluster, observed, m).certificates for m in there}
     missing = [minion for minion, found in held.items() if not found]
     if missing:
         raise Refused(
@@ -72,10 +80,10 @@ def refuse_scattered(cluster: Cluster, observed: Mapping[str, Observed]) -> None
             f"{names(missing)}: put the CA's there"
         )
     if len(set(held.values())) > 1:
-        first = held[cluster.hosts[0]]
+        first = held[there[0]]
         other = [minion for minion, found in held.items() if found != first]
         raise Refused(
-            f"{path} on {names(other)} is not the same as on {names(cluster.hosts[:1])}: put the "
+            f"{path} on {names(other)} is not the same as on {names(there[:1])}: put the "
             "same CA's certificate on all hosts"
         )
 
@@ -96,7 +104,7 @@ def under_way(cluster: Cluster, observed: Mapping[str, Observed]) -> bool:
 
 
 def _phases(cluster: Cluster, observed: Mapping[str, Observed]) -> set[str]:
-    if not cluster.tls:
+    if not cluster.tls or is_held(cluster, observed):
         return set()
     there = [m.minion for m in cluster.members if m.minion in observed]
     return {phase(observed[m].trust, authority(cluster, observed, m)) for m in there}

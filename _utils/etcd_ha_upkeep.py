@@ -5,7 +5,6 @@ Each member stands still while it is defragmented: it is taken as one that is do
 
 from collections.abc import Mapping, Sequence
 
-import etcd_ha_parts
 import etcd_ha_report
 import etcd_ha_space
 from etcd_ha_course import Course
@@ -36,7 +35,7 @@ def defragmentation(course: Course) -> tuple[list[Step], tuple[str, ...]]:
     for minion in course.leader_last():
         if minion in paying:
             _defragment(course, minion, etcd_ha_space.state(course.observed[minion]))
-    steps = [*course.taken, etcd_ha_parts.verify(course.cluster)] if course.taken else []
+    steps = [*course.taken, course.verify()] if course.taken else []
     return steps, (note,)
 
 
@@ -117,7 +116,7 @@ def _recovering(course: Course) -> list[Step]:
             why="etcd takes writes again only then; no other alarm is touched",
         )
     )
-    return [*course.taken, etcd_ha_parts.verify(course.cluster)]
+    return [*course.taken, course.verify()]
 
 
 def clear_corruption(course: Course) -> None:

@@ -11,9 +11,11 @@ imports it.
 import ipaddress
 import json
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import etcd_ha_common_process
+from etcd_ha_common_process import ProgramError
 
 USER = "etcd_ha_check"
 """Who runs the check; the certificate that it shows is readable by this user alone."""
@@ -149,26 +151,30 @@ def longest_check(others: int, timeout: int) -> int:
 
 
 def addresses() -> dict[str, str]:
-    """Every address of this host -> its interface."""
-    done = subprocess.run(
-        ["ip", "-json", "address", "show"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=True,
-    )
-    return parse_addresses(done.stdout)
+    """Every address of this host -> its interface; raises ProgramError."""
+    command = ["ip", "-json", "address", "show"]
+    done = etcd_ha_common_process.run(command, 10)
+    try:
+        return parse_addresses(done.out)
+    except ValueError as err:
+        raise ProgramError(command, str(err)) from err
 
 
 def parse_addresses(text: str) -> dict[str, str]:
-    """Read what ``ip -json address show`` printed: address -> interface."""
-    found: dict[str, str] = {}
-    for link in json.loads(text or "[]"):
-        for entry in link.get("addr_info", ()):
-            if "local" in entry:
-                found[_plain(str(entry["local"]))] = str(link["ifname"])
-    return found
+    """Read what ``ip -json address show`` printed: address -> interface.
+
+    Raises ValueError where it is something else: each host has an interface at least.
+    """
+    try:
+        return {
+            _plain(entry["local"]): link["ifname"]
+            for link in json.loads(text)
+            for entry in link.get("addr_info", ())
+            if "local" in entry
+        }
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        told = text.strip()[:80]
+        raise ValueError(f"it printed no list of addresses, but {told!r}") from None
 
 
 def interface_of(address: str, found: Mapping[str, str]) -> str:

@@ -7,12 +7,17 @@ etcd_ha changes nothing on this host:
 {%- else %}
 {%- set host = salt["etcd_ha.host"]() %}
 include:
-{%- if host.member or host.balancer or not host.clusters %}
+{%- if host.clusters or host.keeps %}
+  - etcd_ha.in_force
+{%- endif %}
+{%- if host.member or host.balancer or host.cleared %}
   # Also where it is off, or the host has no part any more: rules from before are removed.
   - etcd_ha.firewall
 {%- endif %}
-{%- if host.clusters %}
+{%- if host.clusters or host.coming.member or host.coming.balancer %}
   - etcd_ha.prepare
+{%- endif %}
+{%- if host.clusters %}
 {%- if host.member %}
   - etcd_ha.member
   - etcd_ha.backup
@@ -21,7 +26,7 @@ include:
   - etcd_ha.balancer
 {%- endif %}
   - etcd_ha.applied
-{%- else %}
+{%- elif host.cleared %}
 
 {{ host.minion }} has no part in an etcd cluster:
   test.succeed_without_changes: []

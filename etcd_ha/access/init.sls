@@ -1,5 +1,10 @@
 {#- Users, roles and authentication of the cluster: on one member, which speaks for all. No password
     stands here: a user's state is told the pillar key of it. -#}
+{%- if salt["etcd_ha.host"]().keeps %}
+users, roles and authentication stay as they are:
+  test.succeed_without_changes:
+    - comment: "pending: only salt-run state.orchestrate etcd_ha.orch changes who may do what in etcd"
+{%- else %}
 {%- set access = salt["etcd_ha_auth.wanted"]() %}
 {%- for role in access.roles %}
 "{{ access.cluster }}: the role {{ role.role }} has the pillar's permissions":
@@ -43,5 +48,6 @@
 {%- endfor %}
 {%- else %}
     []
+{%- endif %}
 {%- endif %}
 {%- endif %}

@@ -1,5 +1,5 @@
 {%- set host = salt["etcd_ha.host"]() %}
-{%- set member = host.member %}
+{%- set member = host.member or host.coming.member %}
 the group {{ member.group }} exists:
   group.present:
     - name: {{ member.group | json }}
@@ -17,7 +17,7 @@ the user {{ member.user }} exists and cannot log in:
     - shell: /usr/sbin/nologin
     - require:
       - group: the group {{ member.group }} exists
-{%- for what, path in (("data", member.data_dir), ("write-ahead log", member.wal_dir)) if path %}
+{%- for what, path in (("data", member.places.data_dir), ("write-ahead log", member.places.wal_dir)) if path and host.member %}
 {%- set parent = salt["file.dirname"](path) %}
 
 {{ parent }} is there for the {{ what }} directory:

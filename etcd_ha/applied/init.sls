@@ -1,6 +1,6 @@
 {#- The last state: what this host was made from, for the orchestrate to compare. -#}
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
-{%- set files = [] %}
+{%- set files = ["/var/lib/etcd_ha/in_force/host.json"] %}
 {%- if host.member %}
 {%- do files.extend(["/etc/default/etcd", "/etc/systemd/system/" ~ host.member.unit]) %}
 {%- do files.extend([host.member.config_dir ~ "/etcdctl.env", os.profile_dir ~ "/etcdctl.sh"]) %}
@@ -9,9 +9,12 @@
 {%- for unit in (backup.timer, backup.service) if backup.schedule %}
 {%- do files.append("/etc/systemd/system/" ~ unit) %}
 {%- endfor %}
+{%- if backup.schedule %}
+{%- do files.append(backup.program) %}
+{%- endif %}
 {%- endif %}
 {%- if host.balancer %}
-{%- do files.append(os[host.balancer.kind].config) %}
+{%- do files.extend([os[host.balancer.kind].config] + ([host.balancer.bundle] if host.balancer.bundle else [])) %}
 {%- set virtual = host.balancer.virtual %}
 {%- if virtual %}
 {%- do files.extend([os.keepalived.config, virtual.check, virtual.settings]) %}
@@ -38,6 +41,7 @@
     - source: {{ pillar.get("etcd_ha_step", {}).get("source") | json }}
     - files: {{ files | json }}
     - require:
+      - sls: etcd_ha.in_force
 {%- if host.entries or host.hostname %}
       - sls: etcd_ha.hosts
 {%- endif %}

@@ -29,7 +29,7 @@
 
 {#- Made once: whatever changes in the pillar, a key that is there is never replaced. (Not by
     `creates`: for a state without mod_run_check Salt then loads every module that it has.) #}
-{%- if not salt["file.file_exists"](key) %}
+{%- if not host.keeps and not salt["file.file_exists"](key) %}
 "{{ ca.cluster }}: the CA has a key":
   x509.private_key_managed:
     - name: {{ key }}
@@ -54,6 +54,7 @@
     - replace: false
     - require:
       - etcd_ha: "{{ ca.cluster }}: the CA has not lost its key"
+{%- if not host.keeps %}
 
 "{{ ca.cluster }}: the CA has a certificate that it signed itself":
   x509.certificate_managed:
@@ -66,6 +67,7 @@
     - basicConstraints: critical, CA:true, pathlen:0
     - keyUsage: critical, keyCertSign, cRLSign
     - subjectKeyIdentifier: hash
+    - not_before: {{ host.not_before | json }}
     - days_valid: {{ ca.days_valid }}
     - days_remaining: {{ ca.days_remaining }}
     - mode: "0644"
@@ -73,11 +75,14 @@
     - group: root
     - require:
       - file: "{{ ca.cluster }}: the CA's key can be read by root alone"
+{%- endif %}
 {% endfor %}
 the CA signs by the present pillar:
   etcd_ha.policies_loaded:
     - require:
 {%- for ca in host.authorities %}
       - file: "{{ ca.cluster }}: {{ ca.dir }}/issued is root's alone"
+{%- if not host.keeps %}
       - x509: "{{ ca.cluster }}: the CA has a certificate that it signed itself"
+{%- endif %}
 {%- endfor %}

@@ -21,7 +21,7 @@ include:
     - group: root
     - mode: "0700"
     - makedirs: true
-{%- if backup.uses_s3 %}
+{%- if backup.uses_s3 and host.pillar_secrets %}
 
 the secrets of the store for backups are root's alone:
   etcd_ha_backup.secrets_kept:
@@ -36,13 +36,17 @@ the packages that bring backups to S3 are installed:
 {%- for option, value in os.package_options.items() %}
     - {{ option }}: {{ value }}
 {%- endfor %}
-{%- elif salt["file.file_exists"](backup.secrets) %}
+{%- elif not backup.uses_s3 and salt["file.file_exists"](backup.secrets) %}
 
 no secrets of a store for backups are left:
   file.absent:
     - name: {{ backup.secrets }}
 {%- endif %}
 {%- if backup.schedule %}
+
+the program that takes a scheduled backup is there:
+  etcd_ha_backup.program_kept:
+    - path: {{ backup.program }}
 
 the unit that takes a scheduled backup is hardened:
   file.managed:
@@ -63,6 +67,7 @@ the timer of backups has the pillar's schedule:
     - schedule: {{ backup.schedule | json }}
     - require:
       - file: {{ backup.file }} tells how {{ backup.cluster }} is backed up
+      - etcd_ha_backup: the program that takes a scheduled backup is there
       - file: the unit that takes a scheduled backup is hardened
       - file: {{ backup.directory }} keeps backups to root
 
@@ -72,7 +77,8 @@ the timer of backups runs:
     - enable: true
     - watch:
       - etcd_ha_backup: the timer of backups has the pillar's schedule
-{%- elif salt["file.file_exists"]("/etc/systemd/system/" ~ backup.timer) %}
+{%- else %}
+{%- if salt["file.file_exists"]("/etc/systemd/system/" ~ backup.timer) %}
 
 the timer of backups is stopped:
   service.dead:
@@ -86,4 +92,11 @@ the units of scheduled backups are gone:
       - /etc/systemd/system/{{ backup.service }}
     - require:
       - service: the timer of backups is stopped
+{%- endif %}
+{%- if salt["file.file_exists"](backup.program) %}
+
+the program that takes a scheduled backup is gone:
+  file.absent:
+    - name: {{ backup.program }}
+{%- endif %}
 {%- endif %}

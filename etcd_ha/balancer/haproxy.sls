@@ -5,6 +5,17 @@ an existing {{ os.haproxy.config }} is copied before etcd_ha overwrites it:
     - files: {{ [os.haproxy.config] | json }}
     - require:
       - sls: etcd_ha.balancer.package
+{%- if balancer.pki %}
+
+the check of HAProxy has its certificate and its key in one file:
+  etcd_ha.bundle_kept:
+    - path: {{ balancer.bundle }}
+    - certificate: {{ balancer.pki.dir }}/check.crt
+    - key: {{ balancer.pki.dir }}/check.key
+    - ca: {{ balancer.pki.ca_certificate }}
+    - require:
+      - sls: etcd_ha.certificates
+{%- endif %}
 
 HAProxy leads clients to the members of {{ balancer.cluster }}:
   file.managed:
@@ -21,13 +32,14 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
     # A configuration that HAProxy itself finds wrong never takes the old one's place.
     - check_cmd: haproxy -c -f
     - require:
+      - sls: etcd_ha.in_force
       - sls: etcd_ha.balancer.package
       - etcd_ha: an existing {{ os.haproxy.config }} is copied before etcd_ha overwrites it
 {%- if balancer.nonlocal %}
       - sls: etcd_ha.balancer.nonlocal
 {%- endif %}
 {%- if balancer.pki %}
-      - sls: etcd_ha.certificates
+      - etcd_ha: the check of HAProxy has its certificate and its key in one file
 {%- endif %}
 
 HAProxy runs with its present configuration:
@@ -39,7 +51,9 @@ HAProxy runs with its present configuration:
     - watch:
       - file: HAProxy leads clients to the members of {{ balancer.cluster }}
 {%- if balancer.pki %}
+      # The CA too: HAProxy reads both when it starts.
       - sls: etcd_ha.certificates
+      - etcd_ha: the check of HAProxy has its certificate and its key in one file
 {%- endif %}
 
 {%- set former = salt["etcd_ha.former_balancer"]() %}

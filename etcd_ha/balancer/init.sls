@@ -1,6 +1,7 @@
 {#- A load balancer. It passes TCP through: clients and members speak TLS with each other. -#}
 {%- set host = salt["etcd_ha.host"]() %}
 include:
+  - etcd_ha.in_force
 {%- if host.entries or host.hostname %}
   - etcd_ha.hosts
 {%- endif %}

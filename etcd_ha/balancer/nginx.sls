@@ -20,6 +20,7 @@ nginx leads clients to the members of {{ balancer.cluster }}:
     # A configuration that nginx itself finds wrong never takes the old one's place.
     - check_cmd: nginx -t -q -c
     - require:
+      - sls: etcd_ha.in_force
       - sls: etcd_ha.balancer.package
       - etcd_ha: an existing {{ os.nginx.config }} is copied before etcd_ha overwrites it
 {%- if balancer.nonlocal %}
@@ -48,4 +49,12 @@ nginx runs with its present configuration:
     - enable: false
     - require:
       - service: nginx runs with its present configuration
+{%- if balancer.pki %}
+
+"{{ balancer.pki.dir }}/check.pem is HAProxy's, and no longer needed":
+  file.absent:
+    - name: {{ balancer.pki.dir }}/check.pem
+    - require:
+      - service: "{{ former }} no longer leads clients to the members of {{ balancer.cluster }}"
+{%- endif %}
 {%- endif %}

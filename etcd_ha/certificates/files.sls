@@ -5,12 +5,11 @@
 "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
-    - phase: {{ host.trust | json }}
+    - phase: {{ host.phase | json }}
     - source: {{ pki.files.ca.certificate }}
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
-{#- While all only learn to trust another CA, certificates stay as they are. #}
-{%- set leaves = [] if host.trust == "both" else pki.leaves %}
+{%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
 {% for leaf in leaves %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is in use, its key {{ leaf.owner }}'s alone to read":
   etcd_ha.pair_in_use:
@@ -19,6 +18,8 @@
     - new_certificate: {{ pki.files[leaf.purpose].certificate }}
     - new_key: {{ pki.files[leaf.purpose].key }}
     - ca: {{ pki.ca_certificate }}
+    - need: {{ leaf.need | json }}
+    - kept: {{ (host.pairs == "keep") | json }}
     - user: {{ leaf.owner | json }}
     - group: {{ leaf.group | json }}
     - require:

@@ -20,12 +20,11 @@
 "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
-    - phase: {{ host.trust | json }}
+    - phase: {{ host.phase | json }}
     - pillar: {{ pillar_key(part.cluster, "ca", "certificate") }}
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
-{#- While all only learn to trust another CA, certificates stay as they are. #}
-{%- set leaves = [] if host.trust == "both" else pki.leaves %}
+{%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
 {% for leaf in leaves %}
 {%- set name = pki.files[leaf.purpose].name %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is the pillar's":
@@ -58,6 +57,8 @@
     - new_certificate: {{ next }}/{{ leaf.purpose }}.crt
     - new_key: {{ next }}/{{ leaf.purpose }}.key
     - ca: {{ pki.ca_certificate }}
+    - need: {{ leaf.need | json }}
+    - kept: {{ (host.pairs == "keep") | json }}
     - user: {{ leaf.owner | json }}
     - group: {{ leaf.group | json }}
     - require:

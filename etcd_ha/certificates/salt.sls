@@ -21,13 +21,12 @@
 "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
-    - phase: {{ host.trust | json }}
+    - phase: {{ host.phase | json }}
     - ca_server: {{ pki.ca_server | json }}
     - policy: {{ pki.ca_policy | json }}
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
-{#- While all only learn to trust another CA, certificates stay as they are. #}
-{%- set leaves = [] if host.trust == "both" else pki.leaves %}
+{%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
 {% for leaf in leaves %}
 {%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
 "{{ part.cluster }}: a new key for the {{ leaf.purpose }} certificate is made where it is used":
@@ -52,6 +51,7 @@
     - ca_server: {{ leaf.ca_server | json }}
     - signing_policy: {{ leaf.policy | json }}
     - private_key: {{ next }}/{{ leaf.purpose }}.key
+    - not_before: {{ host.not_before | json }}
     - days_valid: {{ leaf.days_valid }}
     - days_remaining: {{ leaf.days_remaining }}
     - mode: "0644"
@@ -69,6 +69,7 @@
     - new_certificate: {{ next }}/{{ leaf.purpose }}.crt
     - new_key: {{ next }}/{{ leaf.purpose }}.key
     - ca: {{ pki.ca_certificate }}
+    - need: {{ leaf.need | json }}
     - user: {{ leaf.owner | json }}
     - group: {{ leaf.group | json }}
     - require:

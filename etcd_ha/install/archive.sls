@@ -1,6 +1,7 @@
 {#- The release lies beside others until etcd_ha.member switches to it. -#}
 {%- set host = salt["etcd_ha.host"]() %}
-{%- set member, install = host.member, host.member.install %}
+{%- set member = host.member or host.coming.member %}
+{%- set install = member.install %}
 etcd {{ member.version }} is unpacked beside other releases:
   etcd_ha.installed:
     - version: {{ member.version | json }}

@@ -1,3 +1,3 @@
 {%- set host = salt["etcd_ha.host"]() %}
 include:
-  - etcd_ha.install.{{ host.member.install.method }}
+  - etcd_ha.install.{{ (host.member or host.coming.member).install.method }}

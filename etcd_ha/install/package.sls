@@ -2,8 +2,9 @@
     deb-systemd-invoke, which leaves masked units alone). So the unit is masked first; etcd_ha.unit
     puts the formula's own unit in the mask's place. -#}
 {%- set host, os = salt["etcd_ha.host"](), salt["etcd_ha.os_data"]() %}
-{%- set unit_file = "/etc/systemd/system/" ~ host.member.unit %}
-the distribution's own {{ host.member.unit }} does not start by itself:
+{%- set member = host.member or host.coming.member %}
+{%- set unit_file = "/etc/systemd/system/" ~ member.unit %}
+the distribution's own {{ member.unit }} does not start by itself:
 {%- if salt["file.file_exists"](unit_file) %}
   file.exists:
     - name: {{ unit_file }}
@@ -15,9 +16,9 @@ the distribution's own {{ host.member.unit }} does not start by itself:
 
 the distribution's packages of etcd are installed:
   pkg.installed:
-    - pkgs: {{ host.member.install.packages | json }}
+    - pkgs: {{ member.install.packages | json }}
 {%- for option, value in os.package_options.items() %}
     - {{ option }}: {{ value }}
 {%- endfor %}
     - require:
-      - file: the distribution's own {{ host.member.unit }} does not start by itself
+      - file: the distribution's own {{ member.unit }} does not start by itself

@@ -2,6 +2,7 @@
 {%- set host = salt["etcd_ha.host"]() %}
 {%- set member, install = host.member, host.member.install %}
 include:
+  - etcd_ha.in_force
   - etcd_ha.account
   - etcd_ha.install
 {%- if host.entries or host.hostname %}
@@ -54,6 +55,7 @@ etcd {{ member.version }} is the release in use:
     - version: {{ member.version | json }}
 {%- endif %}
     - require:
+      - sls: etcd_ha.in_force
       - sls: etcd_ha.account
       - sls: etcd_ha.install
 {%- if host.entries or host.hostname %}

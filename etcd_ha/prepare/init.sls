@@ -6,22 +6,24 @@ etcd_ha changes nothing on this host:
     - comment: {{ refusal | json }}
 {%- else %}
 {%- set host = salt["etcd_ha.host"]() %}
-{%- if host.clusters %}
+{%- set member, balancer = host.member or host.coming.member, host.balancer or host.coming.balancer %}
+{%- if host.clusters or member or balancer %}
 include:
+  - etcd_ha.in_force
 {%- if host.entries or host.hostname %}
   - etcd_ha.hosts
 {%- endif %}
 {%- if host.authorities %}
   - etcd_ha.authority
 {%- endif %}
-{%- if host.member %}
+{%- if member %}
   - etcd_ha.account
   - etcd_ha.install
 {%- endif %}
-{%- if host.balancer %}
+{%- if balancer %}
   - etcd_ha.balancer.package
 {%- endif %}
-{%- if not host.member and not host.balancer %}
+{%- if not member and not balancer %}
   - etcd_ha.applied
 {%- endif %}
 {%- else %}

@@ -36,7 +36,7 @@ class Load:
         lab,
         prefix,
         schemes=("https",),
-        seconds=280,
+        seconds=580,
         pki=PKI,
         user=None,
         client="lb",
@@ -249,19 +249,29 @@ class Ground:
         return found
 
     def obtainable(self, *versions):
-        """Those of these releases that the mirror can get on this machine; says which it cannot."""
+        """Those of these releases that the mirror can get and hosts can run; says which cannot."""
         found = []
         for version in versions:
-            if version in KNOWN:
-                found.append(version)
+            fault = self._fault(version) if version not in KNOWN else ""
+            if fault:
+                print(f"  etcd {version} cannot be had here: {fault[-300:]}")
                 continue
-            done = self.lab.run("mirror", "get", version, timeout=600)
-            if done.code == 0:
-                found.append(version)
-                KNOWN.add(version)
-            else:
-                print(f"  etcd {version} cannot be had here: {done.text.strip()[-300:]}")
+            found.append(version)
+            KNOWN.add(version)
         return found
+
+    def _fault(self, version):
+        """Why a release cannot be had: no source gives it, or what a suite packs needs its libc."""
+        done = self.lab.run("mirror", "get", version, timeout=600)
+        if done.code:
+            return done.text.strip()
+        rows = json.loads(self.lab.run("mirror", "list", "--json").ok().out)
+        row = next(row for row in rows if row["version"] == version)
+        if not row["source"].startswith("package"):
+            return ""
+        place = self.lab.run("mirror", "url").ok().out.strip()
+        name = f"etcd-v{version}-linux-{row['architecture']}.tar.gz"
+        return self.lab.probe("etcd1", "starts", f"{place}/v{version}/{name}")
 
 
 def _state(pillar):

@@ -8,6 +8,7 @@ brought there once, not once a test.
 import contextlib
 import fcntl
 import os
+import sys
 import tempfile
 import time
 
@@ -28,6 +29,26 @@ def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.e2e)
     items.sort(key=rank)
+
+
+spent: dict[str, float] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report):
+    """Say at once why a test failed: a run that is ended by its time never comes to its summary."""
+    spent[report.nodeid] = spent.get(report.nodeid, 0.0) + report.duration
+    if report.failed:
+        print(f"\n{report.nodeid} failed:\n{report.longreprtext[-6000:]}", file=sys.__stderr__)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report):
+    """With ``-v`` each line says how long its test took, with what brought the lab there."""
+    if report.when == "call" and report.outcome in ("passed", "failed"):
+        word = f"{report.outcome.upper()} in {spent.get(report.nodeid, 0.0):.1f} s"
+        return report.outcome, "." if report.passed else "F", word
+    return None
 
 
 @pytest.fixture(scope="session")

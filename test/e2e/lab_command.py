@@ -21,6 +21,8 @@ PYTHON = "/usr/bin/python3"
 MEMBERS = ("etcd1", "etcd2", "etcd3")
 HOSTS = (*MEMBERS, "lb", "ca")
 DOMAIN = "example.com"
+# An argument of state.apply: outside the orchestrate a state keeps what is in force.
+AS_A_STEP = 'pillar={"etcd_ha_step": {"action": "none"}}'
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ class Lab:
     def salt_run(self, *argv, **more):
         return self.run("salt-run", *argv, **more)
 
-    def orch(self, *argv, timeout=300, command=""):
+    def orch(self, *argv, timeout=600, command=""):
         """The orchestrate, or one of the commands beside it such as ``rotate_ca``."""
         sls = f"etcd_ha.orch.{command}" if command else "etcd_ha.orch"
         return Orchestrated(

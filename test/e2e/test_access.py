@@ -7,7 +7,7 @@ import time
 import pytest
 from changing import FIVE, KEPT_PKI, PKI, THREE, Load
 from extent import each_release, only_in_all
-from lab_command import DOMAIN, MEMBERS, minions
+from lab_command import AS_A_STEP, DOMAIN, MEMBERS, minions
 from test_authority import CHECK_TOO, OWN, own_ca
 
 # Made up for the lab; the load's clients come with it.
@@ -139,8 +139,11 @@ def test_only_what_differs_is_changed_and_told(changed):
     users = {"lab": {"roles": ["lab"], "password": "lab-password-3"}}
     changed.ask_for(THREE, access=changed_access(users=users, roles={"lab": other}))
     assert "role lab; another password for lab" in lab.salt_run("etcd_ha.plan").ok().text
-    told = lab.ask(minion, "state.apply", "etcd_ha.access", "test=True")[minion]
-    done = lab.ask(minion, "state.apply", "etcd_ha.access")[minion]
+    # As a step of the orchestrate: a highstate leaves what is in force.
+    access = ("state.apply", "etcd_ha.access", AS_A_STEP)
+    assert not any(one["changes"] for one in lab.ask(minion, *access[:2])[minion].values())
+    told = lab.ask(minion, *access, "test=True")[minion]
+    done = lab.ask(minion, *access)[minion]
     changes = [
         {one["__id__"]: one["changes"] for one in run.values() if one["changes"]}
         for run in (told, done)

@@ -1,14 +1,13 @@
 """Another CA for a cluster in use: members, balancers and clients go over to it in phases."""
 
-import datetime
-import ipaddress
+import base64
 
 from changing import THREE
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
 from extent import only_in_all
 from lab_command import DOMAIN, minions
+from tls_corpus import Authority, key, key_pem, pem
 
 CA_KEY, CA_CRT = "/etc/pki/etcd_ha/main/ca.key", "/etc/pki/etcd_ha/main/ca.crt"
 PKI = "/etc/etcd/pki"
@@ -86,6 +85,7 @@ def steps(run, words):
     return [step for step in run.states if words in step]
 
 
+@only_in_all
 def test_a_new_key_waits_for_the_clients_and_a_highstate_does_not_hurry(changed):
     """``tls:ca:change`` stops the exchange twice; meanwhile every host trusts both CAs."""
     lab = changed.lab
@@ -168,54 +168,39 @@ class OwnCA:
     """A CA that somebody keeps elsewhere, and signs certificates for all hosts with."""
 
     def __init__(self):
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name.from_rfc4514_string("CN=our own CA")
-        self.certificate = self._sign(self.name, self.key.public_key(), ca=True)
+        self.authority = Authority()
+        self.certificate = self.authority.certificate
 
-    def _sign(self, name, key, ca=False, names=()):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        usage = [x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH]
-        built = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self.name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=30))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if not ca:
-            built = built.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-        if names:
-            built = built.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return built.sign(self.key, hashes.SHA256())
-
-    def give(self, lab, host, names):
+    def give(self, lab, host, names, only=tuple(SUBJECTS), **more):
         """Certificates and keys for a host, where tls:files names them."""
-        pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-        lab.write(host, "/root/pki/ca.crt", pem)
-        for purpose, subject in SUBJECTS.items():
-            key = ec.generate_private_key(ec.SECP256R1())
-            subject = x509.Name.from_rfc4514_string(subject)
-            leaf = self._sign(subject, key.public_key(), names=names)
-            text = leaf.public_bytes(serialization.Encoding.PEM).decode()
-            lab.write(host, f"/root/pki/{purpose}.crt", text)
-            text = key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ).decode()
-            lab.write(host, f"/root/pki/{purpose}.key", text)
+        files = {"ca.crt": pem(self.certificate)}
+        for purpose in only:
+            own = key()
+            leaf = self.authority.leaf(own, SUBJECTS[purpose], names, **more)
+            files |= {f"{purpose}.crt": pem(leaf), f"{purpose}.key": key_pem(own)}
+        write_all(lab, host, "/root/pki", files)
+
+
+def write_all(lab, host, folder, files):
+    """Put these files into a directory on a host, in one command: name -> content."""
+    words = [w for n, text in files.items() for w in (n, base64.b64encode(text).decode())]
+    script = (
+        'umask 077; mkdir -p "$1"; cd "$1"; shift; '
+        'while [ $# -gt 0 ]; do echo "$2" | base64 -d > "$1"; shift 2; done'
+    )
+    lab.exec(host, "sh", "-ec", script, "sh", folder, *words).ok()
+
+
+def everywhere(lab):
+    """The names that let one certificate serve on every host."""
+    return [f"IP:{lab.address(host)}" for host in (*THREE, "lb")] + ["IP:127.0.0.1"]
 
 
 def own_ca(lab):
     """An own CA whose certificates lie on all hosts."""
     ca = OwnCA()
-    addresses = [lab.address(host) for host in (*THREE, "lb")] + ["127.0.0.1"]
-    names = [x509.IPAddress(ipaddress.ip_address(one)) for one in addresses]
     for host in (*THREE, "lb"):
-        ca.give(lab, host, names)
+        ca.give(lab, host, everywhere(lab))
     return ca
 
 

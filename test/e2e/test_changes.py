@@ -21,6 +21,7 @@ def lines(changed, *wanted):
     return found
 
 
+@only_in_all
 def test_an_upgrade_through_all_lines(changed):
     """From 3.4 to 3.7 by one change of the pillar, or as far as this machine's mirror goes."""
     oldest, *_, newest = changed.releases()
@@ -47,6 +48,15 @@ def test_a_downgrade_by_one_line(changed, older, newer):
     assert changed.versions() == {older}
 
 
+def test_an_upgrade_by_one_line(changed):
+    older, newer = lines(changed, "3.5.33", "3.6.14")
+    changed.begin(THREE, version=older)
+    run = changed.change(THREE, "upgrade-one", version=newer)
+    assert any("snapshot" in step for step in run.states), list(run.states)
+    assert changed.versions() == {newer}
+
+
+@only_in_all
 def test_tls_is_taken_off(changed):
     changed.begin(THREE)
     changed.change(THREE, "plain", schemes=("https", "http"), tls={"enabled": False})
@@ -55,6 +65,7 @@ def test_tls_is_taken_off(changed):
         assert all(url.startswith("http://") for url in urls), member
 
 
+@only_in_all
 def test_tls_is_put_on(changed):
     changed.begin(THREE, tls={"enabled": False})
     changed.change(THREE, "tls", schemes=("http", "https"))
@@ -133,6 +144,7 @@ def test_three_members_become_five(changed):
     assert all(host in balanced for host in FIVE)
 
 
+@only_in_all
 def test_a_wiped_host_is_replaced(changed):
     changed.begin(FIVE)
     before = {member["name"]: member["ID"] for member in changed.members()}
@@ -148,7 +160,9 @@ def test_a_member_with_a_corrupt_log_is_replaced(changed):
     before = {member["name"]: member["ID"] for member in changed.members()}
     corrupts_its_log(changed.lab, "etcd3")
     run = changed.change(FIVE, "corrupt")
-    assert any("replace etcd3" in step for step in run.states), list(run.states)
+    # What to do is planned anew once etcd itself has judged the data, in a run within this one.
+    assert any("examine etcd3" in step for step in run.states), list(run.states)
+    assert "replace etcd3" in run.text
     replaced_alone(changed, before, "etcd3")
     aside = changed.lab.exec("etcd3", "sh", "-c", "ls -d /var/lib/etcd.replaced-*/member").out
     assert aside.strip(), "what is left of its data is kept"
@@ -208,6 +222,8 @@ def test_the_data_directory_moves(changed):
         assert there.code == 0 and gone.code != 0, host
 
 
+# The usual run changes a port in test_highstate_pending.py.
+@only_in_all
 def test_the_ports_change(changed):
     changed.begin(THREE, **PLACE)
     run = changed.change(THREE, "ports", **PLACE, **PORTS)
@@ -229,6 +245,7 @@ def test_a_dead_host_is_dropped_and_another_takes_its_place(changed):
     changed.settled()
 
 
+@only_in_all
 def test_all_at_once(changed):
     """Another member, other ports and data directory again, another option, the next release."""
     older, newer = lines(changed, "3.6.14", "3.7.1")

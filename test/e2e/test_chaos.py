@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from changing import THREE
+from extent import only_in_all
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -21,6 +22,7 @@ MINUTES = 1.2
 
 
 @pytest.mark.chaos
+@only_in_all
 def test_a_short_campaign_breaks_no_promise(changed):
     changed.begin(THREE)
     version = changed.lab.shipped["clusters"]["main"]["version"]

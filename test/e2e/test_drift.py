@@ -5,6 +5,7 @@ import json
 import threading
 
 import pytest
+from extent import only_in_all
 from lab_command import MEMBERS
 
 PKI = "/etc/etcd/main"
@@ -114,6 +115,7 @@ def last_restart(lab, host):
     return tuple(int(found[name]) / 1e6 for name in names)
 
 
+@only_in_all
 def test_a_changed_option_is_rolled_one_member_at_a_time(converged):
     converged.put("drift", "before")
     gaps = []

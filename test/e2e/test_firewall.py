@@ -8,7 +8,7 @@ import json
 
 import pytest
 from extent import only_in_all
-from lab_command import MEMBERS, minions
+from lab_command import AS_A_STEP, MEMBERS, minions
 
 CA = "198.18.0.3"
 CLIENT, PEER = 2379, 2380
@@ -173,7 +173,7 @@ def test_a_rule_of_the_owner_in_our_place_is_named_and_kept(guarded):
     lab.exec("etcd3", "ufw", "allow", f"{CLIENT}/tcp").ok()
     set_firewall(lab, enabled=True)
     lab.salt("etcd3.example.com", "saltutil.sync_all").ok()
-    done = lab.salt("etcd3.example.com", "state.apply", "etcd_ha.firewall")
+    done = lab.salt("etcd3.example.com", "state.apply", "etcd_ha.firewall", AS_A_STEP)
     assert done.code != 0
     assert "ufw delete allow proto tcp from any to any port 2379" in done.text
     rules = lab.exec("etcd3", "ufw", "show", "added").out

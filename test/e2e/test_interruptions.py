@@ -159,6 +159,7 @@ def test_tls_is_put_on(changed):
     under_load(changed, "tls", THREE, ways, schemes=("http", "https"), **settings)
 
 
+@only_in_all
 def test_a_bootstrap(changed):
     """One step does all of it, so blank hosts are needed for each way to meet it."""
     obtained(changed, OLDER)

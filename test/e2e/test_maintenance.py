@@ -169,7 +169,7 @@ def test_a_larger_quota_is_applied_while_the_database_is_full(changed):
     changed.settled()
 
 
-@each_release()
+@each_release(usual="")
 def test_all_members_hold_the_same(changed, version):
     of_release(changed, version)
     done = changed.lab.salt_run("etcd_ha.hash_kv").ok()

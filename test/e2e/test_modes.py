@@ -42,6 +42,7 @@ MEMBER = (
     ("/var/lib/etcd", "drwx------ etcd:etcd"),
     ("/var/lib/etcd/*", "?r??------ etcd:etcd"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
+    ("/var/lib/etcd_ha/in_force", "drwx------ root:root"),
     ("/var/lib/etcd_ha/snapshots", "drwx------ root:root"),
     ("/var/lib/etcd_ha/*", "-rw------- root:root"),
 )
@@ -52,9 +53,11 @@ BALANCER = (
     ("/etc/etcd/main/next/*.key", "-r-------- root:root"),
     ("/etc/etcd/main/next/*.crt", "-rw-r--r-- root:root"),
     ("/etc/etcd/main/check.key", "-r-------- root:root"),
+    ("/etc/etcd/main/check.pem", "-rw------- root:root"),
     ("/etc/etcd/main/*.crt", "-rw-r--r-- root:root"),
     ("/etc/haproxy/haproxy.cfg", "-rw-r--r-- root:root"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
+    ("/var/lib/etcd_ha/in_force", "drwx------ root:root"),
     # The package's own configuration, with its modes, behind a folder that nobody else enters.
     ("/var/lib/etcd_ha/kept", "drwx------ root:root"),
     ("/var/lib/etcd_ha/kept/*/haproxy.cfg", "-rw-r--r-- root:root"),
@@ -69,6 +72,7 @@ CA = (
     ("/etc/pki/etcd_ha/main/ca.key", "-r-------- root:root"),
     ("/etc/pki/etcd_ha/main/ca.crt", "-rw-r--r-- root:root"),
     ("/var/lib/etcd_ha", "drwxr-xr-x root:root"),
+    ("/var/lib/etcd_ha/in_force", "drwx------ root:root"),
     ("/var/lib/etcd_ha/*", "-rw------- root:root"),
 )
 

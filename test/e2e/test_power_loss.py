@@ -66,6 +66,7 @@ def test_with_fsync_nothing_is_lost(changed, tmp_path):
     changed.settled()
 
 
+@only_in_all
 def test_without_fsync_the_checkers_find_what_is_lost(changed, tmp_path):
     changed.begin(THREE)
     for host in THREE:

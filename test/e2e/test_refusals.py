@@ -50,12 +50,8 @@ def without_data(lab, *hosts):
 
 
 def begun(changed):
-    """Three members, of the newest release: as the test of an interrupted upgrade leaves them."""
-    changed.begin(THREE, version=changed.releases()[-1])
-
-
-def ask_for(changed, hosts, **settings):
-    changed.ask_for(hosts, **{"version": changed.releases()[-1], **settings})
+    """Three members, as the shipped pillar has them."""
+    changed.begin(THREE)
 
 
 def refused(changed, *words):
@@ -75,7 +71,7 @@ def test_a_downgrade_that_etcd_cannot_do(changed):
 def test_none_of_the_present_members_is_named(changed):
     begun(changed)
     with untouched(changed):
-        ask_for(changed, ("etcd4", "etcd5"))
+        changed.ask_for(("etcd4", "etcd5"))
         refused(changed, "none of the pillar's members of main", "Keep at least one")
     changed.same()
 
@@ -85,7 +81,7 @@ def test_the_ca_s_key_is_not_there(changed):
     changed.lab.exec("ca", "mv", CA_KEY, "/root/ca.key").ok()
     try:
         with untouched(changed):
-            ask_for(changed, (*THREE, "etcd4", "etcd5"))
+            changed.ask_for((*THREE, "etcd4", "etcd5"))
             refused(changed, CA_KEY, "is missing", "backup")
     finally:
         changed.lab.exec("ca", "mv", "/root/ca.key", CA_KEY).ok()
@@ -99,7 +95,7 @@ def test_an_unknown_member_is_named_and_taken_out_when_asked(changed):
     with untouched(changed):
         refused(changed, f"unstarted at {STRANGER}", "remove_unknown: true")
     assert len(changed.members()) == 4
-    ask_for(changed, THREE, remove_unknown=True)
+    changed.ask_for(THREE, remove_unknown=True)
     changed.lab.orch().ok()
     changed.settled()
     assert len(changed.members()) == 3
@@ -133,7 +129,7 @@ def test_two_of_three_hosts_are_lost(changed, fault):
         with untouched(changed, *alive):
             refused(changed, "etcd2", "etcd3", "did not answer", "manage.status")
             if fault == "kill":
-                ask_for(changed, ("etcd1", "etcd4", "etcd5"))
+                changed.ask_for(("etcd1", "etcd4", "etcd5"))
                 refused(changed, "main has no quorum", "no longer names", "Name it")
     finally:
         for host in lost:

@@ -159,7 +159,7 @@ def test_a_run_is_killed_at_each_step(changed, step, kill, delay):
     changed.lab.wait_for_minions(*THREE, "lb")
     if step in ("exchange", "start") and not delay:
         changed.lab.orch().refused("restore of main was begun and not ended")
-    restore(changed.lab, timeout=400).ok()
+    restore(changed.lab).ok()
     is_restored(changed)
 
 

@@ -51,6 +51,7 @@ def test_the_distribution_s_package(fresh):
     assert fresh.orch().ok().changes == {}
 
 
+@only_in_all
 def test_plain_http(fresh):
     fresh.change_pillar(lambda cluster: cluster.update(tls={"enabled": False}))
     run = fresh.orch().ok()

@@ -36,6 +36,9 @@ def pillar(example):
 def minion_opts(tmp_path_factory):
     """Options of a masterless minion with the formula in its file roots and modules synced."""
     root = tmp_path_factory.mktemp("minion")
+    # The SLS alone: Salt lists every file of its roots for each compilation, packages of tests too.
+    (root / "base").mkdir()
+    (root / "base" / "etcd_ha").symlink_to(FORMULA / "etcd_ha")
     extmods = root / "extmods"
     for kind in ("modules", "states", "runners", "utils"):
         (extmods / kind).mkdir(parents=True)
@@ -48,7 +51,7 @@ def minion_opts(tmp_path_factory):
             "cachedir": str(root / "cache"),
             "extension_modules": str(extmods),
             "file_client": "local",
-            "file_roots": {"base": [str(FORMULA)]},
+            "file_roots": {"base": [str(root / "base")]},
             "pillar_roots": {"base": [str(FORMULA / "pillar")]},
             "module_dirs": [],
             "state_events": False,
@@ -62,7 +65,9 @@ def minion_opts(tmp_path_factory):
 def compile_states(minion_opts):
     """Call with a minion id, a pillar and SLS names; see Compiled."""
 
-    def compile_(minion, pillar, *sls, os="Debian", test=False, action="none", stage=None):
+    def compile_(
+        minion, pillar, *sls, os="Debian", test=False, action="none", stage=None, by_orch=True
+    ):
         opts = copy.deepcopy(minion_opts)
         opts["id"] = minion
         opts["grains"] = {
@@ -77,7 +82,7 @@ def compile_states(minion_opts):
         }
         opts["test"] = test
         step = {"action": action, "source": "0" * 64, "stage": stage or {}}
-        data = {**copy.deepcopy(pillar), "etcd_ha_step": step}
+        data = {**copy.deepcopy(pillar), **({"etcd_ha_step": step} if by_orch else {})}
         state = salt.state.HighState(opts, pillar_override=data, initial_pillar=data)
         try:
             high, errors = state.render_highstate({"base": list(sls or ("etcd_ha",))})

@@ -11,8 +11,13 @@ import datetime
 import os
 from pathlib import Path
 
+import etcd_ha_host
+import etcd_ha_host_in_force
+import etcd_ha_host_leaves
+import etcd_ha_topology
 import pytest
 import salt.state
+import yaml
 from compiled import FORMULA, GRAINS
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -46,12 +51,17 @@ class Host:
         self.opts, self.pillar, self.root = opts, pillar, root
         self.pki = root / "etc" / "pki"
 
-    def apply(self, minion, sls, test=False):
+    def highstate(self, minion, sls):
+        """The same outside the orchestrate."""
+        self.pillar.pop("etcd_ha_step", None)
+        return self.apply(minion, sls, by_orch=False)
+
+    def apply(self, minion, sls, test=False, by_orch=True):
         """Run the chunks of one SLS and of those below it; a list of (ID, result)."""
         opts = copy.deepcopy(self.opts)
         opts.update(id=minion, test=test)
         opts["grains"] = {"id": minion, "kernel": "Linux", "cpuarch": "x86_64", **GRAINS["Debian"]}
-        pillar = copy.deepcopy(self.pillar)
+        pillar = {**({"etcd_ha_step": {}} if by_orch else {}), **copy.deepcopy(self.pillar)}
         state = salt.state.HighState(opts, pillar_override=pillar, initial_pillar=pillar)
         try:
             high, errors = state.render_highstate({"base": [sls]})
@@ -119,8 +129,9 @@ class Results:
 
 
 @pytest.fixture
-def host(minion_opts, pillar, tmp_path):
+def host(minion_opts, pillar, tmp_path, monkeypatch):
     """A member and its CA on one machine, everything below a temporary directory."""
+    monkeypatch.setattr(etcd_ha_host_in_force, "FILE", str(tmp_path / "in_force" / "host.json"))
     extmods = tmp_path / "extmods"
     for kind in ("states", "utils", "modules"):
         (extmods / kind).mkdir(parents=True)
@@ -147,12 +158,13 @@ def host(minion_opts, pillar, tmp_path):
 def policies(pillar):
     """The CA's signing policies, by the same function that the pillar file uses."""
     import etcd_ha_certificates
-    import etcd_ha_topology
-    import yaml
 
+    return etcd_ha_certificates.policies(read(pillar).values(), CA)
+
+
+def read(pillar):
     defaults = yaml.safe_load((FORMULA / "etcd_ha" / "defaults.yaml").read_text())
-    clusters = etcd_ha_topology.read(pillar["etcd_ha"], defaults)
-    return etcd_ha_certificates.policies(clusters.values(), CA)
+    return etcd_ha_topology.read(copy.deepcopy(pillar["etcd_ha"]), defaults)
 
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's: run as root")
@@ -352,25 +364,80 @@ def test_the_phases_of_an_exchange(host):
     assert trusted(host) == [new]
 
 
+def put_in_force(host, minion=MEMBER):
+    """What the orchestrate would have recorded of this host."""
+    described = etcd_ha_host.describe(minion, read(host.pillar).values(), "amd64")
+    etcd_ha_host_in_force.write(etcd_ha_host_in_force.recorded(None, described))
+
+
 def test_a_highstate_leaves_an_exchange_to_the_orchestrate(host):
     host.apply(MEMBER, "etcd_ha.certificates")
+    put_in_force(host)
     another_ca(host)
     before = host.snapshot()
-    found = in_phase(host, "kept")
-    assert ["orchestrate" in comment for comment in found.failed().values()] == [True]
+    found = host.highstate(MEMBER, "etcd_ha.certificates")
+    assert found.failed() == {} and found.changed() == set()
     assert host.snapshot() == before
     in_phase(host, "both")
     before = host.snapshot()
-    assert in_phase(host, "both").changed() == set()
+    assert host.highstate(MEMBER, "etcd_ha.certificates").changed() == set()
     assert host.snapshot() == before
+
+
+def test_a_highstate_puts_no_renewed_pair_in_use_that_others_would_refuse(host):
+    """It runs on all members at once: what is in use stays wherever the new one is no good."""
+    host.apply(MEMBER, "etcd_ha.certificates")
+    renewing(host)
+    put_in_force(host)
+    another_ca(host)
+    before = host.snapshot()
+    told = host.highstate(MEMBER, "etcd_ha.certificates").failed()
+    assert any("What was in use is" in comment for comment in told.values()), told
+    after = host.snapshot()
+    live = [name for name in before if not name.startswith("next/")]
+    assert {name: after[name] for name in live} == {name: before[name] for name in live}
 
 
 def test_a_highstate_passes_with_a_renewed_ca_certificate(host):
     host.apply(MEMBER, "etcd_ha.certificates")
+    put_in_force(host)
     before = host.snapshot()
     (host.root / "ca/main/ca.crt").unlink()
     host.apply(CA, "etcd_ha.authority")
-    assert in_phase(host, "kept").failed() == {}
+    assert host.highstate(MEMBER, "etcd_ha.certificates").failed() == {}
+    assert host.snapshot() == before
+
+
+def test_a_highstate_makes_no_ca(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    put_in_force(host, CA)
+    for name in ("ca.key", "ca.crt"):
+        (host.root / "ca/main" / name).unlink()
+    found = host.highstate(CA, "etcd_ha.authority")
+    assert found.failed() == {}
+    assert not (host.root / "ca/main/ca.key").exists()
+    assert not (host.root / "ca/main/ca.crt").exists()
+
+
+def test_a_highstate_puts_a_lost_or_damaged_pair_right_and_exchanges_no_other(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    put_in_force(host)
+    kept = host.certificate("peer")
+    (host.pki / "server.crt").unlink()
+    (host.pki / "admin.key").write_text("damaged")
+    found = host.highstate(MEMBER, "etcd_ha.certificates")
+    assert found.failed() == {}
+    assert all(host.pair_fits(one) for one in ("server", "peer", "admin"))
+    assert host.certificate("peer") == kept
+
+
+def test_a_highstate_leaves_a_certificate_whose_names_the_pillar_changed(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    put_in_force(host)
+    host.pillar["etcd_ha"]["clusters"]["main"]["tls"]["names"] = ["etcd.example.com"]
+    host.pillar["x509_signing_policies"] = policies(host.pillar)
+    before = host.snapshot()
+    assert host.highstate(MEMBER, "etcd_ha.certificates").changed() == set()
     assert host.snapshot() == before
 
 
@@ -402,6 +469,46 @@ def test_a_pair_that_does_not_fit_is_not_put_in_use(host):
     }
     tls.update(source="files", files={"ca": {"certificate": f"{host.root}/ca.crt"}, **files})
     before = host.snapshot()
+    kept = host.apply(MEMBER, "etcd_ha.certificates")
+    assert kept.failed() == {} and kept.changed() == set(), "a highstate keeps what is in use"
+    host.pillar["etcd_ha_step"] = {"pairs": "take"}
     (comment,) = host.apply(MEMBER, "etcd_ha.certificates").failed().values()
-    assert "client.crt was not put in use: its key is another one's" in comment
+    assert "client.crt was not put in use: " in comment
+    assert "client.key does not match the certificate" in comment
     assert host.snapshot() == before
+
+
+def test_a_highstate_says_which_files_of_the_user_s_wait_and_repairs_what_is_damaged(host):
+    host.apply(MEMBER, "etcd_ha.certificates")
+    tls = host.pillar["etcd_ha"]["clusters"]["main"]["tls"]
+    names = {"server": "server", "peer": "peer", "client": "admin"}
+    for name, made in names.items():
+        for end in ("crt", "key"):
+            (host.root / f"{name}.{end}").write_bytes((host.pki / f"{made}.{end}").read_bytes())
+            (host.root / f"{name}.{end}").chmod(0o600)
+    (host.root / "ca.crt").write_bytes((host.pki / "ca.crt").read_bytes())
+    files = {
+        name: {"certificate": f"{host.root}/{name}.crt", "key": f"{host.root}/{name}.key"}
+        for name in names
+    }
+    tls.update(source="files", files={"ca": {"certificate": f"{host.root}/ca.crt"}, **files})
+    put_in_force(host)
+
+    def waiting():
+        described = etcd_ha_host.describe(MEMBER, read(host.pillar).values(), "amd64")
+        return etcd_ha_host_leaves.waiting(described)
+
+    assert waiting() == []
+    in_use = host.snapshot()
+    (host.pki / "peer.key").write_text("damaged")
+    assert host.highstate(MEMBER, "etcd_ha.certificates").failed() == {}
+    assert host.snapshot() == in_use
+    for end in ("crt", "key"):
+        (host.root / f"server.{end}").write_bytes((host.root / f"peer.{end}").read_bytes())
+    (host.root / "client.crt").write_bytes((host.root / "peer.crt").read_bytes())
+    (host.root / "client.key").write_bytes((host.root / "peer.key").read_bytes())
+    assert host.highstate(MEMBER, "etcd_ha.certificates").changed() == set()
+    assert host.snapshot() == in_use
+    assert waiting(), "what waits is told"
+    (host.root / "server.crt").write_bytes(b"")
+    assert [one for one in waiting() if "server.crt" in one and "what is in use stays" in one]

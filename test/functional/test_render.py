@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import etcd_ha_host_in_force
 import etcd_ha_machine
 import etcd_ha_progress
 import etcd_ha_virtual
@@ -21,13 +23,16 @@ OF_MEMBER = (
     "certificates",
     "environment",
     "hosts",
+    "in_force",
     "install",
     "kept",
     "member",
     "prepare",
     "unit",
 )
-OF_BALANCER = ("balancer", "balancer.package", "certificates", "hosts", "kept", "prepare")
+OF_BALANCER = (
+    *("balancer", "balancer.package", "certificates", "hosts", "in_force", "kept", "prepare"),
+)
 KEY = "-----BEGIN PRIVATE KEY-----\nnot a key, but as secret as one\n-----END PRIVATE KEY-----\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
@@ -93,11 +98,14 @@ class TestEveryOperatingSystem:
         assert compiled.one("pkg.installed", name=RCLONE)["pkgs"] == ["rclone"]
         assert compiled.one("etcd_ha_backup.timer_kept")["schedule"] == "daily"
         unit = compiled.file("/etc/systemd/system/etcd_ha-backup.service")
-        assert "etcd_ha_backup_job.py /etc/etcd/backup.json" in unit
+        program = "/usr/local/lib/etcd_ha/backup.pyz"
+        assert f" {program} /etc/etcd/backup.json\n" in unit
+        assert compiled.one("etcd_ha_backup.program_kept")["path"] == program
         assert "not a key" not in repr(compiled.chunks) + repr(compiled.texts)
         files = compiled.one("etcd_ha.applied")["files"]
         assert "/etc/etcd/backup.secrets" in files
         assert "/etc/systemd/system/etcd_ha-backup.timer" in files
+        assert program in files
 
     @pytest.mark.parametrize("minion", [MEMBER, BALANCER])
     def test_trust_store_package_and_hostname(self, compile_states, pillar, minion, os):
@@ -108,6 +116,22 @@ class TestEveryOperatingSystem:
         compiled = sound(compile_states(minion, pillar, "etcd_ha", os=os))
         assert compiled.of("pkg.installed")
         assert f"the running system is called {minion}" in compiled.ids()
+
+
+@pytest.mark.parametrize("by_orch", [True, False])
+@pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
+def test_nothing_runs_from_salts_cache(compile_states, pillar, minion_opts, minion, by_orch):
+    """``saltutil.clear_cache`` deletes it: no unit, script or setting may name a path in there."""
+    main(pillar)["backup"] = {"schedule": "daily"}
+    main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
+    main(pillar)["wal_dir"] = "/srv/wal/etcd"
+    for kind in ("haproxy", "nginx"):
+        with_address(pillar, kind=kind)
+        compiled = sound(compile_states(minion, pillar, by_orch=by_orch))
+        told = repr(compiled.chunks) + repr(compiled.texts)
+        for name in ("root_dir", "cachedir", "extension_modules"):
+            assert minion_opts[name] not in told, name
+        assert "/var/cache/salt" not in told and "extmods" not in told
 
 
 class TestEachStandsAlone:
@@ -215,7 +239,7 @@ class TestMember:
         asserted = [line for line in unit.splitlines() if line.startswith("Assert")]
         # With | one of them is enough; the one without must be true beside it.
         assert asserted == [
-            f"AssertPathExists=|{log}",
+            f"AssertPathExistsGlob=|{log}/*.wal",
             "AssertPathExists=|/run/etcd_ha/bootstrap.env",
             f"AssertPathExists=!{etcd_ha_progress.HELD}",
         ]
@@ -271,6 +295,7 @@ class TestMark:
         main(pillar)["tls"]["trust_store"] = True
         main(pillar)["host"] = {"hostname": True}
         main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
+        main(pillar)["backup"] = {"schedule": "daily"}
         with_address(pillar)
         return sound(compile_states(minion, pillar))
 
@@ -286,11 +311,15 @@ class TestMark:
         managed |= {c["name"] for c in compiled.of("x509.certificate_managed")}
         managed = {path for path in managed if "/next/" not in path}
         managed |= {c["path"] for c in compiled.of("etcd_ha_ca.trusted")}
+        managed |= {c["path"] for c in compiled.of("etcd_ha.bundle_kept")}
+        managed |= {c["path"] for c in compiled.of("etcd_ha_backup.program_kept")}
+        managed |= {c["path"] for c in compiled.of("etcd_ha_backup.timer_kept")}
         for pair in compiled.of("etcd_ha.pair_in_use"):
             managed |= {pair["certificate"], pair["key"]}
         if "/etc/nftables.d/etcd_ha.nft" in managed:
             # Which firewall a host has is told at run time; each one's file is looked at.
             managed.add("/etc/firewalld/policies/etcd_ha.xml")
+        managed.add(etcd_ha_host_in_force.FILE)
         assert set(compiled.one("etcd_ha.applied")["files"]) == managed
 
 
@@ -553,6 +582,27 @@ class TestAuthority:
         assert names == {f"/etc/pki/etcd_ha/{name}/ca.crt" for name in ("main", "other")}
 
 
+# What HAProxy 2.2.9, the oldest one that the formula runs on, has accepted (`haproxy -c`). To add a
+# word, see from which version on the manual of 2.2 and its successors has it.
+OLD_HAPROXY = {
+    **dict.fromkeys(("global", "defaults", "frontend", "backend", "mode", "log"), ()),
+    **dict.fromkeys(("user", "group", "retries", "bind", "balance", "default_backend"), ()),
+    **dict.fromkeys(("default-server", "server"), ()),
+    "option": ("dontlognull", "redispatch", "clitcpka", "srvtcpka", "httpchk"),
+    "timeout": (
+        *("connect", "queue", "check", "client", "server"),
+        *("tunnel", "client-fin", "http-request"),
+    ),
+    "http-check": ("connect", "send", "expect"),
+    "stats": ("enable", "uri", "refresh", "socket"),
+    "no": ("log",),
+}
+OLD_SERVER = {
+    *("check", "inter", "fastinter", "downinter", "fall", "rise", "on-marked-down"),
+    *("shutdown-sessions", "check-ssl", "verify", "required", "ssl-min-ver", "ca-file", "crt"),
+}
+
+
 class TestHaproxy:
     def text(self, compile_states, pillar):
         compiled = sound(compile_states(BALANCER, pillar))
@@ -568,12 +618,17 @@ class TestHaproxy:
         assert service["reload"] is True
         assert config["__id__"] in compiled.behind(service)
         assert compiled.one("etcd_ha.pair_in_use")["__id__"] in compiled.behind(config)
+        bundle = compiled.one("etcd_ha.bundle_kept", path="/etc/etcd/main/check.pem")
+        assert compiled.one("etcd_ha.pair_in_use")["__id__"] in compiled.behind(bundle)
+        # HAProxy reads it in the check of its configuration, and again when it is reloaded.
+        assert bundle["__id__"] in compiled.behind(config)
+        assert bundle["__id__"] in compiled.behind(service)
 
     def test_checks_ask_with_a_certificate_and_look_at_the_answer(self, compile_states, pillar):
         text = self.text(compile_states, pillar)
         assert "http-check send meth GET uri /readyz" in text
         assert "check-ssl verify required" in text
-        assert "ca-file /etc/etcd/main/ca.crt crt /etc/etcd/main/check.crt" in text
+        assert "ca-file /etc/etcd/main/ca.crt crt /etc/etcd/main/check.pem" in text
         assert "server etcd1 192.168.200.52:2379 verifyhost etcd1.example.com" in text
         assert "timeout check 2s" in text
         # Clients' TLS is the members' business.
@@ -585,6 +640,20 @@ class TestHaproxy:
         assert "option redispatch 1\n" in text
         assert "timeout connect 1s\n" in text
         assert "balance leastconn\n" in text
+
+    @pytest.mark.parametrize("version", ["3.4.22", "3.7.1"])
+    def test_knows_no_word_that_is_newer_than_the_oldest_haproxy(
+        self, compile_states, pillar, version
+    ):
+        main(pillar)["version"] = version
+        main(pillar)["balancer"] = {"stats": {"enabled": True}}
+        lines = [x.split() for x in self.text(compile_states, pillar).splitlines() if x.strip()]
+        for first, *rest in (words for words in lines if not words[0].startswith("#")):
+            assert first in OLD_HAPROXY, (first, rest)
+            assert not OLD_HAPROXY[first] or rest[0] in OLD_HAPROXY[first], (first, rest)
+            if first == "default-server":
+                named = {word for word in rest if re.match("[a-z]", word)}
+                assert named <= OLD_SERVER, named - OLD_SERVER
 
     def test_a_full_database_does_not_empty_the_balancer(self, compile_states, pillar):
         main(pillar)["version"] = "3.5.33"
@@ -606,7 +675,8 @@ class TestHaproxy:
         assert "on-marked-down shutdown-sessions" in text
 
     def test_statistics_are_off_unless_asked_for(self, compile_states, pillar):
-        assert "stats" not in self.text(compile_states, pillar)
+        shown = "stats enable", "stats uri", "8404"
+        assert not [words for words in shown if words in self.text(compile_states, pillar)]
         main(pillar)["balancer"] = {"stats": {"enabled": True}}
         assert "bind 127.0.0.1:8404" in self.text(compile_states, pillar)
 

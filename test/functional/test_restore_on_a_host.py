@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import etcd_ha_common_systemd
 import etcd_ha_data
-import etcd_ha_machine
+import etcd_ha_faces
 import etcd_ha_progress
 import jinja2
 import pytest
@@ -83,7 +85,7 @@ def running(states, action):
 @pytest.mark.parametrize("action", ["none", "restart", "bootstrap", "join"])
 @pytest.mark.parametrize("phase", ["exchanging", "exchanged", "started"])
 def test_nothing_is_started_while_a_restore_is_not_ended(minion, monkeypatch, action, phase):
-    monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(etcd_ha_common_systemd, "unit", lambda *_: pytest.fail("it went on"))
     etcd_ha_progress.write(etcd_ha_progress.RESTORE, {"token": "t"}, phase)
     ret = running(minion[1], action)
     assert ret["result"] is False and ret["changes"] == {}
@@ -96,7 +98,7 @@ def test_the_same_of_a_recovery(minion):
 
 
 def test_a_member_is_held_for_its_restore(minion, monkeypatch):
-    monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(etcd_ha_common_systemd, "unit", lambda *_: pytest.fail("it went on"))
     ret = running(minion[1], "hold")
     assert ret["result"] is True and ret["changes"] == {}
 
@@ -130,10 +132,11 @@ def member(minion, monkeypatch, tmp_path):
     }
     modules = minion[0]
     restore = modules["etcd_ha_restore.exchange"].__globals__
-    host = {"etcd_ha.host": lambda: {"member": wanted}}
+    host = {"etcd_ha.wanted_host": lambda: {"member": wanted}}
     monkeypatch.setitem(restore, "__salt__", {**host, "etcd_ha.os_data": dict})
     monkeypatch.setitem(restore, "_count", lambda *_: restore["_counted"])
     monkeypatch.setitem(restore, "_counted", 2)
+    monkeypatch.setattr(etcd_ha_faces, "unit", lambda name: SimpleNamespace(active=False))
     monkeypatch.setattr(etcd_ha_data, "stop", lambda *_, **__: said.append("stop"))
     monkeypatch.setattr(etcd_ha_data, "start", lambda *_: said.append("start"))
     return modules, data, said, restore
@@ -212,7 +215,7 @@ def test_the_orchestrate_hands_over_what_it_is_asked(command, words):
 def test_each_member_starts_once_the_one_before_it_serves(member, monkeypatch, name, asked):
     modules, _, said, restore = member
     modules["etcd_ha_restore.exchange"]("main", "t")
-    wanted = restore["__salt__"]["etcd_ha.host"]()["member"]
+    wanted = restore["__salt__"]["etcd_ha.wanted_host"]()["member"]
     wanted["environment"] = {**VARIABLES, "ETCD_NAME": name}
     waited = []
     monkeypatch.setattr(

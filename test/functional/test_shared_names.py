@@ -10,7 +10,8 @@ import pytest
 import salt.loader
 
 RUNNERS = ["plan", "steps", "status", "certificates", "hash_kv", "endpoints"]
-RUNNERS += ["backup", "backup_steps", "backups", "claim", "remember", "forget"]
+RUNNERS += ["backup", "backup_steps", "backups", "claim", "remember", "forget", "pause", "resume"]
+RUNNERS += ["verify"]
 
 
 @pytest.fixture(scope="module")

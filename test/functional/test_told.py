@@ -28,6 +28,8 @@ def salt_run(tmp_path):
         for module in (FORMULA / f"_{kind}").glob("*.py"):
             (folder / module.name).symlink_to(module)
     (tmp_path / "cache" / "proc").mkdir(parents=True)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "etcd_ha").symlink_to(FORMULA / "etcd_ha")
     options = {
         "root_dir": str(tmp_path),
         "cachedir": str(tmp_path / "cache"),
@@ -35,7 +37,7 @@ def salt_run(tmp_path):
         "sock_dir": str(tmp_path / "sock"),
         "extension_modules": str(tmp_path / "ext"),
         "log_file": "/dev/null",
-        "file_roots": {"base": [str(FORMULA)]},
+        "file_roots": {"base": [str(tmp_path / "base")]},
         "pillar_roots": {"base": [str(tmp_path / "pillar")]},
     }
     (tmp_path / "master").write_text(json.dumps(options))
@@ -103,6 +105,24 @@ EMPTY = {"refusals": [], "steps": []}
 SMALL = "nothing to defragment: the largest database is etcd1's: 12.0 MiB"
 
 
+def rendered(plan, command="init"):
+    """The states that an orchestrate makes of a plan: title -> (function, arguments)."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FORMULA),
+        extensions=["jinja2.ext.do"],
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["json"] = json.dumps
+    text = environment.get_template(f"etcd_ha/orch/{command}.sls").render(
+        pillar={}, salt={"saltutil.runner": lambda *_, **__: plan}
+    )
+    states = {}
+    for title, state in yaml.safe_load(text).items():
+        ((function, given),) = state.items()
+        states[title] = (function, {name: value for one in given for name, value in one.items()})
+    return states
+
+
 @pytest.mark.parametrize(
     ("plan", "told"),
     [
@@ -118,19 +138,45 @@ def test_an_orchestrate_with_nothing_to_do_says_why_in_the_words_of_its_command(
     minion_opts, plan, told
 ):
     """A runner from before an update tells no ``idle``; what it refuses must be readable."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FORMULA),
-        extensions=["jinja2.ext.do"],
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["json"] = json.dumps
-    text = environment.get_template("etcd_ha/orch/defrag.sls").render(
-        pillar={}, salt={"saltutil.runner": lambda *_, **__: plan}
-    )
-    ((title, state),) = yaml.safe_load(text).items()
-    ((function, given),) = state.items()
-    given = {name: value for one in given for name, value in one.items()}
+    ((title, (function, given)),) = rendered(plan, "defrag").items()
     states = salt.loader.states(minion_opts, {}, salt.loader.utils(minion_opts), None)
     done = states[function](title, **given)
     assert done["result"] is True and done["changes"] == {}
     assert (title, given.get("comment")) == told and (not given or done["comment"] == told[1])
+
+
+def test_each_cluster_is_a_chain_of_its_own_and_its_last_word_comes_last():
+    step = {"kind": "function", "function": "x.y", "targets": ["a"], "arguments": {}}
+    steps = [
+        {**step, "id": "a: one", "cluster": "a", "after": ""},
+        {**step, "id": "b: one", "cluster": "b", "after": ""},
+        {**step, "id": "a: two", "cluster": "a", "after": "a: one"},
+        {**step, "id": "b: two", "cluster": "b", "after": "b: one"},
+    ]
+    ends = [
+        {"id": "a: result", "after": "a: two", "sound": True, "comment": "all 2 steps were taken"},
+        {"id": "b: result", "after": "b: two", "sound": False, "comment": "waits: x: needs ca"},
+        {"id": "d: result", "after": "", "sound": True, "comment": "in sync, nothing to do"},
+    ]
+    refusals = [{"id": "c: the plan is refused", "why": "no quorum"}]
+    states = rendered({"refusals": refusals, "steps": steps, "idle": [], "ends": ends})
+    required = {title: given.get("require", []) for title, (_, given) in states.items()}
+    assert required == {
+        "a: one": [],
+        "b: one": [],
+        "a: two": [{"salt": "a: one"}],
+        "b: two": [{"salt": "b: one"}],
+        "a: result": [{"salt": "a: two"}],
+        "b: result": [{"salt": "b: two"}],
+        "c: the plan is refused": [],
+        "d: result": [],
+    }
+    last = {title for title, (_, given) in states.items() if given.get("order") == "last"}
+    assert last == {"a: result", "b: result", "c: the plan is refused", "d: result"}
+    functions = {title: function for title, (function, _) in states.items() if title in last}
+    assert functions == {
+        "a: result": "test.succeed_without_changes",
+        "b: result": "test.fail_without_changes",
+        "c: the plan is refused": "test.fail_without_changes",
+        "d: result": "test.succeed_without_changes",
+    }

@@ -32,3 +32,11 @@ def cluster(pillar, defaults):
     import etcd_ha_topology
 
     return etcd_ha_topology.read(pillar, defaults)["main"]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_for_a_plan(monkeypatch):
+    """Plans are made here without a master, so there are no events to follow."""
+    import etcd_ha_orchestration_progress
+
+    monkeypatch.setattr(etcd_ha_orchestration_progress.FOLLOWER, "start", lambda *words: None)

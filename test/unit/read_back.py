@@ -259,6 +259,7 @@ def plain_backup_unit():
 def plain_unit():
     blank = {"name": "NAME", "user": "USER", "group": "GROUP", "unit": "UNIT", "start_timeout": 0}
     blank |= {"wal_dir": None, "data_dir": "DATA", "install": {"program": "PROGRAM"}}
+    blank |= {"places": {"data_dir": "DATA", "wal_dir": None}, "locks_memory": False}
     return unit(render("unit/etcd.service.jinja", member=blank))
 
 
@@ -272,7 +273,7 @@ def unit_wanted(member):
         "GROUP": member["group"],
         "PROGRAM": member["install"]["program"],
         "DATA": paths,
-        "|DATA/member/wal": f"|{log}",
+        "|DATA/member/wal/*.wal": f"|{log}/*.wal",
         "0": str(member["start_timeout"]),
     }
     return [

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import etcd_ha_environment
 import etcd_ha_host_etcds
+import etcd_ha_trust
 from etcd_ha_observed import Observed, Trust, Wanted
 from etcd_ha_pem import Bundle
 from etcd_ha_release import parse
@@ -59,7 +60,13 @@ class Host:
     member: str = ""
     running: bool = False
     corrupt: bool = False
+    # Its last start ended by itself; and what an examination has found since.
+    failing: bool = False
+    verdict: str = ""
+    tried: bool = False
     hung: bool = False
+    # Runs with a setting that no client gets past, while it votes as ever.
+    deaf: bool = False
     lagging: bool = False
     reachable: bool = True
     version: str = "3.6.14"
@@ -120,6 +127,8 @@ class World:
     ca: str = "old"
     # Hosts tell nothing of etcds that they have no record of.
     blind: bool = False
+    # The CA or the balancer that does not answer, until somebody brings it back.
+    mute: str = ""
 
     def copy(self):
         made = twin(self)
@@ -156,6 +165,8 @@ class World:
         self.saved = False
         for host in self.hosts.values():
             host.left_v2 = False
+            if host.running or not host.member:
+                host.failing, host.verdict, host.tried = False, "", False
 
     def key(self, numbers):
         """All fields of all there is, as a short value; ``numbers`` is what the caller keeps."""
@@ -220,7 +231,7 @@ class World:
                 "id": e.id,
                 "name": e.name if e.started else "",
                 "peer_urls": [e.url],
-                "client_urls": [e.url],
+                "client_urls": [e.url.replace(":2380", ":2379")],
                 "learner": e.learner,
                 "started": e.started,
             }
@@ -231,26 +242,37 @@ class World:
             if self.answers(host):
                 found[host.minion] = self._observed(cluster, host, listed)
         for minion in cluster.hosts:
-            if minion not in self.hosts:
-                digest = NEW_DIGEST if self.balanced else OLD_DIGEST
-                found[minion] = Observed(minion, digest, balancer_healthy=True)
+            if minion not in self.hosts and minion != self.mute:
+                found[minion] = self._helper(cluster, minion)
         return found
+
+    def _helper(self, cluster, minion):
+        if minion == cluster.ca_minion:
+            path = etcd_ha_trust.authority_files(cluster)[0]
+            return Observed(minion, NEW_DIGEST, authorities={path: authority(self.ca)})
+        digest = NEW_DIGEST if self.balanced else OLD_DIGEST
+        bears = trust((self.ca,), self.ca) if cluster.ca_minion else None
+        return Observed(minion, digest, balancer_healthy=True, balancer_trust=bears)
 
     def _observed(self, cluster, host, listed):
         member = cluster.member(host.minion)
         entry = self.entries.get(host.member)
-        live = host.serves and entry is not None
+        live = host.serves and entry is not None and not host.deaf
         healthy = live and not entry.learner and self.has_quorum
         running = {}
         if member is not None and host.member:
             running = dict(environment(cluster, member, host.version, host.transport))
+            running |= {"ETCD_LISTEN_CLIENT_HTTP_URLS": "http://h:1"} if host.deaf else {}
         return Observed(
             minion=host.minion,
             digest=host.digest,
             active=host.running and host.intact,
             healthy=healthy,
+            voting=healthy or (host.deaf and self.works(host.member) and self.has_quorum),
             has_data=bool(host.member),
-            corrupt="its log is corrupt" if host.corrupt else "",
+            corrupt="its log is corrupt" if host.verdict == "damaged" else "",
+            failing="it ended by itself" if host.failing and host.member else "",
+            examined=examined(host.verdict, host.tried) if host.member else {},
             record=record(host.owner, host.cluster_id, host.member) if host.record else {},
             etcds=self._found(host),
             running=running,
@@ -307,11 +329,11 @@ class World:
         self._check_certificates(step)
 
     def _call(self, step):
-        """A function asks the etcd on its target, and none but retire bears it to be down."""
+        """A function asks the etcd on its target, and few bear it to be down."""
         for minion in step.targets:
             host = self.hosts[minion]
-            may_be_down = step.function.endswith(("retire", "write_record"))
-            serves = self.works(host.member) or may_be_down
+            may_be_down = step.function.endswith(("retire", "write_record", "examine"))
+            serves = (self.works(host.member) and not host.deaf) or may_be_down
             if not serves or not self.answers(host):
                 self._stop(f"{step.title}: {minion} does not answer")
 
@@ -323,6 +345,8 @@ class World:
 
     def _state(self, cluster, step):
         targets = [self.hosts[minion] for minion in step.targets if minion in self.hosts]
+        if self.mute in step.targets:
+            raise Violation(f"{step.title}: {self.mute} does not answer")
         if not all(self.answers(host) for host in targets):
             self._stop(f"{step.title}: a minion did not return")
         for host in targets:
@@ -333,7 +357,7 @@ class World:
             self.balanced = not step.stage and not step.leads_to
         if step.action == "bootstrap":
             self._bootstrap(cluster, step, targets)
-        elif step.action == "restart":
+        elif step.action in ("restart", "begin"):
             self._restart(cluster, step, targets)
         elif step.action == "join":
             self._join(cluster, step, targets[0])
@@ -347,6 +371,7 @@ class World:
         host.transport = step.stage.get("transport", cluster.scheme)
         host.digest = OLD_DIGEST if step.stage else NEW_DIGEST
         host.record, host.owner = True, cluster.name
+        host.deaf = False
         self._certify(cluster, step, host)
         host.knows = host.trusts
 
@@ -355,6 +380,12 @@ class World:
         if not cluster.tls:
             return
         phase = step.stage.get("trust", "")
+        if phase == "held":
+            if not host.signed_by:
+                raise Violation(f"{step.title}: it has no certificate")
+            return
+        if self.mute and self.mute == cluster.ca_minion:
+            raise Violation(f"{step.title}: the CA is asked, which does not answer")
         if phase == "kept" and host.trusts and self.ca not in host.trusts:
             self._stop(f"{step.title}: another CA without a phase")
         if phase == "" or not host.trusts:
@@ -378,18 +409,23 @@ class World:
             self._stage(cluster, step, host)
 
     def _restart(self, cluster, step, targets):
-        if len(targets) > 1 and any(host.running for host in targets):
+        if len(targets) > 1 and any(host.running for host in targets) and self.has_quorum:
             raise Violation(f"{step.title}: two members were disrupted together")
-        strangers = []
+        strangers, spares = [], self.has_quorum
         for host in targets:
-            if not host.intact:
+            if not host.member:
                 self._stop(f"{step.title}: {host.minion} has no data to start with")
-            if host.member not in self.entries:
-                # Only etcd itself can tell, at its start, and its log then does.
-                host.corrupt = True
+            if host.verdict == "damaged":
+                raise Violation(f"{step.title}: the data of {host.minion} is known to be damaged")
+            if host.failing and not host.verdict:
+                raise Violation(f"{step.title}: {host.minion} ended by itself and is not examined")
+            if host.corrupt or host.member not in self.entries:
+                # Only etcd itself can tell, at its start: it ends by itself.
+                host.failing, host.tried = True, bool(host.verdict)
                 strangers.append(host.minion)
                 continue
-            if host.serves and not self.entries[host.member].learner:
+            host.failing, host.verdict, host.tried = False, "", False
+            if spares and host.serves and not self.entries[host.member].learner:
                 self._spare(step, host.member)
             version = step.stage.get("version", cluster.version)
             self._check_version(step, host, version)
@@ -401,9 +437,14 @@ class World:
         self.elect()
         if strangers:
             raise Stopped(f"{step.title}: {strangers} did not start")
+        if step.action == "begin":
+            # It does not wait: those that come after make the quorum.
+            return
         if not self.has_quorum:
-            # Without quorum, one that hangs looks like one that waits for the others.
-            if any(host.hung for host in self.hosts.values()):
+            # Without quorum, one that hangs looks like one that waits for the others, and a learner
+            # that is down like a voter.
+            learns = any(self.entries[host.member].learner for host in targets)
+            if learns or any(host.hung for host in self.hosts.values()):
                 raise Stopped(step.title)
             self._stop(f"{step.title}: it did not become healthy")
         for host in targets:
@@ -503,7 +544,8 @@ class World:
             entry = Entry(one, host.name, self._url(cluster, host), learner=True, started=False)
             self.entries[one] = entry
         host.member, host.running, host.lagging = entry.id, True, True
-        host.corrupt = host.hung = False
+        host.corrupt = host.hung = host.failing = host.tried = False
+        host.verdict = ""
         # It is new: no older release was here.
         host.version = step.stage.get("version", cluster.version)
         host.transport = step.stage.get("transport", cluster.scheme)
@@ -537,8 +579,22 @@ class World:
         if host is not None:
             host.running = False
 
+    def examine(self, step):
+        """etcd on a copy: what it cannot read is damaged, whoever has taken it out of the list."""
+        for minion in step.targets:
+            host = self.hosts[minion]
+            if not host.member or host.running:
+                self._stop(f"{step.title}: there is nothing to examine on {minion}")
+            host.verdict, host.tried = ("damaged" if host.corrupt else "readable"), False
+
+    def compare(self, step):
+        if not self.has_quorum:
+            self._stop(f"{step.title}: there is no majority")
+
     def remove(self, step):
         one = step.arguments["member_id"]
+        if self.mute.startswith("lb"):
+            raise Violation(f"{step.title}: {self.mute} still leads clients to it")
         if one in self.entries:
             self._take_out(step, one)
 
@@ -576,6 +632,11 @@ def record(cluster, cluster_id, member_id):
     return {**own, "cluster_id": cluster_id, "member_id": member_id}
 
 
+@functools.lru_cache(maxsize=8)
+def examined(verdict, tried):
+    return {"verdict": verdict, "tried": tried} if verdict else {}
+
+
 @functools.lru_cache(maxsize=128)
 def found(cluster_id, member_id, running):
     ids = {"cluster_id": cluster_id, "member_id": member_id, "pid": 7 if running else 0}
@@ -593,7 +654,11 @@ def trust(cas, signer):
 @functools.lru_cache(maxsize=32)
 def authorities(ca):
     """The user's own CA, in the file that the search's pillar names."""
-    return {"/a": Bundle(frozenset([ca]), frozenset([ca]), 900)}
+    return {"/a": authority(ca)}
+
+
+def authority(ca):
+    return Bundle(frozenset([ca]), frozenset([ca]), 9000)
 
 
 _CACHE = {}
@@ -601,7 +666,8 @@ _CACHE = {}
 
 def environment(cluster, member, version, transport):
     """The variables of a member at a stage; made once, since the search asks very often."""
-    key = (cluster.version, cluster.scheme, member, len(cluster.members), version, transport)
+    tls = cluster.scheme, cluster.ca_minion
+    key = (cluster.version, *tls, member, len(cluster.members), version, transport)
     if key not in _CACHE:
         at = replace(cluster, version=version)
         _CACHE[key] = etcd_ha_environment.variables(at, member, transport)

@@ -154,7 +154,8 @@ Normalized form: Mon,Tue *-*-* 02:30:00
        From now: 1 week 5 days left
 """
         assert backup.intervals(told) == [86400, 6 * 86400]
-        assert backup.intervals("") == []
+        with pytest.raises(ValueError, match="no next time"):
+            backup.intervals("")
 
 
 class TestPillar:

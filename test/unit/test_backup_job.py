@@ -256,7 +256,7 @@ class TestVerify:
 
 class TestTheTimer:
     def test_the_first_takes_it_and_the_others_see_that(self, member, monkeypatch):
-        monkeypatch.setattr(job, "_interval", lambda schedule: 86400.0)
+        monkeypatch.setattr(job, "_interval", lambda *_: 86400.0)
         member.due()
         taken = [name for name in member.names() if name.endswith(".db")]
         member.due()
@@ -264,7 +264,7 @@ class TestTheTimer:
         assert "was taken by etcd1: nothing to do" in member.told[-1]
 
     def test_what_lies_here_counts_where_no_member_could_tell(self, member, monkeypatch):
-        monkeypatch.setattr(job, "_interval", lambda schedule: 86400.0)
+        monkeypatch.setattr(job, "_interval", lambda *_: 86400.0)
         member.says(fault="NOSPACE")
         member.due()
         taken = member.names()
@@ -272,7 +272,7 @@ class TestTheTimer:
         assert member.names() == taken
 
     def test_an_old_record_does_not_keep_it_from_it(self, member, monkeypatch):
-        monkeypatch.setattr(job, "_interval", lambda schedule: 86400.0)
+        monkeypatch.setattr(job, "_interval", lambda *_: 86400.0)
         (member.folder / "record").write_text(
             json.dumps({"name": "main-20200101T000000Z-r1", "member": "etcd2"})
         )

@@ -3,8 +3,10 @@
 import importlib.util
 import pathlib
 
+import etcd_ha_common_process
 import pytest
-from salt.exceptions import CommandExecutionError
+import systemd_units
+from etcd_ha_common_process import Done, ProgramError, ProgramMissing, ProgramTimeout
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -95,15 +97,18 @@ class TestTimer:
         return states.timer_kept("x", path=str(path), cluster="main", schedule=schedule)
 
     @pytest.fixture(autouse=True)
-    def systemd(self, states):
-        self.ran = []
+    def systemd(self, states, monkeypatch):
+        self.ran, self.timer = [], systemd_units.DOWN
 
-        def run(command, **_):
+        def run(command, *_, **__):
             self.ran.append(command)
-            wrong = command[0] == "systemd-analyze" and command[2] == "dayly"
-            return {"retcode": int(wrong), "stderr": "Failed to parse" if wrong else ""}
+            if "show" in command:
+                return Done(0, systemd_units.shown(self.timer), "")
+            if command[-1] == "dayly":
+                raise ProgramError(command, "exit code 1: Failed to parse", 1)
+            return Done(0, "", "")
 
-        states.__salt__ = {"cmd.run_all": run}
+        monkeypatch.setattr(etcd_ha_common_process, "run", run)
 
     def test_changes_once(self, states, tmp_path):
         path = tmp_path / "x.timer"
@@ -121,16 +126,51 @@ class TestTimer:
         path.write_text(path.read_text().replace("main", "old"))
         assert list(self.keep(states, path)["changes"]) == [str(path)]
 
-    def test_what_cannot_be_written_or_asked_is_a_failed_state(self, states, tmp_path):
+    def test_what_cannot_be_written_or_asked_is_a_failed_state(self, states, tmp_path, monkeypatch):
         told = self.keep(states, "/dev/null/x.timer")
         assert told["result"] is False and told["changes"] == {}
 
-        def gone(*_, **__):
-            raise CommandExecutionError("no systemd-analyze")
+        def gone(command, *_, **__):
+            raise ProgramMissing(command, "no systemd-analyze")
 
-        states.__salt__ = {"cmd.run_all": gone}
+        monkeypatch.setattr(etcd_ha_common_process, "run", gone)
         told = self.keep(states, tmp_path / "x.timer")
         assert told["result"] is False and "no systemd-analyze" in told["comment"]
+        assert not (tmp_path / "x.timer").exists()
+
+    def test_a_timer_that_systemd_did_not_read_is_a_failed_state(
+        self, states, tmp_path, monkeypatch
+    ):
+        def run(command, *_, **__):
+            if "daemon-reload" in command:
+                raise ProgramTimeout(command, "no answer within 60 s")
+            return Done(0, "", "")
+
+        good = etcd_ha_common_process.run
+        monkeypatch.setattr(etcd_ha_common_process, "run", run)
+        told = self.keep(states, tmp_path / "x.timer")
+        assert told["result"] is False and "not in force" in told["comment"]
+        assert told["changes"] == {"schedule": {"old": "", "new": "daily"}}
+        monkeypatch.setattr(etcd_ha_common_process, "run", good)
+        self.timer, self.ran[:] = systemd_units.unit(stale=True), []
+        assert self.keep(states, tmp_path / "x.timer")["changes"], "it is not read yet"
+        assert ["systemctl", "daemon-reload"] in self.ran
+
+    def test_a_service_that_systemd_did_not_read_is_read(self, states, tmp_path, monkeypatch):
+        """It would be started as it was, although its file is another one by now."""
+        path = tmp_path / "x.timer"
+        self.keep(states, path)
+        asked = []
+
+        def unit(name):
+            asked.append(name)
+            return systemd_units.unit(stale=name == "x.service")
+
+        monkeypatch.setattr(states.etcd_ha_common_systemd, "unit", unit)
+        self.ran.clear()
+        told = self.keep(states, path)
+        assert told["changes"] and asked == ["x.timer", "x.service"]
+        assert ["systemctl", "daemon-reload"] in self.ran
 
     def test_what_systemd_does_not_understand_leaves_the_timer_as_it_was(self, states, tmp_path):
         path = tmp_path / "x.timer"

@@ -11,28 +11,31 @@ import inspect
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 
 import etcd_ha_arguments
 import etcd_ha_client
+import etcd_ha_common_process
 import etcd_ha_data
 import etcd_ha_delivery
 import etcd_ha_etcdctl
 import etcd_ha_host
+import etcd_ha_host_in_force
 import etcd_ha_host_kept
+import etcd_ha_host_paused
 import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_minions
 import etcd_ha_peers
-import etcd_ha_program
 import etcd_ha_progress
 import etcd_ha_topology
 import pytest
 import salt.cache
 import salt.exceptions
 import salt.utils.http
+import systemd_units
 from clock import ahead
+from etcd_ha_common_process import Done, ProgramError
 from etcd_ha_master import Master
 from faces import ROOT, load
 from good_pillar import PILLAR
@@ -89,6 +92,7 @@ def good(folder, host):
     """An example of each parameter, by its name; of a few by function and name."""
     return {
         "access": False,
+        "hours": 4,
         "hurried": True,
         "action": "none",
         "address": "192.168.200.10",
@@ -98,11 +102,14 @@ def good(folder, host):
         "authorities": [f"{folder}/ca.crt"],
         "backup": "main-20261124T101500Z-r4711",
         "balancers": ["lb.example.com"],
+        "minions": ["etcd1.example.com"],
+        "speaker": "etcd1.example.com",
         "bin_dir": f"{folder}/bin",
         "ca": f"{folder}/ca.crt",
         "ca_server": "ca.example.com",
         "certificate": f"{folder}/a.crt",
         "checksum": "0" * 64,
+        "client_urls": ["https://192.168.200.62:2379"],
         "cluster": "main",
         "command": "converge",
         "confirm": "main",
@@ -116,6 +123,7 @@ def good(folder, host):
         "dir": f"{folder}/3.6.14",
         "directories": [str(folder)],
         "directory": f"{folder}/ca",
+        "earlier": {"began": 1764000000, "left": ["0" * 64]},
         "endpoints": "https://192.168.200.62:2379",
         "environment": {
             "ETCD_NAME": "etcd1",
@@ -129,6 +137,7 @@ def good(folder, host):
         "former": "old",
         "group": "etcd",
         "host": host,
+        "kept": False,
         "key": f"{folder}/a.key",
         "keys": 5,
         "keysize": 256,
@@ -139,13 +148,16 @@ def good(folder, host):
         "members": {},
         "minion": HOST,
         "name": "etcd4",
+        "need": {"uses": ["serverAuth"], "names": ["IP:192.168.200.52"], "nameless": False},
         "new": f"{folder}/new",
         "new_certificate": f"{folder}/b.crt",
         "new_key": f"{folder}/b.key",
         "old": f"{folder}/old",
+        "pairs": {},
         "password": None,
         "password_pillar": None,
         "path": f"{folder}/file",
+        "peer_urls": ["https://192.168.200.62:2380"],
         "peer_url": "https://192.168.200.64:2380",
         "permissions": [{"prefix": "/a", "access": "read"}],
         "phase": "",
@@ -154,10 +166,12 @@ def good(folder, host):
         "policy": "etcd_ha_main_server_x",
         "port": 4510,
         "ports": [2379],
+        "haproxy_on": ["lb.example.com"],
         "prefix": False,
         "program": f"{folder}/etcd",
         "programs": ["etcd"],
         "purge": False,
+        "reason": "disk swap",
         "record": f"{folder}/main.json",
         "release": "3.6.14",
         "replace": True,
@@ -180,6 +194,7 @@ def good(folder, host):
         "timeout": 3,
         "token": "main-restored-1",
         "unit": "etcd.service",
+        "until": "",
         "url": "https://mirror/etcd.tar.gz",
         "usable": False,
         "user": "app",
@@ -231,17 +246,16 @@ def sealed(tmp_path, monkeypatch):
     """A host on which nothing can be done: all programs fail, and are looked at."""
     seen = []
 
-    def ran(command, *_, **more):
+    def ran(command, *_, codes=(0,), **more):
         seen.append((list(command), more))
-        return etcd_ha_program.Done(1, "", "Error: refused")
+        if command[:2] == ["systemctl", "show"]:
+            return Done(0, systemd_units.shown(systemd_units.DOWN), "")
+        if 1 not in codes:
+            raise ProgramError(command, "exit code 1: Error: refused", 1)
+        return Done(1, "", "Error: refused")
 
-    def ran_by_subprocess(command, **more):
-        seen.append((list(command), more))
-        return subprocess.CompletedProcess(command, 1, "", "refused")
-
-    monkeypatch.setattr(etcd_ha_program, "run", ran)
-    monkeypatch.setattr(subprocess, "run", ran_by_subprocess)
-    monkeypatch.setattr(subprocess, "Popen", ran_by_subprocess)
+    monkeypatch.setattr(etcd_ha_common_process, "run", ran)
+    monkeypatch.setattr(etcd_ha_common_process, "started", ran)
     ahead(monkeypatch, etcd_ha_client, etcd_ha_data, etcd_ha_machine)
     for module, names in (
         (os, "rename replace unlink remove mkdir makedirs rmdir chmod chown symlink link open"),
@@ -260,6 +274,9 @@ def sealed(tmp_path, monkeypatch):
         (etcd_ha_progress, "CLOSED", "state/restore/closed.json"),
         (etcd_ha_host_record, "FOLDER", "state"),
         (etcd_ha_host_kept, "FOLDER", "state/kept"),
+        (etcd_ha_host_in_force, "FILE", "state/in_force/host.json"),
+        (etcd_ha_host_paused, "FILE", "state/paused/member.json"),
+        (etcd_ha_host_paused, "UNITS", "units"),
         (etcd_ha_host, "BOOTSTRAP_FILE", "bootstrap.env"),
         (etcd_ha_client, "ENVIRONMENT_FILE", "etcd.env"),
     ):
@@ -321,6 +338,7 @@ class Salt(dict):
         self.answers = {
             "etcd_ha.version": {"installed": "3.6.14", "running": ""},
             "etcd_ha.host": host,
+            "etcd_ha.wanted_host": host,
             "etcd_ha.refusal": "",
             "etcd_ha.os_data": os_data,
             "etcd_ha.local_health": {"healthy": False, "error": "refused"},
@@ -335,6 +353,7 @@ class Salt(dict):
             "file.user_to_uid": os.getuid(),
             "file.group_to_gid": os.getgid(),
             "x509.create_private_key": "key",
+            "etcd_ha.modules_digest": "0" * 64,
         }
 
     def __contains__(self, name):
@@ -386,8 +405,9 @@ def lone_master(monkeypatch):
     """A master whom nobody answers."""
     monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
     monkeypatch.setattr(Master, "source_digest", lambda self: "0" * 64)
+    monkeypatch.setattr(Master, "modules_digest", lambda self: "0" * 64)
     monkeypatch.setattr(etcd_ha_peers, "refusal", lambda *_: "")
-    monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: {})
+    monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: etcd_ha_minions.Facts({}))
     monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_, **__: {})
     monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
     monkeypatch.setattr(etcd_ha_minions, "sync", lambda *_: None)

@@ -2,8 +2,10 @@
 
 import collections
 import copy
+import dataclasses
 import datetime
 import json
+import re
 
 import etcd_ha_access
 import etcd_ha_backup_report
@@ -17,6 +19,7 @@ import etcd_ha_survivor
 import etcd_ha_told
 import pytest
 import salt.cache
+from etcd_ha_common_files import Unreadable
 from etcd_ha_master import Master
 from faces import load
 from odd_values import places, with_odd
@@ -51,7 +54,9 @@ FACTS = {
     "os_file": "etcd_ha/os/Debian.yaml",
     "modules": "0" * 64,
     "digest": "1" * 64,
+    "applied": {"settings": "2" * 64, "source": "3" * 64, "modules": "0" * 64},
     "changed_files": ["/etc/default/etcd"],
+    "programs": {"systemd": "252", "haproxy": "2.6.12-1+deb12u2"},
     "etcd": {
         "active": True,
         "state": "active",
@@ -78,6 +83,7 @@ FACTS = {
         "members": [MEMBER],
     },
     "etcds": [FOUND],
+    "overrides": [{"variable": "ETCD_X", "value": "", "file": "/etc/systemd/x.conf", "wins": True}],
     "balancer": {"healthy": True, "trust": TRUST},
     "restoring": "",
     "policies": "",
@@ -94,6 +100,22 @@ FACTS = {
         "named": ["app"],
     },
     "busy": [],
+    "pairs": [
+        {
+            "purpose": "server",
+            "certificate": "/etc/etcd/pki/server.crt",
+            "source": "/root/pki/server.crt",
+            "placed": True,
+            "same": False,
+            "faults": ["/root/pki/server.crt has expired"],
+            "live_faults": [],
+            "live_kinds": ["time"],
+            "fingerprint": "0" * 64,
+            "begins": "2026-01-01 00:00:00",
+            "ends": "2027-01-01 00:00:00",
+        }
+    ],
+    "clock": {"began": 1.5, "ended": 2},
 }
 LOOK = {
     "free": 10**9,
@@ -294,7 +316,7 @@ def test_an_odd_sidecar_does_not_keep_other_backups_from_a_restore(tmp_path, con
     assert found["revision"] == 0 and found["verified"] is False
 
 
-def test_a_plan_names_the_minion_whose_facts_are_odd(monkeypatch):
+def test_a_minion_whose_facts_are_odd_is_silent_with_that_cause(monkeypatch):
     monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
     monkeypatch.setattr(Master, "modules_digest", lambda self: FACTS["modules"])
     monkeypatch.setattr(Master, "record", lambda self, one: {})
@@ -311,12 +333,64 @@ def test_a_plan_names_the_minion_whose_facts_are_odd(monkeypatch):
             return True
 
     monkeypatch.setattr(salt.cache, "Cache", Cache)
-    with pytest.raises(CommandExecutionError, match=r"etcd1.example.com could not .*: etcd is of"):
-        etcd_ha_minions.facts(Master({}, {}), [])
+    found = etcd_ha_minions.facts(Master({}, {}), [])
+    assert found == {}
+    assert re.search(r"with its facts: etcd is of", found.silent["etcd1.example.com"])
 
 
-def test_read_json_never_raises(tmp_path):
+def test_a_cluster_whose_record_cannot_be_read_stops_no_other_one(monkeypatch, cluster):
+    """It is refused by itself, where it is planned."""
+    other = dataclasses.replace(cluster, name="other")
+
+    def record(self, one):
+        if one.name == "main":
+            raise CommandExecutionError("the master's record of main cannot be read")
+        return {"members": {"etcd9.example.com": {}}}
+
+    monkeypatch.setattr(Master, "record", record)
+    assert etcd_ha_minions._hosts(Master({}, {}), [cluster, other]) == [
+        *cluster.hosts,
+        "etcd9.example.com",
+    ]
+
+
+def test_who_is_connected_and_cannot_be_read_is_told_from_who_is_off(monkeypatch, cluster):
+    off, odd = cluster.hosts[0], cluster.hosts[1]
+    there = [minion for minion in cluster.hosts if minion != off]
+    monkeypatch.setattr(etcd_ha_minions, "connected", lambda *_: there)
+    monkeypatch.setattr(Master, "modules_digest", lambda self: FACTS["modules"])
+    monkeypatch.setattr(Master, "record", lambda self, one: {})
+    monkeypatch.setattr(Master, "cache", collections.defaultdict(dict))
+    answers = {minion: {"ret": FACTS, "between": (0, 1)} for minion in there}
+    answers[odd]["ret"] = "Traceback: no such file"
+    monkeypatch.setattr(etcd_ha_minions, "_of_synced", lambda *_: (answers, set()))
+    found = etcd_ha_minions.facts(Master({}, {}), [cluster])
+    assert set(found) == set(cluster.hosts) - {off, odd} and found.unread == (odd,)
+    assert "is not connected" in found.silent[off] and "Traceback" in found.silent[odd]
+
+
+def test_read_json_raises_only_where_a_file_cannot_be_read(tmp_path):
     for content in (b"", b"\xff", b"[" * 10**5, b'{"a":' * 10**5):
         (tmp_path / "x").write_bytes(content)
         assert etcd_ha_machine.read_json(str(tmp_path / "x")) == {}
-    assert etcd_ha_machine.read_json(str(tmp_path)) == {}
+    assert etcd_ha_machine.read_json(str(tmp_path / "absent")) == {}
+    assert etcd_ha_machine.read_json(str(tmp_path / "x" / "below")) == {}
+    with pytest.raises(Unreadable, match="Is a directory"):
+        etcd_ha_machine.read_json(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x", "http://h", "http://[", "https://h:99999", "http://:2380"]
+)
+@pytest.mark.parametrize("name", ["peer_urls", "client_urls"])
+def test_a_member_s_url_has_a_host_and_a_port(url, name):
+    etcd = {**FACTS["etcd"], "members": [{**MEMBER, name: [url]}]}
+    assert etcd_ha_told.facts_fault({**FACTS, "etcd": etcd}) != ""
+
+
+@pytest.mark.parametrize("release", ["x", "3.6", "3.6.14; rm", "\n"])
+@pytest.mark.parametrize("name", ["installed", "version"])
+def test_a_release_is_one(release, name):
+    etcd = {**FACTS["etcd"], name: release}
+    assert etcd_ha_told.facts_fault({**FACTS, "etcd": etcd}) != ""
+    assert etcd_ha_told.facts_fault({**FACTS, "etcd": {**etcd, name: ""}}) == ""

@@ -1,11 +1,11 @@
 """Files that hold something else than they should: told in a sentence, or a reason for caution."""
 
 import collections
+import datetime
 import json
 import pathlib
 import random
 import struct
-import subprocess
 import time
 
 import etcd_files
@@ -13,8 +13,11 @@ import etcd_ha_backup
 import etcd_ha_backup_files
 import etcd_ha_backup_job
 import etcd_ha_client
+import etcd_ha_common_certificate_checks as checks
+import etcd_ha_common_process
 import etcd_ha_database
 import etcd_ha_environment
+import etcd_ha_etcd_log
 import etcd_ha_etcdctl
 import etcd_ha_host_record
 import etcd_ha_journal
@@ -22,13 +25,13 @@ import etcd_ha_log
 import etcd_ha_machine
 import etcd_ha_mark
 import etcd_ha_pem
-import etcd_ha_program
 import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_s3
 import etcd_ha_snapshot
 import etcd_ha_survivor
 import pytest
+from etcd_ha_common_process import Done, ProgramError, ProgramMissing, ProgramTimeout, TooMuchOutput
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -280,9 +283,9 @@ def store(monkeypatch):
 
     def made(listed, sidecar="{}"):
         def run(command, *_, **__):
-            return etcd_ha_program.Done(0, listed if "lsjson" in command else sidecar, "")
+            return Done(0, listed if "lsjson" in command else sidecar, "")
 
-        monkeypatch.setattr(etcd_ha_program, "run", run)
+        monkeypatch.setattr(etcd_ha_common_process, "run", run)
         return etcd_ha_s3.Store("main", S3, {})
 
     return made
@@ -328,12 +331,12 @@ def test_another_backup_s_sidecar_verifies_nothing(store):
     assert found.verified is False and found.name == SIDECAR["name"]
 
 
-@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("x", 5), PermissionError("x")])
+@pytest.mark.parametrize("error", [ProgramTimeout, ProgramMissing, ProgramError, TooMuchOutput])
 def test_an_rclone_that_cannot_be_used_is_told(monkeypatch, error):
-    def run(*_, **__):
-        raise error
+    def run(command, *_, **__):
+        raise error(command, "planted")
 
-    monkeypatch.setattr(etcd_ha_program, "run", run)
+    monkeypatch.setattr(etcd_ha_common_process, "run", run)
     with pytest.raises(etcd_ha_s3.S3Error):
         etcd_ha_s3.Store("main", S3, {}).listing()
 
@@ -378,16 +381,9 @@ def test_a_version_has_a_packager_s_suffix_or_none():
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(pid=st.text(max_size=30), started=st.text(max_size=30))
-def test_any_answer_of_systemctl_is_a_unit(pid, started):
-    found = etcd_ha_machine.parse_unit(f"MainPID={pid}\nExecMainStartTimestamp=@{started}\n")
-    assert isinstance(found["pid"], int) and isinstance(found["started"], int)
-
-
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(text=st.text())
-def test_any_journal_is_no_proof_of_corruption(text):
-    assert isinstance(etcd_ha_journal.corruption(text), str)
+def test_any_journal_is_quoted_or_passed_over(text):
+    assert isinstance(etcd_ha_etcd_log.decisive(text), str)
     assert etcd_ha_journal.leaderless_since(text) is None
 
 
@@ -411,7 +407,11 @@ def test_what_is_no_certificate_is_a_value_error(text):
     with pytest.raises(ValueError):
         etcd_ha_pem.bundle(text)
     assert etcd_ha_pem.signer(text, text) == ""
-    assert etcd_ha_pem.misfit(text, text, text)
+    raw = text.encode("utf-8", "surrogatepass")
+    found = checks.faults(
+        raw, raw, raw, checks.Need(), datetime.datetime.now(datetime.timezone.utc)
+    )
+    assert {one.part for one in found} == {checks.CERTIFICATE, checks.KEY, checks.CA}
 
 
 # What etcd itself wrote: bits flipped, cut off

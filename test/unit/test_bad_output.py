@@ -7,13 +7,14 @@ import tracemalloc
 
 import etcd_ha_auth
 import etcd_ha_client
+import etcd_ha_common_process
 import etcd_ha_etcdctl
 import etcd_ha_keys
 import etcd_ha_machine
-import etcd_ha_program
 import etcd_ha_trial
 import pytest
 from clock import ahead
+from etcd_ha_common_process import TooMuchOutput
 from etcd_ha_etcdctl import Answer, EtcdctlError
 from faces import load
 from hypothesis import HealthCheck, given, settings
@@ -134,11 +135,11 @@ def test_a_program_that_hangs_is_ended(tmp_path, source, says):
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_program_that_never_stops_talking_is_ended(tmp_path, monkeypatch, stream):
-    monkeypatch.setattr(etcd_ha_program, "LIMIT", 1)
+    monkeypatch.setattr(etcd_ha_common_process, "LIMIT", 1)
     path = program(tmp_path, "etcdctl", f"while True: sys.{stream}.write('x' * 65536)")
     tracemalloc.start()
-    with pytest.raises(etcd_ha_program.TooMuch, match="more than 4 MiB"):
-        etcd_ha_program.run([path], {}, 20, limit=4 << 20)
+    with pytest.raises(TooMuchOutput, match="more than 4 MiB"):
+        etcd_ha_common_process.run([path], 20, limit=4 << 20)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 16 << 20
@@ -146,10 +147,10 @@ def test_a_program_that_never_stops_talking_is_ended(tmp_path, monkeypatch, stre
 
 def test_etcdctl_s_own_words_are_bounded(tmp_path, monkeypatch):
     def much(*_, **__):
-        raise etcd_ha_program.TooMuch("it said more than 64 MiB")
+        raise TooMuchOutput(["etcdctl"], "it said more than 64 MiB")
 
-    monkeypatch.setattr(etcd_ha_program, "run", much)
-    with pytest.raises(EtcdctlError, match="etcdctl get was ended: it said more than 64 MiB"):
+    monkeypatch.setattr(etcd_ha_common_process, "run", much)
+    with pytest.raises(EtcdctlError, match="etcdctl get gave no answer: it said more than 64 MiB"):
         etcd_ha_etcdctl.call(["get", ""], {})
 
 
@@ -175,13 +176,13 @@ def test_what_is_no_text_is_shown_as_such(tmp_path):
 @pytest.mark.parametrize("argument", ["a\0b", "\ud800", "x" * (1 << 20)])
 def test_an_argument_that_no_program_can_be_given(tmp_path, argument):
     path = program(tmp_path, "etcdctl", "print('{}')")
-    with pytest.raises(EtcdctlError, match="could not be run"):
+    with pytest.raises(EtcdctlError, match="cannot be started"):
         etcd_ha_etcdctl.call(["get", argument], {}, path, 20)
 
 
 def test_a_program_that_may_not_be_run_is_told(tmp_path):
     (tmp_path / "etcdctl").write_text("no program")
-    with pytest.raises(EtcdctlError, match="could not be run"):
+    with pytest.raises(EtcdctlError, match="cannot be started"):
         etcd_ha_etcdctl.call(["get"], {}, str(tmp_path / "etcdctl"), 20)
 
 

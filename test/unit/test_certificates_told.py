@@ -131,7 +131,8 @@ def test_a_mark_names_its_certificates_and_no_keys(cluster):
 def runner(cluster, monkeypatch, answers):
     """The runner over minions that answer so, one answer a call; and what was synced."""
     synced, calls = [], iter(answers)
-    monkeypatch.setattr(Master, "clusters", lambda self, name: {"main": cluster})
+    found = {"main": cluster}, {}
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name: found)
     monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(wanted))
     monkeypatch.setattr(etcd_ha_minions, "sync", lambda master, minions: synced.extend(minions))
 

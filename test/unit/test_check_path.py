@@ -1,5 +1,6 @@
 """The check that keepalived runs: real sockets, real TLS, and the moments that decide."""
 
+import ast
 import contextlib
 import datetime
 import importlib.util
@@ -20,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 SOURCE = pathlib.Path(__file__).parents[2] / "etcd_ha" / "balancer" / "check_path.py"
+# Everything else of the formula runs on Salt's Python, this on the host's own (Debian 11: 3.9).
+OLDEST_PYTHON = (3, 9)
 SPEC = importlib.util.spec_from_file_location("check_path", SOURCE)
 check = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(check)
@@ -163,3 +166,13 @@ def test_the_exit_code_is_what_keepalived_reads(tmp_path, answer):
         told.write_text(json.dumps(settings(own, other)))
         done = subprocess.run([program, told], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0 if answer else 1, "")
+
+
+def test_it_is_written_for_the_oldest_python_of_a_host():
+    ast.parse(SOURCE.read_text(), feature_version=OLDEST_PYTHON)
+
+
+def test_the_oldest_python_would_refuse_a_newer_word():
+    newer = SOURCE.read_text() + "\nmatch sys.argv:\n    case [one]:\n        main(one)\n"
+    with pytest.raises(SyntaxError):
+        ast.parse(newer, feature_version=OLDEST_PYTHON)

@@ -2,9 +2,11 @@
 
 import os
 
+import etcd_ha_common_systemd
 import etcd_ha_data
-import etcd_ha_machine
+import etcd_ha_host_places
 import pytest
+from systemd_units import DOWN, UP
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_it_is_gone_on_with_after_an_interruption(folder, monkeypatch, renames):
 
 
 def test_a_mount_point_keeps_what_is_set_aside_inside(folder, monkeypatch):
-    monkeypatch.setattr(etcd_ha_data.os.path, "ismount", lambda path: path == str(folder))
+    monkeypatch.setattr(etcd_ha_host_places, "mounts", lambda: {"/", str(folder)})
     assert exchange(folder) == f"{folder}/replaced-x"
     assert (folder / "replaced-x" / "member" / "old").is_file()
 
@@ -87,6 +89,19 @@ def test_etcd_s_tool_leaves_nothing_when_it_fails(tmp_path):
     assert not made.exists()
 
 
+def test_a_copy_is_not_made_inside_what_cannot_be_removed(tmp_path, monkeypatch):
+    """``cp`` would lay it there as a folder of that folder, and the old content would be used."""
+    (tmp_path / "member").mkdir()
+
+    def rmtree(*_, **more):
+        if not more.get("ignore_errors"):
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(etcd_ha_data.shutil, "rmtree", rmtree)
+    with pytest.raises(etcd_ha_data.DataError, match="not permitted"):
+        etcd_ha_data.copy(str(tmp_path / "member"), str(tmp_path / "restoring" / "member"))
+
+
 def test_a_copy_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(etcd_ha_data.DataError, match="could not be copied"):
         etcd_ha_data.copy(str(tmp_path / "gone"), str(tmp_path / "restoring" / "member"))
@@ -101,9 +116,12 @@ def test_a_leader_that_waits_for_others_is_killed_where_its_data_goes_aside(
 
     def unit(name):
         left[0] -= 1
-        return {"pid": 7 if left[0] > 0 and "kill" not in said else 0}
+        return UP if left[0] > 0 and "kill" not in said else DOWN
 
-    monkeypatch.setattr(etcd_ha_machine, "unit", unit)
-    monkeypatch.setattr(etcd_ha_data, "systemctl", lambda *words, **_: said.append(words[0]) or "")
+    def systemctl(*words, **_):
+        said.append(words[0])
+
+    monkeypatch.setattr(etcd_ha_common_systemd, "unit", unit)
+    monkeypatch.setattr(etcd_ha_common_systemd, "systemctl", systemctl)
     etcd_ha_data.stop(30, patience=0.5)
     assert ("kill" in said) is killed

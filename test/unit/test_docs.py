@@ -16,7 +16,9 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 FACES = {
     "_modules/etcd_ha.py": ("Module function", "CLI Example:"),
+    "_modules/etcd_ha_pause.py": ("Function of a pause", "CLI Example:"),
     "_modules/etcd_ha_member.py": ("Function of a member", "CLI Example:"),
+    "_modules/etcd_ha_member_data.py": ("Function of a member's data", "CLI Example:"),
     "_modules/etcd_ha_backup.py": ("Function of backups", "CLI Example:"),
     "_modules/etcd_ha_restore.py": ("Function of a restore", "CLI Example:"),
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
@@ -26,21 +28,29 @@ FACES = {
     "_runners/etcd_ha.py": ("Runner of the plan", "CLI Example:"),
     "_runners/etcd_ha_overview.py": ("Runner of the overview", "CLI Example:"),
     "_runners/etcd_ha_backups.py": ("Runner of backups", "CLI Example:"),
+    "_runners/etcd_ha_pause.py": ("Runner of a pause", "CLI Example:"),
     "_runners/etcd_ha_record.py": ("Runner of the record", "CLI Example:"),
+    "_runners/etcd_ha_verify.py": ("Runner of the way to the data", "CLI Example:"),
     "_states/etcd_ha.py": ("State", ".. code-block:: yaml"),
     "_states/etcd_ha_access.py": ("State of users and roles", ".. code-block:: yaml"),
     "_states/etcd_ha_backup.py": ("State of backups", ".. code-block:: yaml"),
     "_states/etcd_ha_ca.py": ("State of the CA", ".. code-block:: yaml"),
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
     "_states/etcd_ha_members.py": ("State of the cluster", ".. code-block:: yaml"),
+    "_states/etcd_ha_balancer.py": ("State of a balancer", ".. code-block:: yaml"),
     "_states/etcd_ha_keys.py": ("State of a key", ".. code-block:: yaml"),
 }
 # Files whose functions stand under another name than their own: Salt puts all of them there.
 SHARED = {
+    "_modules/etcd_ha_member_data.py": "etcd_ha_member",
+    "_modules/etcd_ha_pause.py": "etcd_ha",
+    "_runners/etcd_ha_pause.py": "etcd_ha",
     "_runners/etcd_ha_overview.py": "etcd_ha",
     "_runners/etcd_ha_backups.py": "etcd_ha",
     "_runners/etcd_ha_record.py": "etcd_ha",
+    "_runners/etcd_ha_verify.py": "etcd_ha",
     "_states/etcd_ha_members.py": "etcd_ha",
+    "_states/etcd_ha_balancer.py": "etcd_ha",
     "_states/etcd_ha_keys.py": "etcd_ha",
     "_states/etcd_ha_access.py": "etcd_ha",
 }
@@ -328,3 +338,16 @@ def test_every_refusal_of_the_planner_is_in_the_docs():
         if said != "…: …" and not any(is_said(quote, [said]) for quote in quotes):
             missing.append(said)
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        p
+        for folder in ("_utils", "_modules", "_states", "_runners")
+        for p in ROOT.glob(f"{folder}/*.py")
+    ],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_contributing_says_what_each_file_is_for(path):
+    assert f"{path.name}`" in (ROOT / "CONTRIBUTING.md").read_text()

@@ -1,9 +1,9 @@
 """etcdctl's JSON as plain data, and its failures as sentences."""
 
 import json
-import os
 
 import etcd_ha_client
+import etcd_ha_common_files
 import etcd_ha_etcdctl
 import pytest
 from faces import load
@@ -180,6 +180,6 @@ def test_programs_are_found_where_the_unit_has_them(monkeypatch, tmp_path):
     assert etcd_ha_client.program("etcd_ha_no") == "etcd_ha_no"
     (tmp_path / "etcd_ha_no").write_text("")
     assert etcd_ha_client.program("etcd_ha_no") == f"{tmp_path}/etcd_ha_no"
-    exists = os.path.exists
-    monkeypatch.setattr(os.path, "exists", lambda path: path in usual or exists(path))
+    exists = etcd_ha_common_files.exists
+    monkeypatch.setattr(etcd_ha_common_files, "exists", lambda path: path in usual or exists(path))
     assert etcd_ha_client.program("etcd_ha_no") == usual[0]

@@ -1,9 +1,10 @@
 """The firewalls as states: changes are what was done, also where one step fails."""
 
+import etcd_ha_common_process
 import etcd_ha_firewall
 import pytest
+from etcd_ha_common_process import Done, ProgramError, ProgramMissing, ProgramTimeout
 from faces import load
-from salt.exceptions import CommandExecutionError
 
 RULES = [{"port": 2380, "sources": ["10.0.0.1"], "why": "etcd peers"}]
 
@@ -15,14 +16,15 @@ def host(tmp_path, monkeypatch):
         monkeypatch.setattr(etcd_ha_firewall, name, str(tmp_path / name))
 
     def made(fails=None, said=(), test=False):
-        def run(command, **_):
+        def run(command, *_, **__):
             line = " ".join(command)
-            answer = next((text for words, text in dict(said).items() if words in line), "")
-            wrong = bool(fails) and fails in line
-            return {"retcode": int(wrong), "stdout": answer, "stderr": "no\n" if wrong else ""}
+            if fails and fails in line:
+                raise ProgramError(command, "exit code 1: no", 1)
+            found = dict(said)
+            return Done(0, next((text for words, text in found.items() if words in line), ""), "")
 
-        opts = {"test": test}
-        return load("_states/etcd_ha_firewall", salt={"cmd.run_all": run}, opts=opts)
+        monkeypatch.setattr(etcd_ha_common_process, "run", run)
+        return load("_states/etcd_ha_firewall", opts={"test": test})
 
     made.folder = tmp_path
     return made
@@ -69,11 +71,37 @@ def test_what_would_be_done_is_told_as_what_was_done(host, test):
     assert (host.folder / "NFT_TABLE").exists() is test
 
 
-def test_a_program_that_is_not_there_is_a_failed_state(host):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProgramMissing, "firewalld does not run"),
+        (ProgramError, "planted"),
+        (ProgramTimeout, "planted"),
+    ],
+)
+def test_only_a_firewall_that_is_not_there_does_not_run(host, monkeypatch, error, told):
     states = host(None, RUNS)
+    (host.folder / "FIREWALLD_POLICY").write_text("")
 
-    def gone(command, **_):
-        raise CommandExecutionError("no such file")
+    def fails(command, *_, **__):
+        raise error(command, "planted")
 
-    states.__salt__["cmd.run_all"] = gone
-    assert states.firewalld("x", RULES)["result"] is False
+    monkeypatch.setattr(etcd_ha_common_process, "run", fails)
+    found = states.firewalld("x", RULES)
+    assert found["result"] is False and told in found["comment"]
+    gone = states.cleared("x", ["firewalld"])
+    assert gone["result"] is (error is ProgramMissing)
+    assert (host.folder / "FIREWALLD_POLICY").exists() is not gone["result"]
+
+
+def test_an_ufw_that_cannot_tell_is_not_called_inactive(host, monkeypatch):
+    states = host("status")
+    (host.folder / "ufw.conf").write_text("ENABLED=yes\n")
+    monkeypatch.setattr(etcd_ha_firewall, "UFW_CONFIG", str(host.folder / "ufw.conf"))
+    found = states.ufw("x", RULES)
+    assert found["result"] is False and "not active" not in found["comment"]
+    assert "ufw status failed: exit code 1" in found["comment"]
+    (host.folder / "ufw.conf").unlink()
+    (host.folder / "ufw.conf").mkdir()
+    found = states.ufw("x", RULES)
+    assert found["result"] is False and "Is a directory" in found["comment"]

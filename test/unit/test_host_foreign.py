@@ -118,6 +118,54 @@ def test_nothing_that_could_be_lost_is_not_there():
     )
 
 
+def waiting(**values):
+    """An enabled unit of others that is stopped and has no data."""
+    given = {"kind": "unit", "pid": 0, "holds_data": False, "enabled": True, "ports": [2379]}
+    return row(**{**given, "cluster_id": "", "member_id": "", **values})
+
+
+def test_an_enabled_unit_that_would_take_a_port_at_boot_is_in_the_way():
+    verdict = judged(waiting(unit="etcd-old.service", user="etcd"))
+    ((_, reasons),) = verdict.foreign
+    assert reasons == ("port 2379",)
+    told = cure(verdict)
+    for word in ("starts at boot", "port 2379", "systemctl disable etcd-old.service"):
+        assert word in told
+    assert "orch.adopt" not in told
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"enabled": False},
+        {"unit": "etcd.service"},
+        {"unit": "etcd_ha-backup.service"},
+        {"by_formula": True},
+    ],
+)
+def test_what_does_not_start_at_boot_or_is_replaced_is_no_matter(values):
+    assert judged(waiting(**values)) == etcd_ha_host_foreign.Verdict()
+
+
+def test_an_enabled_unit_at_other_ports_is_noted_whatever_its_user_is():
+    one = waiting(ports=[9], user="etcd", program="/usr/local/bin/etcd")
+    assert judged(one) == etcd_ha_host_foreign.Verdict(others=(one,))
+
+
+def test_an_enabled_unit_that_would_use_our_directory_is_in_the_way():
+    """Although the directory is by what a member without ids is known."""
+    ((_, reasons),) = judged(waiting(ports=[9], data_dir="/var/lib/etcd")).foreign
+    assert reasons == ("the directory /var/lib/etcd",)
+
+
+def test_an_enabled_unit_is_noted_where_the_member_holds_the_port_already():
+    """Healing a cluster that runs waits for nobody's unit."""
+    own = row(cluster_id="c1", member_id="m1", unit="etcd.service", ports=[2379, 2380])
+    other = waiting(data_dir="/var/lib/etcd")
+    verdict = etcd_ha_host_foreign.judged([own, other], OURS, PLACE)
+    assert verdict.foreign == () and verdict.others == (other,)
+
+
 @pytest.mark.parametrize(
     "values",
     [

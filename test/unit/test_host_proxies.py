@@ -7,12 +7,12 @@ import etcd_ha_host_etcds
 import etcd_ha_host_kept
 import etcd_ha_host_proxies
 import etcd_ha_host_units
-import etcd_ha_machine
 import pytest
+import systemd_units
 import yaml
 from faces import ROOT
-
-UP = {"active": True, "enabled": True, "pid": 7}
+from systemd_units import DOWN, UP
+from test_host_units import write
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(etcd_ha_host_proxies, "SITES", (str(tmp_path / "sites"),))
 
     def made(text, name="haproxy", unit=UP, files=()):
-        monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: unit)
+        systemd_units.told(monkeypatch, unit)
         (tmp_path / f"{name}.cfg").write_text(text)
         known = {paths[name]: "0" * 64} if files else {}
         return [row["unit"] for row in etcd_ha_host_proxies.found(known)]
@@ -39,15 +39,102 @@ def host(tmp_path, monkeypatch):
 
 def test_what_serves_others_is_found(host):
     assert host("frontend www") == ["haproxy.service"]
-    assert host("frontend www", unit={**UP, "active": False}) == ["haproxy.service"]
+    assert host("frontend www", unit=systemd_units.unit(file_state="enabled")) == [
+        "haproxy.service"
+    ]
 
 
 def test_what_neither_runs_nor_will_is_not(host):
-    assert host("frontend www", unit={"active": False, "enabled": False, "pid": 0}) == []
+    assert host("frontend www", unit=DOWN) == []
 
 
 def test_the_package_s_own_serves_nobody(host, tmp_path):
     assert host("default") == [] and host("default", "nginx") == []
+
+
+DEBIAN = """[Service]
+EnvironmentFile=-/etc/default/haproxy
+Environment="CONFIG=@" "PIDFILE=/run/haproxy.pid" "EXTRAOPTS=-S /run/haproxy-master.sock"
+ExecStart=/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE $EXTRAOPTS
+"""
+RED_HAT = """[Service]
+Environment="CONFIG=@" "CFGDIR=/etc/haproxy/conf.d"
+EnvironmentFile=-/etc/default/haproxy
+ExecStart=/usr/sbin/haproxy -Ws -f $CONFIG -f $CFGDIR $OPTIONS
+"""
+
+
+@pytest.fixture
+def started(host, tmp_path, monkeypatch):
+    """The files that a plan names, where HAProxy is started by this unit with these variables."""
+
+    def made(text, unit=DEBIAN, variables="", state=UP, site="", files=()):
+        root = tmp_path / "root"
+        write(root, "/lib/systemd/system/haproxy.service", unit.replace("@", str(own)))
+        write(root, "/etc/default/haproxy", variables)
+        (root / "etc/haproxy/conf.d").mkdir(parents=True, exist_ok=True)
+        write(root, "/etc/haproxy/conf.d/README", "none of HAProxy's")
+        if site:
+            write(root, "/etc/haproxy/conf.d/web.cfg", site)
+        systemd_units.told(monkeypatch, state)
+        own.write_text(text)
+        known = {str(own): "0" * 64} if files else {}
+        rows = etcd_ha_host_proxies.found(known, str(root))
+        return [os.path.basename(row["config_file"]) for row in rows]
+
+    own = tmp_path / "haproxy.cfg"
+    return made
+
+
+OURS = f"{etcd_ha_host_units.OURS}\n"
+MORE = 'EXTRAOPTS="-f /etc/haproxy/conf.d -S /run/x.sock"'
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({}, []),
+        ({"variables": MORE}, []),
+        ({"variables": MORE, "site": "frontend web"}, ["web.cfg"]),
+        ({"unit": RED_HAT}, []),
+        ({"unit": RED_HAT, "site": "frontend web"}, ["web.cfg"]),
+        ({"unit": RED_HAT, "site": "frontend web", "state": DOWN}, []),
+        ({"variables": "CONFIG=/etc/haproxy/site.cfg"}, ["site.cfg"]),
+        ({"variables": "CONFIG=/etc/haproxy/site.cfg", "state": DOWN}, ["site.cfg"]),
+        ({"unit": DEBIAN.replace("-f $CONFIG", "$OPTIONS")}, []),
+        ({"unit": DEBIAN.replace('"CONFIG', "'CONFIG")}, []),
+        ({"unit": f"{DEBIAN}Environment='X\n", "variables": "CONFIG=/x.cfg"}, ["x.cfg"]),
+        ({"unit": f"{DEBIAN}ExecStart=/bin/x 'y\n", "variables": "CONFIG=/x.cfg"}, []),
+    ],
+)
+def test_what_haproxy_serves_beside_the_package_s_file_is_others_(started, more, named):
+    """Its sites live on the `defaults` of the file that the formula would replace."""
+    assert started("default", **more) == named
+
+
+def test_the_file_of_others_is_named_as_ever(started):
+    assert started("frontend www", variables=MORE, site="frontend web") == ["haproxy.cfg"]
+    assert started("frontend www", state=DOWN) == []
+
+
+@pytest.mark.parametrize("files", [(), (1,)])
+def test_beside_our_own_file_the_user_may_have_more_but_not_another(started, files):
+    text = "changed by hand" if files else OURS
+    assert started(text, variables=MORE, site="frontend web", files=files) == []
+    elsewhere = "CONFIG=/etc/haproxy/site.cfg"
+    assert started(text, variables=elsewhere, files=files) == ["site.cfg"]
+
+
+def test_a_link_to_the_file_is_the_file(started, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link.cfg").symlink_to(tmp_path / "haproxy.cfg")
+    assert started("default", variables="CONFIG=/link.cfg") == []
+
+
+def test_a_drop_in_that_names_another_file_counts(started, tmp_path):
+    drop_in = "/etc/systemd/system/haproxy.service.d/x.conf"
+    write(tmp_path / "root", drop_in, "[Service]\nEnvironment=CONFIG=/srv/h.cfg\n")
+    assert started("default") == ["h.cfg"]
 
 
 def test_the_sites_of_nginx_are_others_(host, tmp_path):

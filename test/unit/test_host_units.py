@@ -217,6 +217,18 @@ def test_the_log_of_data_may_lie_apart(root):
     assert [(row["wal_dir"], row["cluster_id"]) for row in rows] == [("/wal", "2")]
 
 
+def test_a_folder_made_for_a_log_is_not_taken_for_it(root):
+    """While data is on its way, its log may still be in the old place."""
+    data(root, "/var/lib/etcd.moving", 1, 2)
+    os.rename(root / "var/lib/etcd.moving/member/wal", root / "old")
+    (root / "new").mkdir()
+    (root / "var/lib/etcd.moving/member/wal").mkdir()
+    rows = etcd_ha_host_etcds.found(
+        ["/var/lib/etcd.moving"], ["/new", "/old"], root=str(root), proc=str(root / "proc")
+    )
+    assert [(row["wal_dir"], row["cluster_id"]) for row in rows] == [("/old", "2")]
+
+
 def test_files_of_others_in_the_place_of_the_data(root):
     write(root, "/var/lib/etcd/index.html", "x")
     row = found(root)["/var/lib/etcd"]
@@ -301,3 +313,18 @@ def test_the_directory_of_a_container_is_not_the_host_s(root):
     row = etcd_ha_host_etcds.row("process", data_dir=f"/proc/{os.getpid()}/root/var/lib/etcd")
     assert etcd_ha_host_etcds._real_dirs(row, "/") == []
     assert etcd_ha_host_etcds._same(row, ["/var/lib/etcd"], "/") == []
+
+
+@pytest.mark.parametrize("folder", ["etc/systemd/system", "usr/lib/systemd/system"])
+@pytest.mark.parametrize("kind", ["wants", "requires"])
+def test_a_unit_that_starts_at_boot_says_so(root, folder, kind):
+    text = "[Service]\nExecStart=/usr/bin/etcd --data-dir /old\n"
+    for name in ("etcd-old", "etcd-idle"):
+        write(root, f"/etc/systemd/system/{name}.service", text)
+    pulls = root / folder / f"multi-user.target.{kind}"
+    pulls.mkdir(parents=True)
+    os.symlink("/etc/systemd/system/etcd-old.service", pulls / "etcd-old.service")
+    rows = found(root)
+    assert rows["etcd-old.service"]["enabled"] is True
+    assert rows["etcd-old.service"]["ports"] == [2379, 2380]
+    assert rows["etcd-idle.service"]["enabled"] is False

@@ -54,7 +54,7 @@ def without_leader(module, monkeypatch):
         monkeypatch.setattr(module.etcd_ha_faces, "status", lambda *_: asked.append(1) or [ROW])
         ago = time.monotonic() - since
         line = f"[{ago:.6f}] etcd1 etcd[9]: {{'msg':'9 is starting a new election at term 2'}}"
-        monkeypatch.setattr(module, "_journal", lambda *_: line)
+        monkeypatch.setattr(module, "_journal", lambda **_: line)
         assert module._live_facts({}, 5, "here", hurried)["healthy"] is False
         return len(asked)
 
@@ -75,5 +75,5 @@ def test_without_hurry_peers_that_came_back_may_yet_elect_one(without_leader):
 
 def test_in_a_hurry_a_log_that_says_nothing_is_no_reason_to_go_on(module, monkeypatch):
     rows(monkeypatch, module, ROW, LEADING)
-    monkeypatch.setattr(module, "_journal", lambda *_: "")
+    monkeypatch.setattr(module, "_journal", lambda **_: "")
     assert module._live_facts({}, 5, "here", True)["healthy"] is True

@@ -1,13 +1,16 @@
 """The functions of a member: what they say where etcd does not answer, and whom they believe."""
 
 import etcd_ha_client
+import etcd_ha_common_systemd
 import etcd_ha_etcdctl
 import etcd_ha_host_etcds
 import etcd_ha_host_record
 import etcd_ha_machine
 import pytest
+import systemd_units
 from faces import load
 from salt.exceptions import CommandExecutionError
+from systemd_units import unit
 
 
 def entry(number, learner=False):
@@ -36,6 +39,8 @@ def row(number, learner=False, leader=1, index=900):
 @pytest.fixture
 def cluster(monkeypatch):
     """The module on a member of a cluster of which these rows answer."""
+
+    systemd_units.told(monkeypatch, systemd_units.UP)
 
     def made(listed, rows, healthy=()):
         def status(member, timeout, endpoints=None):
@@ -160,9 +165,23 @@ def test_a_learner_that_is_late_is_told_in_words(cluster, rows, words):
         module.admit("2", timeout=0.1)
 
 
-def test_a_member_without_a_leader_is_told_in_words(cluster):
+def test_a_member_without_a_leader_is_told_in_words(cluster, monkeypatch):
+    systemd_units.told(monkeypatch, unit(pid=7))
     module = cluster([entry(1)], [row(1, leader=3)])
+    module.__salt__["etcd_ha.local_health"] = lambda: {"healthy": False}
     with pytest.raises(CommandExecutionError, match="no member answers as the leader"):
+        module.promote(timeout=0.1)
+
+
+def test_a_voter_whose_leader_serves_no_client_has_caught_up_by_its_own_read(cluster, monkeypatch):
+    """A setting may cut the leader off from clients; a learner needs it all the same."""
+    systemd_units.told(monkeypatch, unit(pid=7))
+    module = cluster([entry(1)], [row(1, leader=3)])
+    module.__salt__["etcd_ha.local_health"] = lambda: {"healthy": True}
+    assert module.promote(timeout=3) == {"promoted": False, "lag": 0}
+    module = cluster([entry(1, True)], [row(1, True, 3)])
+    module.__salt__["etcd_ha.local_health"] = lambda: {"healthy": True}
+    with pytest.raises(CommandExecutionError):
         module.promote(timeout=0.1)
 
 
@@ -172,18 +191,20 @@ def test_certificates_that_cannot_be_read_are_a_sentence(cluster):
         module.served_by_one_ca()
 
 
-@pytest.mark.parametrize("state", [{"active": True, "pid": 7}, {"active": False, "pid": 7}])
+@pytest.mark.parametrize(
+    "state", [unit(pid=7), unit(pid=7, state="inactive"), unit(state="activating")]
+)
 def test_what_does_not_stop_keeps_its_data(cluster, tmp_path, monkeypatch, state):
     monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
     monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
-    monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: state)
+    systemd_units.told(monkeypatch, state)
+    monkeypatch.setattr(etcd_ha_common_systemd, "systemctl", lambda *_, **__: None)
     data = tmp_path / "data"
     (data / "member").mkdir(parents=True)
     monkeypatch.setattr(etcd_ha_client, "configured", lambda: {"ETCD_DATA_DIR": str(data)})
     etcd_ha_machine.write_json(str(tmp_path / "main.json"), {"cluster": "main"})
     module = cluster([entry(1)], [])
     module.__salt__ = {
-        "cmd.run_all": lambda *_, **__: {"retcode": 1},
         "etcd_ha.local_health": lambda: {"healthy": False},
         "etcd_ha.refusal": lambda: "",
     }
@@ -241,7 +262,7 @@ def test_only_an_etcd_that_runs_is_asked_for_its_version(monkeypatch, pid, runni
     asked = []
     module = load("_modules/etcd_ha")
     monkeypatch.setattr(etcd_ha_client, "mark", lambda: {"member": {"name": "etcd1"}})
-    monkeypatch.setattr(etcd_ha_machine, "unit", lambda name: {"pid": pid})
+    systemd_units.told(monkeypatch, unit(pid=pid))
     monkeypatch.setattr(module, "status", lambda: asked.append(1) or {"version": "3.6.14"})
     monkeypatch.setattr(module, "_installed_version", lambda: "3.6.14")
     assert module.version() == {"installed": "3.6.14", "running": running}

@@ -56,7 +56,7 @@ FULL = merge(
                     "auth-token": "simple",
                     "heartbeat-interval": 100,
                     "log-level": "info",
-                    "cipher-suites": ["A", "B"],
+                    "cipher-suites": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "B"],
                     "feature-gates": "StopGRPCServiceOnDefrag=true",
                 },
                 "maintenance": {"compaction": {"mode": "periodic", "retention": "1h"}},

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+HTTP2 = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
 KEY = "etcd_ha:clusters:main:options"
 LINES = ("3.4.45", "3.5.33", "3.6.14", "3.7.1")
 
@@ -234,15 +235,18 @@ GOOD = {
     "pre-vote": [True, False, "true", "false"],
     "heartbeat-interval": [1, 100, "100"],
     "quota-backend-bytes": [0, -1, 8589934592],
-    "max-concurrent-streams": [0, 4294967295],
+    "max-concurrent-streams": [16, 4294967295],
     "grpc-keepalive-interval": [0, "0", "2h", "1h30m", "1.5s", "500ms", "20us"],
     "auto-compaction-retention": [0, 8, "5m", "1000"],
     "auto-compaction-mode": ["periodic"],
     "client-crl-file": ["/etc/etcd/crl.pem"],
-    "cipher-suites": ["TLS_A", "TLS_A,TLS_B", ["TLS_A", "TLS_B"]],
-    "cors": ["*", "http://a.example", ["http://a.example", "https://b.example:8"]],
-    "listen-client-http-urls": ["http://127.0.0.1:2382"],
-    "feature-gates": ["A=true", "A=true,B=false", ["A=true", "B=false"]],
+    "cipher-suites": [HTTP2, f"{HTTP2},TLS_B", [HTTP2, "TLS_B"]],
+    "cors": ["*", "http://a.example:80", ["http://a.example:80", "https://b.example:8"]],
+    "feature-gates": [
+        "AllBeta=true",
+        "AllBeta=true,AllAlpha=false",
+        ["AllBeta=true", "AllAlpha=false"],
+    ],
 }
 BAD = {
     "pre-vote": [1, 0, "yes", "True", "", None, 1.0, [True], {"a": 1}],
@@ -268,7 +272,6 @@ BAD = {
     "auto-compaction-mode": [True, datetime.date(2026, 1, 2), None, " "],
     "cipher-suites": [True, None, [], [None], ["a,b"], ["a", ["b"]], "a,,b", 1.3],
     "cors": ["a.example", ["http://a.example", "b"], True],
-    "listen-client-http-urls": ["*", "127.0.0.1:2382", 2382],
     "feature-gates": ["A", "A=yes", "A=trueB", {"A": True}, ["A=true,B=true"], True],
 }
 
@@ -300,10 +303,11 @@ def test_wrong_value_names_the_cure(flag, value, part):
 
 @pytest.mark.parametrize("version", ["3.4.45", "3.5.14"])
 def test_list_of_names_where_etcd_takes_one(version):
-    fine(version, peer_cert_allowed_cn="etcd")
+    own = {"tls": {"source": "files"}}
     for value in (["a", "b"], "a,b"):
         assert "one name" in only(version, "peer-cert-allowed-cn", value)
-    fine("3.5.15", peer_cert_allowed_cn=["a", "b"])
+    for release, value in ((version, "etcd"), ("3.5.15", ["a", "b"])):
+        assert options.check(release, {"peer-cert-allowed-cn": value}, KEY, own) == []
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,21 @@ def test_an_etcd_beside_it_is_noted(cluster):
     assert any("left alone" in note and "/o/etcd" in note for note in made.warnings)
 
 
+def test_a_unit_that_races_for_the_ports_at_boot(cluster):
+    """Refused before a bootstrap; noted with the command where the member runs."""
+    given = {"kind": "unit", "pid": 0, "holds_data": False, "enabled": True, "cluster_id": ""}
+    other = process(unit="etcd-old.service", member_id="", **given)
+    one = cluster.members[0]
+    hosts = test_planner.change(running(cluster), one.minion, etcds=(ours(cluster, one), other))
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert (made.refusal, made.steps) == ("", ())
+    (note,) = [one for one in made.warnings if "etcd-old.service" in one]
+    assert "wants the ports 2379, 2380" in note and "systemctl disable etcd-old.service" in note
+    hosts = test_planner.change(test_planner.blank(cluster), one.minion, etcds=(other,))
+    made = planned(cluster, hosts, test_planner.wanted(cluster, recorded=False))
+    assert made.steps == () and "systemctl disable etcd-old.service" in made.refusal
+
+
 def test_a_host_of_many_containers_is_noted_in_few_lines(cluster):
     others = tuple(
         process(unit="", container="docker", data_dir=f"/proc/{n}/root/d", ports=[], pid=n)
@@ -179,6 +194,22 @@ def test_the_list_of_another_cluster_makes_nobody_ours(cluster):
     )
     made = planned(cluster, hosts, test_planner.wanted(cluster))
     assert stray.minion in made.refusal and "did not set up" in made.refusal
+
+
+def test_a_copy_of_a_member_that_runs_elsewhere_is_not_this_host_s(cluster):
+    """Data of etcd1 brought to etcd2 would be etcd1 once more, and could vote a second time."""
+    hosts = running(cluster)
+    first, second = cluster.members[:2]
+    copied = {**ours(cluster, first), "pid": 0, "kind": "data", "by_formula": False}
+    down = {"active": False, "healthy": False, "leader": False, "members": ()}
+    hosts = test_planner.change(hosts, second.minion, etcds=(copied,), **down)
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert made.steps == () and second.minion in made.refusal
+    assert "did not set up" in made.refusal
+    # Where that member runs nowhere, it may have moved here.
+    hosts = test_planner.change(hosts, first.minion, active=False, healthy=False, member_id="")
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert "did not set up" not in made.refusal
 
 
 def test_a_host_that_leaves_with_somebody_else_s_etcd_stops_the_plan(cluster):

@@ -5,6 +5,7 @@ import dataclasses
 import etcd_ha_convergence
 import etcd_ha_environment
 import etcd_ha_planner
+import etcd_ha_rows
 import etcd_ha_steps
 import pytest
 from etcd_ha_observed import Observed, Trust, Wanted
@@ -121,7 +122,7 @@ def test_the_unhealthy_go_first(cluster):
     ("what", "says"),
     [
         ("all data lost", "not bootstrapped again"),
-        ("two of three wiped", "are no quorum"),
+        ("two of three wiped", "have no quorum"),
         ("a host is silent", "did not answer"),
         ("foreign record", "of the cluster other"),
         ("two cluster ids", "different clusters"),
@@ -130,6 +131,8 @@ def test_the_unhealthy_go_first(cluster):
         ("an older version", "cannot be taken down"),
         ("the CA is gone", "have a new CA made"),
         ("the CA's host was made anew", "have a new CA made"),
+        ("the CA's file is broken", "ca.crt holds no certificate (x) on ca.example.com"),
+        ("the CA's file is broken, and was never marked", "ca.crt holds no certificate (x) on"),
         ("two minors down", "cannot be taken down"),
         ("two silent ones shall leave at once", "cannot be taken out"),
         ("the CA's key is gone", "put the key back from a backup"),
@@ -159,6 +162,17 @@ def test_what_would_cost_data_or_quorum_is_refused(cluster, what, says):
     elif what.startswith("the CA is gone"):
         lost = tuple(f"/etc/pki/etcd_ha/main/ca.{end}" for end in ("crt", "key"))
         hosts = change(hosts, cluster.ca_minion, changed_files=lost, authorities={})
+    elif what.startswith("the CA's file is broken"):
+        path = "/etc/pki/etcd_ha/main/ca.crt"
+        broken = {path: f"{path} holds no certificate (x)"}
+        marked = () if "never" in what else (path,)
+        hosts = change(
+            hosts,
+            cluster.ca_minion,
+            changed_files=marked,
+            authorities={},
+            broken_authorities=broken,
+        )
     elif what == "the CA's host was made anew":
         hosts[cluster.ca_minion] = Observed(cluster.ca_minion)
     elif what == "an older version":
@@ -239,7 +253,7 @@ def test_balancers_know_both_endpoints_while_members_move(cluster):
         "etcd2.example.com": ["192.168.200.62:2379"],
         "etcd3.example.com": ["192.168.200.63:2379"],
     }
-    assert [step.action for step in steps[2:-2]] == ["restart"] * 3
+    assert [step.action for step in steps[2:-2] if step.kind == "state"] == ["restart"] * 3
     assert not last.leads_to and "configure the balancer" in last.title
 
 
@@ -319,6 +333,11 @@ def test_what_waits_on_disk_is_told_as_a_restart(cluster):
     assert "restart it for its new unit" in plan.steps[1].title and plan.steps[1].disruptive
 
 
+def but_looks(plan):
+    """The titles without what the balancers are asked between two members."""
+    return [title for title in titles(plan) if not title.startswith("see that lb finds")]
+
+
 def titles(plan):
     assert not plan.refusal
     return [step.title.partition(": ")[2] for step in plan.steps]
@@ -387,7 +406,7 @@ def test_an_upgrade_goes_minor_by_minor_after_a_snapshot(cluster):
     hosts = healthy(cluster)
     for member in cluster.members:
         hosts = change(hosts, member.minion, version="3.4.23", digest="old")
-    found = titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
+    found = but_looks(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
     assert found[1:5] == [
         "take a snapshot of 3.4.23 and verify it",
         "etcd2: upgrade 3.4.23 -> 3.5.33 (follower), then wait until it has caught up",
@@ -424,7 +443,7 @@ def test_from_plain_to_tls_goes_by_way_of_both(cluster):
             for m in cluster.members
         )
         hosts = change(hosts, member.minion, running=running, digest="old", members=listed)
-    found = titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
+    found = but_looks(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
     assert [t.partition(" speak ")[2].partition(",")[0] for t in found[1:-1]] == [
         *["http -> http and https"] * 3,
         *["http and https -> https"] * 3,
@@ -502,3 +521,83 @@ def test_who_joins_is_told_where_the_others_serve_by_then(cluster, pillar, defau
     (joins,) = (s for s in etcd_ha_planner.plan(moved, hosts, known).steps if s.action == "join")
     assert len(joins.endpoints.split(",")) == 3
     assert all(url.endswith(":2479") for url in joins.endpoints.split(","))
+
+
+# What a setting breaks it breaks at one member
+
+
+def rolling(cluster, **balancer):
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, digest="old")
+    hosts = change(hosts, "lb.example.com", **balancer) if balancer else hosts
+    return etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps
+
+
+def test_the_balancers_see_a_member_up_before_the_next_one(cluster):
+    steps = [s for s in rolling(cluster) if s.kind == "seen" or s.action == "restart"]
+    assert [step.kind for step in steps] == ["state", "seen", "state", "seen", "state"]
+    for before, look in zip(steps[::2], steps[1::2], strict=False):
+        assert look.targets == ("lb.example.com",)
+        assert look.arguments == {"minions": list(before.targets)}
+
+
+def test_a_balancer_that_is_not_well_itself_is_not_asked(cluster):
+    assert not [s for s in rolling(cluster, balancer_healthy=False) if s.kind == "seen"]
+
+
+def test_a_look_and_the_end_reach_the_balancers(cluster):
+    rows = [etcd_ha_rows._row(cluster, step, "source") for step in rolling(cluster)]
+    looks = [row for row in rows if row["kind"] == "verify"]
+    assert len(looks) == 3
+    assert looks[0]["arguments"] == {
+        "balancers": ["lb.example.com"],
+        "minions": ["etcd2.example.com"],
+    }
+    assert looks[-1]["arguments"]["balancers"] == ["lb.example.com"]
+    assert looks[-1]["arguments"]["speaker"] == "etcd1.example.com"
+    assert looks[-1]["arguments"]["endpoints"] == ["https://192.168.200.56:2379"]
+
+
+def without_clients(cluster, *some, **values):
+    """These members run with a setting that is gone from the pillar, and serve no client."""
+    hosts = healthy(cluster)
+    for minion in some:
+        running = {**hosts[minion].running, "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME": "x"}
+        silent = {"healthy": False, "leader": False, "members": (), "version": "", "voting": True}
+        hosts = change(hosts, minion, running=running, cluster_id="", **{**silent, **values})
+    return hosts
+
+
+def test_members_that_vote_but_serve_no_client_get_their_settings_one_by_one(cluster):
+    everyone = [member.minion for member in cluster.members]
+    hosts = without_clients(cluster, *everyone)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert not plan.refusal and [step.kind for step in plan.steps] == ["state", "state", "again"]
+    assert plan.steps[1].targets == (everyone[0],)
+    assert "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME x -> unset" in plan.steps[1].title
+    hosts = without_clients(cluster, *everyone[1:])
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    restarts = [step.targets[0] for step in plan.steps if step.action == "restart"]
+    assert not plan.refusal and restarts[:2] == everyone[1:]
+
+
+def test_a_vote_that_is_needed_is_not_taken_away(cluster):
+    one, two, three = (member.minion for member in cluster.members)
+    hosts = without_clients(cluster, one, two)
+    hosts = change(hosts, three, healthy=False, leader=False, members=(), has_data=False)
+    assert "its vote is needed" in etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).refusal
+
+
+def test_members_that_hear_nobody_for_a_setting_are_restarted_together(cluster):
+    everyone = [member.minion for member in cluster.members]
+    hosts = without_clients(cluster, *everyone, voting=False)
+    steps = etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps
+    assert steps[1].targets == tuple(everyone) and "start or restart" in steps[1].title
+
+
+def test_members_that_run_as_the_pillar_says_are_not_restarted_without_a_quorum(cluster):
+    hosts = healthy(cluster)
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, healthy=False, leader=False, members=())
+    assert "nothing is restarted" in etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).refusal

@@ -27,6 +27,8 @@ MODULES = (
     "etcd_ha_trust",
     "etcd_ha_drift",
     "etcd_ha_parts",
+    "etcd_ha_plan_reasons",
+    "etcd_ha_plan_silent",
     "etcd_ha_course",
     "etcd_ha_exchange",
     "etcd_ha_convergence",
@@ -42,7 +44,32 @@ MUTANTS = {
         "if False:",
     ),
     "two cluster ids": ("etcd_ha_planner", "if len(ids) > 1:", "if False:"),
-    "silent hosts": ("etcd_ha_planner", "    if missing:\n", "    if False:\n"),
+    "silent hosts": ("etcd_ha_planner", "    if silent:\n", "    if False:\n"),
+    "nothing but starts beside a silent member": (
+        "etcd_ha_convergence",
+        "        if silent:\n            raise Waits(",
+        "        if False:\n            raise Waits(",
+    ),
+    "certificates are held under a silent CA": (
+        "etcd_ha_drift",
+        "return Stage(release(cluster, host), way, etcd_ha_trust.HELD)",
+        "return Stage(release(cluster, host), way)",
+    ),
+    "nobody joins under a silent CA": (
+        "etcd_ha_convergence",
+        'self.need(f"add {names(absent)}", authority=True, balancers=True)',
+        "pass",
+    ),
+    "nobody is replaced under a silent CA": (
+        "etcd_ha_convergence",
+        'self.need(f"replace {names(again)}", authority=True)',
+        "pass",
+    ),
+    "nobody leaves under a silent balancer": (
+        "etcd_ha_convergence",
+        'self.need(f"take {self._named(leaving)} out", balancers=True)',
+        "pass",
+    ),
     "strange data before a bootstrap": (
         "etcd_ha_planner",
         'if host.has_data and host.record.get("state") != "bootstrapping":',
@@ -66,7 +93,7 @@ MUTANTS = {
     ),
     "learners are no quorum": (
         "etcd_ha_planner",
-        "learners = [m for m in members if observed[m].learner]",
+        "learners = [m for m in there if observed[m].learner]",
         "learners = []",
     ),
     "members that nobody knows": ("etcd_ha_convergence", "if not self.match.unknown:", "if True:"),
@@ -84,6 +111,16 @@ MUTANTS = {
         "etcd_ha_course",
         "            or bool(host.corrupt)\n            or not entry",
         "            or not entry",
+    ),
+    "who ended by itself is examined first": (
+        "etcd_ha_convergence",
+        "        if due:\n            return",
+        "        if False:\n            return",
+    ),
+    "who ended by itself is examined first without a quorum": (
+        "etcd_ha_planner",
+        "    if due and (len(due)",
+        "    if False and (len(due)",
     ),
     "learners are promoted": (
         "etcd_ha_course",
@@ -129,7 +166,7 @@ MUTANTS = {
     ),
     "not all members at once": (
         "etcd_ha_convergence",
-        "if not any(self.observed[m].healthy for m in self.match.kept):",
+        "if not any(self.observed[m].healthy or self.observed[m].voting for m in self.match.kept):",
         "if False:",
     ),
     "plan again for what is left": (

@@ -32,25 +32,35 @@ from simulated_etcd import NEW_DIGEST, Entry, Host, Stopped, World
 
 CONDITIONS = (
     *("healthy", "drifted", "older", "lagging", "down", "wiped", "corrupt"),
-    *("learner", "unstarted", "absent", "removed", "unreachable", "recordless"),
+    *("learner", "unstarted", "absent", "removed", "unreachable"),
+    *("recordless", "rotten", "failing"),
 )
-# Of four and five: one whose record is lost is met by up to three, with every fault.
-OF_MANY = tuple(one for one in CONDITIONS if one != "recordless")
+# These are met by up to three members, with every fault: a lost record, damage that nobody has seen
+# yet, and a start that failed for another reason than its data.
+OF_FEW = ("recordless", "rotten", "failing")
+OF_MANY = tuple(one for one in CONDITIONS if one not in OF_FEW)
+# What a restart cures: one that hangs is met by up to three, the other two by up to two.
+CURABLE = ("hung", "deaf", "mute")
 SIZES = (1, 2, 3, 4, 5)
 ALL_ORDERS_UP_TO = 3
 # size -> how many members may be other than healthy where faults are injected
 TROUBLED = {1: 1, 2: 2, 3: 3, 4: 3, 5: 2}
 COUNTS = ("starts", "states", "plans", "transitions", "faults", "refusals")
+# Plans until a cluster with a silent host stays as it is.
+MOST_PLANS = 9
 EVERYTHING = os.environ.get("ETCD_HA_SEARCH") == "everything"
 
 
-def make_cluster(names, defaults, version="3.6.14", tls=False, name="main"):
+def make_cluster(names, defaults, version="3.6.14", tls=False, name="main", helpers=False):
     members = {f"{name}.x": {"address": f"10.0.0.{int(name[1:]) + 1}"} for name in names}
     settings = {"members": members, "version": version, "tls": {"enabled": tls}}
     if tls:
         files = {"ca": {"certificate": "/a"}}
         files |= {n: {"certificate": "/a", "key": "/b"} for n in ("server", "peer", "client")}
         settings["tls"] = {"source": "files", "files": files}
+    if helpers:
+        settings["tls"] = {"ca": {"minion": "ca.x"}}
+        settings["load_balancers"] = {"lb.x": {"address": "10.0.1.1"}}
     if name != "main":
         settings["renamed_from"] = "main"
     return etcd_ha_topology.read({"clusters": {name: settings}}, defaults)[name]
@@ -115,6 +125,16 @@ def _hung(host, entry, entries):
     host.hung = True
 
 
+def _deaf(host, entry, entries):
+    """It runs with a setting that the pillar no longer has, and that no client gets past."""
+    host.deaf, host.digest = True, "old"
+
+
+def _mute(host, entry, entries):
+    """That setting keeps its peers from it, too."""
+    host.deaf, host.hung, host.digest = True, True, "old"
+
+
 def _down(host, entry, entries):
     host.running = False
 
@@ -132,7 +152,18 @@ def _wiped(host, entry, entries):
 
 
 def _corrupt(host, entry, entries):
+    """etcd was started on damaged data, and has ended by itself."""
+    host.corrupt, host.failing, host.running = True, True, False
+
+
+def _rotten(host, entry, entries):
+    """Its data was damaged while it was stopped."""
     host.corrupt, host.running = True, False
+
+
+def _failing(host, entry, entries):
+    """It has ended by itself for another reason, which is gone by now."""
+    host.failing, host.running = True, False
 
 
 def _learner(host, entry, entries):
@@ -170,9 +201,13 @@ CONDITION = {
     "older": _older,
     "lagging": _lagging,
     "hung": _hung,
+    "deaf": _deaf,
+    "mute": _mute,
     "down": _down,
     "wiped": _wiped,
     "corrupt": _corrupt,
+    "rotten": _rotten,
+    "failing": _failing,
     "learner": _learner,
     "unstarted": _unstarted,
     "absent": _absent,
@@ -222,7 +257,7 @@ class Search:
             plan = self.plan(world, key)
             if plan.steps:
                 world = world.copy()
-                self.run(world, plan.steps)
+                self.run(world, plan)
                 self.ends[key] = self.end(world)
             else:
                 self.ends[key] = self.judge(world, plan.refusal)
@@ -235,13 +270,13 @@ class Search:
         check_end(self.cluster, world)
         return End()
 
-    def run(self, world, steps):
+    def run(self, world, plan):
         """Take the steps, as the orchestrate does: it stops at the first that fails."""
         world.remember(self.cluster, complete=False)
-        for step in steps:
+        for step in plan.steps:
             if step.kind == "again" or not self.take(world, step):
                 return
-        world.remember(self.cluster, complete=True)
+        world.remember(self.cluster, complete=not plan.waits)
 
     def take(self, world, step):
         self.counts["transitions"] += 1
@@ -266,13 +301,13 @@ class Search:
         rests = self.rests_of(plan)
         now.remember(self.cluster, complete=False)
         for number, step in enumerate(plan.steps):
-            if not self.disturb(now, plan.steps[number:], rests[number:]):
+            if not self.disturb(now, plan.steps[number:], rests[number:], not plan.waits):
                 return
             if step.kind == "again" or not self.take(now, step):
                 break
         else:
-            self.disturb(now, (), rests[-1:])
-            now.remember(self.cluster, complete=True)
+            self.disturb(now, (), rests[-1:], not plan.waits)
+            now.remember(self.cluster, complete=not plan.waits)
         self.walk(now)
 
     def rests_of(self, plan):
@@ -285,9 +320,9 @@ class Search:
             found.append(self.rests.setdefault(told, len(self.rests) + 1))
         return found[::-1]
 
-    def disturb(self, world, steps, rests):
+    def disturb(self, world, steps, rests, whole):
         """Every fault at this point; False where it was met before, with the same to come."""
-        point = (world.key(self.numbers), rests[0])
+        point = (world.key(self.numbers), (rests[0], whole))
         if point in self.disturbed:
             return False
         self.disturbed.add(point)
@@ -297,21 +332,22 @@ class Search:
             FAULT[kind](disturbed, minion)
             disturbed.faulty = True
             try:
-                end = self.lose(disturbed, steps if kind != "interrupted" else (), rests)
+                left = steps if kind != "interrupted" else ()
+                end = self.lose(disturbed, left, rests, whole)
             except AssertionError as err:
                 at = steps[0].title if steps else "the end"
                 raise AssertionError(f"{minion} {kind} before {at}: {err}") from err
             assert end.right, f"{minion} {kind}: {end.refusal}"
         return True
 
-    def lose(self, world, steps, rests):
+    def lose(self, world, steps, rests, whole):
         """Go on with the plan under a fault; the fault passes, and it is planned anew."""
-        point = (world.key(self.numbers), rests[0] if steps else -1)
+        point = (world.key(self.numbers), (rests[0], whole) if steps else -1)
         if point not in self.lost:
             if steps and steps[0].kind != "again" and self.take(world, steps[0]):
                 if not steps[1:]:
-                    world.remember(self.cluster, complete=True)
-                self.lost[point] = self.lose(world, steps[1:], rests[1:])
+                    world.remember(self.cluster, complete=whole)
+                self.lost[point] = self.lose(world, steps[1:], rests[1:], whole)
             else:
                 heal(world)
                 self.lost[point] = self.end(world)
@@ -321,6 +357,26 @@ class Search:
         """How many worlds were seen: planned for, between two steps, or under a fault."""
         between = {key for key, _ in self.disturbed} | {key for key, _ in self.lost}
         return len(self.planned.keys() | between)
+
+    def check_mute(self, world):
+        """It comes to an end under a silent helper, and to the right one once that is back."""
+        self.counts["starts"] += 1
+        for _ in range(MOST_PLANS):
+            world.settle()
+            plan = self.plan(world, world.key(self.numbers))
+            if not plan.steps:
+                break
+            before = world.key(self.numbers)
+            self.run(world, plan)
+            world.settle()
+            if world.key(self.numbers) == before:
+                break
+        assert not plan.sound, "a silent host is not told of"
+        assert plan.steps or may_refuse(self.cluster, world, plan.refusal), plan.refusal
+        assert all_started(self.cluster, world), "a member was not started"
+        world.mute = ""
+        end = self.end(world)
+        assert end.right, f"refused without need: {end.refusal}"
 
     def check(self, world, with_faults):
         self.counts["starts"] += 1
@@ -371,6 +427,9 @@ def check_order(plan, world):
     not looked at.
     """
     leading = world.host_of(world.leader)
+    if leading is not None and leading.deaf:
+        # Nobody is told that it leads; it is restarted as one that is sick.
+        return
     members = [host for host in world.hosts.values() if host.member]
     if len({(h.version, h.transport, h.signed_by, h.trusts) for h in members}) > 1:
         return
@@ -390,7 +449,7 @@ def check_end(cluster, world):
     assert len(world.entries) == len(cluster.members), "a learner is left over"
     for member in cluster.members:
         host = world.hosts[member.minion]
-        assert world.works(host.member), f"{member.name} does not work"
+        assert world.works(host.member) and not host.deaf, f"{member.name} does not work"
         assert (host.version, host.transport) == (cluster.version, cluster.scheme)
         assert host.digest == NEW_DIGEST
         if cluster.tls:
@@ -407,8 +466,19 @@ def may_refuse(cluster, world, refusal):
     silent = any(
         m.minion in world.hosts and not world.hosts[m.minion].reachable for m in cluster.members
     )
-    if silent:
-        return "did not answer" in refusal
+    if silent or (world.mute and "did not answer" in refusal):
+        # A downgrade that etcd does not have stops all, and the silent host is told of first.
+        started = all_started(cluster, world) or cluster.version == "3.4.23"
+        return "did not answer" in refusal and started
+    deaf = any(host.deaf and host.serves for host in world.hosts.values())
+    if deaf and len(world.voters) > 2 and len(world.working) - 1 <= len(world.voters) // 2:
+        # It has to be restarted, and no other one may be missing meanwhile.
+        return "its vote is needed" in refusal or "quorum" in refusal
+    heard = any(host.serves and not host.deaf for host in world.hosts.values())
+    known = [world.hosts[minion] for minion in world.managed if minion in world.hosts]
+    if deaf and not heard and not all(host.serves for host in known):
+        # Nobody tells who the voters are, so all that are known count.
+        return "quorum" in refusal
     intact = [one for one in world.voters if (h := world.host_of(one)) and h.intact]
     if len(intact) <= len(world.voters) // 2:
         return "quorum" in refusal or "no member holds data" in refusal
@@ -437,6 +507,14 @@ def may_refuse(cluster, world, refusal):
     )
 
 
+def all_started(cluster, world):
+    """Whether what does not need a silent host was done: sound members run, where that helps."""
+    members = [world.hosts[m.minion] for m in cluster.members]
+    there = [host for host in members if world.answers(host) and host.member in world.voters]
+    known = world.has_quorum and any(host.serves for host in there)
+    return not known or all(host.running for host in there if host.intact)
+
+
 def possible(conditions):
     """etcd allows one learner; a cluster has at least one member that is or was a full one."""
     learners = sum(one in ("learner", "unstarted") for one in conditions)
@@ -447,7 +525,7 @@ def possible(conditions):
 def space(size, title):
     """All orders for few members; beyond, one order of those that the change treats alike."""
     if size <= ALL_ORDERS_UP_TO or EVERYTHING:
-        found = itertools.product((*CONDITIONS, "hung"), repeat=size)
+        found = itertools.product((*CONDITIONS, *(CURABLE if size < 3 else ("hung",))), repeat=size)
     else:
         alone = LEAVING.get(title, 0)
         groups = [
@@ -500,6 +578,36 @@ def search_for(size, title, defaults, planner=etcd_ha_planner):
             search.check(start, troubled <= TROUBLED[size] or EVERYTHING)
         except AssertionError as err:
             raise AssertionError(f"{told}: {err}") from err
+    return search
+
+
+# A CA or a balancer that does not answer, for as long as it takes
+
+MUTE = ("ca.x", "lb.x")
+# Of three members one order of each combination of conditions; four and five add nothing here.
+MUTE_CHANGES = ("none", "one more", "first leaves", "first replaced", "minor upgrade", "another ca")
+
+
+def search_mute(size, title, defaults, planner=etcd_ha_planner):
+    """Every small cluster is planned and run while a helper is silent, and once it is back."""
+    names = tuple(f"e{n}" for n in range(size))
+    wanted = {**CHANGES[title](names), "helpers": True}
+    wanted.pop("tls", None)
+    search = Search(make_cluster(wanted.pop("names"), defaults, **wanted), planner)
+    old = make_cluster(names, defaults, helpers=True)
+    for conditions in itertools.combinations_with_replacement((*CONDITIONS, "hung"), size):
+        if not possible(conditions):
+            continue
+        start = make_world(old, conditions)
+        start.ca = "new" if title in OF_ANOTHER_CA else "old"
+        start.balanced = title == "none"
+        for mute in MUTE:
+            muted = start.copy()
+            muted.mute = mute
+            try:
+                search.check_mute(muted)
+            except AssertionError as err:
+                raise AssertionError(f"{conditions}, {title}, {mute} is silent: {err}") from err
     return search
 
 
@@ -581,13 +689,15 @@ def search_blank(search, cluster):
             search.walk(world)
 
 
-STRANGE_TITLE = "strange or blank"
+STRANGE_TITLE, MUTE_TITLE = "strange or blank", "silent helper: "
 
 
 def titles_for(size):
     """Every desired change that a cluster of this size can have."""
     names = tuple(f"e{n}" for n in range(size))
-    return [STRANGE_TITLE, *(t for t, change in CHANGES.items() if change(names)["names"])]
+    found = [t for t, change in CHANGES.items() if change(names)["names"]]
+    mute = [MUTE_TITLE + t for t in found if t in MUTE_CHANGES and size <= ALL_ORDERS_UP_TO]
+    return [STRANGE_TITLE, *mute, *found]
 
 
 def search_all(size, title, defaults, planner=etcd_ha_planner):
@@ -595,6 +705,8 @@ def search_all(size, title, defaults, planner=etcd_ha_planner):
     began = time.process_time()
     if title == STRANGE_TITLE:
         search = search_strange(size, defaults, planner)
+    elif title.startswith(MUTE_TITLE):
+        search = search_mute(size, title.removeprefix(MUTE_TITLE), defaults, planner)
     else:
         search = search_for(size, title, defaults, planner)
     search.counts["states"] = search.states()

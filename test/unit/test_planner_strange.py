@@ -81,7 +81,7 @@ class Story:
             except Stopped:
                 return
         if plan.steps:
-            self.world.remember(self.cluster, complete=True)
+            self.world.remember(self.cluster, complete=not plan.waits)
 
     def comes_a_fault(self, rest):
         if self.data.draw(st.integers(0, 5)):

@@ -4,7 +4,9 @@ import dataclasses
 
 import etcd_ha_planner
 import etcd_ha_recover
+import etcd_ha_rows
 import pytest
+from etcd_ha_steps import Refused
 from etcd_ha_survivor import Evidence
 from test_planner import blank, change, healthy, wanted
 
@@ -73,10 +75,22 @@ def test_the_newest_data_is_what_a_forced_start_keeps(cluster, first, second, ne
 
 def test_broken_data_is_no_survivor(cluster):
     proofs = {
-        E1: Evidence.of({"has_data": True, "fault": "no database"}),
+        E1: Evidence.of({"has_data": True, "fault": "panic: page 3", "judged": "damaged"}),
         E2: Evidence.of({**OURS, "kept": 1}),
     }
     assert etcd_ha_recover.newest(cluster, proofs) == E2
+
+
+@pytest.mark.parametrize("other", [{**OURS, "kept": 1}, {"has_data": False}])
+def test_data_that_our_readers_alone_call_broken_is_not_passed_over(cluster, other):
+    """It may be the newest, and etcd may well read it."""
+    doubtful = {"has_data": True, "fault": "no database"}
+    proofs = {E1: Evidence.of(doubtful), E2: Evidence.of(other)}
+    with pytest.raises(Refused, match="is for etcd to say") as why:
+        etcd_ha_recover.newest(cluster, proofs)
+    assert f"salt -L '{E1}' etcd_ha_member.examine main" in str(why.value)
+    if other["has_data"]:
+        assert etcd_ha_recover.newest(cluster, proofs, survivor=E2) == E2
 
 
 def test_the_plan_shows_the_evidence_and_what_may_be_lost(cluster):
@@ -170,6 +184,8 @@ def test_what_was_begun_on_a_survivor_goes_on_there(cluster):
     begun = {**EMPTY, "recovery": {"phase": "copied"}}
     made = plan(cluster, hosts, {E1: begun, E2: disk(), E3: EMPTY})
     assert made.steps[1].targets == (E1,)
+    other = plan(cluster, hosts, {E1: begun, E2: disk(), E3: EMPTY}, survivor=E2)
+    assert f"has begun on {E1}, so it does not go on from {E2}" in other.refusal
 
 
 def test_a_restore_that_was_begun_comes_first(cluster):
@@ -190,3 +206,18 @@ def test_the_planner_s_refusals_name_the_commands(cluster):
     assert "etcd_ha.orch.recover" in refusal and "etcd_ha.orch.restore" in refusal
     gone = {m: dataclasses.replace(h, has_data=False) for m, h in down(cluster, E1, E2, E3).items()}
     assert "etcd_ha.orch.restore" in etcd_ha_planner.plan(cluster, gone, wanted(cluster)).refusal
+
+
+def test_it_is_verified_without_who_is_lost_and_without_a_silent_helper(cluster):
+    hosts = down(cluster, E2, E3)
+    for minion in (E3, "ca.example.com"):
+        del hosts[minion]
+    made = plan(cluster, hosts, {E1: disk(), E2: EMPTY}, lost=[E3])
+    assert not made.refusal
+    verify = made.steps[-1]
+    assert verify.targets == (E1,) and E3 in verify.arguments["silent"]
+    (row,) = etcd_ha_rows.rows(cluster, [verify], "s")
+    assert row["arguments"]["minions"] == [E1, E2]
+    # The CA cannot be asked: who joins does so with the certificates that it has.
+    (join,) = [step for step in made.steps if step.action == "join"]
+    assert join.stage["trust"] == "held"

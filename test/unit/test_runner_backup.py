@@ -70,7 +70,9 @@ def minions(tmp_path):
 @pytest.fixture
 def runner(monkeypatch, cluster, minions, tmp_path):
     cluster.settings["backup"]["master"] |= {"directory": str(tmp_path / "master"), "port": 0}
-    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": cluster})
+    found = {"main": cluster}
+    monkeypatch.setattr(Master, "clusters", lambda self, name=None: found)
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: (found, {}))
     monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
     monkeypatch.setattr(etcd_ha_minions, "connected", lambda master, wanted: list(minions.there))
     monkeypatch.setattr(etcd_ha_minions, "ask", minions.ask)
@@ -163,9 +165,19 @@ def test_a_wrong_pillar_is_one_refusal(runner, monkeypatch):
     def wrong(self, name=None):
         raise CommandExecutionError("The pillar under etcd_ha is not right")
 
-    monkeypatch.setattr(Master, "clusters", wrong)
+    monkeypatch.setattr(Master, "clusters_and_faults", wrong)
     plan = runner.backup_steps()
     assert plan["clusters"] == [] and "not right" in plan["refusals"][0]["why"]
+
+
+def test_a_fault_of_one_cluster_does_not_keep_others_from_their_backups(
+    runner, monkeypatch, cluster
+):
+    found = {"main": cluster}, {"other": "versoin is unknown"}
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: found)
+    plan = runner.backup_steps()
+    assert [one["name"] for one in plan["clusters"]] == ["main"]
+    assert plan["refusals"] == [{"id": "other: no backup is taken", "why": "versoin is unknown"}]
 
 
 @pytest.mark.parametrize("take", [True, False])

@@ -12,7 +12,8 @@ MASTER = Master({}, {})
 
 @pytest.fixture
 def runner(monkeypatch):
-    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": 1, "other": 2})
+    found = {"main": 1, "other": 2}
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: (found, {}))
     return load("_runners/etcd_ha")
 
 
@@ -51,7 +52,8 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     step = etcd_ha_steps.Step("main: one step", "function", ("etcd1.example.com",))
     made = etcd_ha_steps.Plan("main", "3 members", (step,))
     monkeypatch.setattr(runner, "_plans", lambda *_: [made])
-    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": cluster})
+    found = {"main": cluster}
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: (found, {}))
     monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
     record = {"cluster": "main", "members": {"old": {}}}
     monkeypatch.setattr(Master, "record", lambda self, cluster: record)
@@ -63,7 +65,7 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
 def planned(runner, cluster, monkeypatch):
     """The answer of ``steps`` for plans that are given."""
     found = {"main": cluster, "other": cluster}
-    monkeypatch.setattr(Master, "clusters", lambda self, name=None: found)
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: (found, {}))
     monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
 
     def told(*plans):
@@ -81,7 +83,8 @@ def test_a_cluster_with_nothing_to_do_says_so_beside_one_that_has(planned):
     assert told["idle"] == [{"id": "other: nothing is done", "why": "nothing to defragment: small"}]
 
 
-def test_but_not_beside_a_refusal_which_stops_all(planned):
+def test_a_refusal_stops_its_own_cluster_alone(planned):
     refused = etcd_ha_steps.Plan("main", "x", refusal="no quorum")
     told = planned(refused, etcd_ha_steps.Plan("other", "x", nothing="nothing to defragment"))
-    assert told["idle"] == [] and told["steps"] == [] and len(told["refusals"]) == 1
+    assert [one["id"] for one in told["idle"]] == ["other: nothing is done"]
+    assert told["steps"] == [] and len(told["refusals"]) == 1 and told["ends"] == []

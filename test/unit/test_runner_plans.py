@@ -31,6 +31,7 @@ def runner(defaults, monkeypatch):
         "etcd_ha_yaml_etcd_ha/defaults.yaml": defaults,
         f"etcd_ha_yaml_{os_file}": {"settings": {}},
         "etcd_ha_source": "hash",
+        "etcd_ha_modules": "hash",
     }
     module = load("_runners/etcd_ha", opts={"id": "master"}, context=context)
     module.pillar, module.lacking, module.fetched = pillar, "", []
@@ -103,6 +104,14 @@ def test_a_cluster_with_such_a_host_can_be_removed(runner):
     assert made.steps and not made.refusal
 
 
+def test_a_host_with_an_old_program_is_refused_before_anything_is_done(runner):
+    runner.facts["lb.example.com"]["programs"] = {"systemd": "252", "haproxy": "2.0.33-0ubuntu0.1"}
+    made = plans(runner)["main"]
+    assert not made.steps and "lb.example.com has HAProxy 2.0.33" in made.refusal
+    runner.facts["lb.example.com"]["programs"] = {"systemd": "247", "haproxy": "2.2.9-2+deb11u6"}
+    assert not plans(runner)["main"].refusal
+
+
 def test_its_architecture_is_no_matter_where_no_member_is(runner):
     for minion in ("lb.example.com", "ca.example.com"):
         runner.facts[minion]["arch"] = "riscv64"
@@ -147,3 +156,111 @@ def test_the_mirror_is_asked_by_a_member_that_fetches_from_it(runner):
     own["install"] = {"method": "package"}
     assert plans(runner)["main"].steps
     assert [asked for asked, _ in runner.fetched] == [ODD, "etcd1.example.org"]
+
+
+def test_a_fault_in_the_pillar_refuses_that_cluster_alone(runner):
+    runner.pillar["clusters"]["main"]["versoin"] = "3.6.14"
+    made = plans(runner)
+    assert "did you mean 'version'" in made["main"].refusal and not made["main"].steps
+    assert made["other"].steps and not made["other"].refusal
+    told = runner.steps()
+    assert [one["id"] for one in told["refusals"]] == ["main: the plan is refused"]
+    assert {row["cluster"] for row in told["steps"]} == {"other"}
+    assert [one["id"] for one in told["ends"]] == ["other: result"]
+
+
+def test_what_holds_for_all_refuses_all(runner):
+    runner.pillar["versoin"] = "3.6.14"
+    (refused,) = runner.steps()["refusals"]
+    assert refused["id"] == "The plan is refused" and "did you mean 'version'" in refused["why"]
+
+
+def test_two_clusters_with_one_host_are_both_refused(runner):
+    runner.pillar["clusters"]["other"]["members"][ODD] = {"address": "192.168.201.59"}
+    made = plans(runner)
+    assert all("a minion serves one cluster" in one.refusal for one in made.values())
+
+
+def test_a_host_of_a_cluster_with_a_fault_is_not_another_one_s(runner):
+    """Nobody knows what it is to be until the pillar is right."""
+    runner.pillar["clusters"]["other"]["members"][ODD] = {"address": "192.168.201.59"}
+    runner.pillar["clusters"]["main"]["versoin"] = "3.6.14"
+    made = plans(runner)
+    assert f"{ODD} belongs to main already" in made["other"].refusal
+    assert "did you mean 'version'" in made["main"].refusal
+
+
+def test_what_nobody_expected_refuses_its_cluster_alone(runner, monkeypatch):
+    plan, logged = runner.etcd_ha_planner.plan, []
+    monkeypatch.setattr(runner.log, "exception", lambda *told: logged.append(told))
+
+    def broken(cluster, *arguments):
+        if cluster.name == "main":
+            raise KeyError("etcd9")
+        return plan(cluster, *arguments)
+
+    monkeypatch.setattr(runner.etcd_ha_planner, "plan", broken)
+    made = plans(runner)
+    assert made["other"].steps
+    for words in ("planning main ended in an error of the formula", "KeyError('etcd9')", "report"):
+        assert words in made["main"].refusal
+    assert [told[1:] for told in logged] == [("converge", "main")]
+
+
+def test_a_cluster_whose_ca_may_not_be_asked_is_refused_alone(runner, monkeypatch):
+    def refusal(peer, cluster):
+        return "the master does not let it" if cluster.name == "main" else ""
+
+    monkeypatch.setattr(runner.etcd_ha_peers, "refusal", refusal)
+    made = plans(runner)
+    assert made["main"].refusal == "the master does not let it" and made["other"].steps
+
+
+def test_a_dead_host_of_one_cluster_is_not_told_of_the_other(runner):
+    found = {minion: one for minion, one in runner.facts.items() if minion != ODD}
+    runner.facts = etcd_ha_minions.Facts(found, {ODD: "did not answer: it is off. Start it"})
+    made = plans(runner)
+    assert made["main"].refusal.startswith(f"{ODD} did not answer: it is off. Start it. Then run")
+    assert "not bootstrapped" not in made["main"].summary
+    assert made["other"].steps and made["other"].sound
+
+
+def test_each_cluster_is_a_chain_of_its_own(runner):
+    told = runner.steps()
+    for name in ("main", "other"):
+        own = [row for row in told["steps"] if row["cluster"] == name]
+        assert len(own) > 2
+        assert [row["after"] for row in own] == ["", *(row["id"] for row in own[:-1])]
+    ends = {one["id"]: one for one in told["ends"]}
+    assert ends["main: result"]["after"] in {row["id"] for row in told["steps"]}
+    assert all(one["sound"] for one in ends.values())
+
+
+def test_one_cluster_that_is_down_is_not_searched_for_in_another(runner):
+    """A running cluster's member list is its own hosts' word alone."""
+    runs(runner)
+    clusters = Master(runner.__opts__, runner.__context__).clusters()
+    main, other = clusters["main"], clusters["other"]
+    for number, member in enumerate(main.members):
+        runner.facts[member.minion]["etcd"] |= {
+            "member_id": f"a{number}",
+            "cluster_id": "a",
+            "members": [
+                {
+                    "id": f"a{n}",
+                    "name": m.name,
+                    "peer_urls": [main.peer_url(m)],
+                    "client_urls": [main.client_url(m)],
+                    "learner": False,
+                    "started": True,
+                }
+                for n, m in enumerate(main.members)
+            ],
+        }
+    for member in other.members:
+        record = {"cluster": "other", "state": "bootstrapped"}
+        runner.facts[member.minion]["etcd"] = {"has_data": True, "record": record}
+    made = plans(runner)
+    assert not made["other"].refusal
+    assert any("start etcd1, etcd2, etcd3 together" in step.title for step in made["other"].steps)
+    assert "unknown" not in made["main"].refusal and not made["main"].refusal

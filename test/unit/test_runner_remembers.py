@@ -66,7 +66,7 @@ def test_a_new_balancer_is_known_before_it_enters(cluster, rows):
 def test_a_new_member_is_known_before_it_enters(cluster, rows):
     past = members(cluster)
     past.pop("etcd3.example.com")
-    assert [row["kind"] for row in rows(past, (VERIFY,))] == ["remember", "function", "remember"]
+    assert [row["kind"] for row in rows(past, (VERIFY,))] == ["remember", "verify", "remember"]
 
 
 def test_a_renamed_cluster_is_remembered_by_its_new_name(cluster, rows):
@@ -75,9 +75,20 @@ def test_a_renamed_cluster_is_remembered_by_its_new_name(cluster, rows):
     assert (row["cluster"], row["former"]) == ("prod", "main")
 
 
+def test_who_is_to_leave_is_remembered_while_a_part_of_the_plan_waits(cluster):
+    """Otherwise the next plan calls it a member that nobody knows."""
+    smaller = dataclasses.replace(cluster, members=cluster.members[:2], balancers=())
+    record = {"cluster": "main", "members": members(cluster), "balancers": ["lb.example.com"]}
+    for partial in (True, False):
+        found = etcd_ha_rows.remembered(smaller, (VERIFY,), "source", record, {}, partial)
+        left = "etcd3.example.com" not in found[-1].get("members", members(cluster))
+        stopped = "lb.example.com" not in found[-1].get("balancers", record["balancers"])
+        assert (left, stopped) == (not partial, not partial)
+
+
 def test_a_removed_cluster_is_not_remembered(cluster, rows):
     forget = Step("main: forget", "forget", ())
-    assert [row["kind"] for row in rows({}, (VERIFY, forget))] == ["function", "forget"]
+    assert [row["kind"] for row in rows({}, (VERIFY, forget))] == ["verify", "forget"]
 
 
 # The ids by which members are told from others' etcds
@@ -116,7 +127,7 @@ def test_ids_that_the_plan_itself_changes_are_remembered(cluster, rows, step, re
     """Not in the next run, until which a lost record of a host could not be made again."""
     ids = {m.minion: ("c1", m.name) for m in cluster.members}
     found = [row["kind"] for row in rows(with_ids(cluster), (step, VERIFY), ids=ids)]
-    assert ("remember" in found) is remembers and found[1:2] == ["function"]
+    assert ("remember" in found) is remembers and found[1:2] == ["verify"]
 
 
 @pytest.fixture
@@ -210,4 +221,35 @@ def test_a_claim_asks_for_the_name(master):
     runner, cache = master({})
     with pytest.raises(salt.exceptions.NotImplemented, match="confirm=main"):
         runner.claim("main", "c1")
+    assert cache == {}
+
+
+@pytest.mark.parametrize(
+    ("silent", "unread", "claimed"),
+    [
+        ({}, (), True),
+        # Off: nothing runs there.
+        ({"etcd2.example.com": "did not answer: it is not connected"}, (), True),
+        ({"etcd2.example.com": "did not answer with its facts: x"}, ("etcd2.example.com",), False),
+        # No member is there by the pillar.
+        ({"lb.example.com": "did not answer with its facts: x"}, ("lb.example.com",), True),
+    ],
+)
+def test_a_host_that_runs_and_cannot_be_read_is_not_claimed_around(
+    master, monkeypatch, cluster, silent, unread, claimed
+):
+    """An etcd that somebody else set up may run there."""
+    runner, cache = master({})
+    found = {minion: one for minion, one in facts(cluster).items() if minion not in silent}
+    found = etcd_ha_minions.Facts(found, silent, unread)
+    monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: found)
+    monkeypatch.setattr(
+        etcd_ha_master.Master, "clusters", lambda self, name=None: {"main": cluster}
+    )
+    if claimed:
+        assert "is now cluster c1" in runner.claim("main", "c1", confirm="main")
+        return
+    told = r"nothing was claimed, .*its facts: x"
+    with pytest.raises(salt.exceptions.NotImplemented, match=told):
+        runner.claim("main", "c1", confirm="main")
     assert cache == {}

@@ -107,7 +107,8 @@ def test_one_lost_host_may_be_named_without_a_list(runner, cluster):
 
 @pytest.mark.parametrize("command", ["remove_cluster", "restore", "recover"])
 def test_what_cannot_be_undone_asks_for_the_cluster_s_name(runner, monkeypatch, command):
-    monkeypatch.setattr(Master, "clusters", lambda self, name=None: {"main": 1})
+    found = {"main": 1}
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: (found, {}))
     told = runner.steps(command=command)
     assert told["steps"] == [] and '"confirm": "main"' in told["refusals"][0]["why"]
     with pytest.raises(SaltInvocationError, match="its name is asked for"):
@@ -120,7 +121,7 @@ def planned(runner, cluster, monkeypatch):
     made = etcd_ha_steps.Plan("main", "x")
     monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
     monkeypatch.setattr(etcd_ha_peers, "refusal", lambda *_: "")
-    monkeypatch.setattr(Master, "clusters", lambda *_: {"main": cluster})
+    monkeypatch.setattr(Master, "clusters_and_faults", lambda *_: ({"main": cluster}, {}))
     monkeypatch.setattr(Master, "record", lambda *_: {})
     monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: {E1: {"minion": E1}})
     monkeypatch.setattr(runner, "_wanted", lambda *_: ({"digests": {}, "policies": {}}, {}))

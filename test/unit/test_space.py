@@ -11,7 +11,9 @@ import etcd_ha_space
 import etcd_ha_steps
 import etcd_ha_topology
 import pytest
+import systemd_units
 from faces import load
+from systemd_units import DOWN
 from test_planner import change, healthy, wanted
 
 MIB, GIB = 1024**2, 1024**3
@@ -397,7 +399,7 @@ def here(monkeypatch):
         }.items():
             monkeypatch.setattr(etcd_ha_client, name, value)
         monkeypatch.setattr(etcd_ha_machine, "post_often", etcd.post)
-        monkeypatch.setattr(etcd_ha_machine, "unit", lambda *_: {"pid": 0})
+        systemd_units.told(monkeypatch, DOWN)
         done = []
         salt = {
             "etcd_ha.reason_to_stay": lambda: "",
@@ -419,6 +421,8 @@ class Room:
 
     f_bavail: int
     f_frsize: int = 1
+    f_files: int = 0
+    f_favail: int = 0
 
 
 def test_one_alarm_is_disarmed_and_no_other(here):
@@ -546,3 +550,8 @@ def test_a_failure_of_etcd_is_told_by_its_own_words(here):
     module.etcd.fails["defrag"] = "Error: no space left on device"
     with pytest.raises(module.CommandExecutionError, match="no space left on device"):
         module.defragment()
+
+
+@pytest.mark.parametrize("given", ["x", "1e9", "2 GiB", "-", "9" * 30, "0x10", " 1", "1\n"])
+def test_of_a_quota_that_is_no_number_nothing_is_said(given):
+    assert etcd_ha_space.quota({"ETCD_QUOTA_BACKEND_BYTES": given}) == 0

@@ -1,44 +1,62 @@
 """The states of a host: what they changed is what they tell, and what fails is a failed state."""
 
+import dataclasses
 import os
 
 import etcd_ha_client
-import etcd_ha_data
+import etcd_ha_common_systemd
 import etcd_ha_faces
+import etcd_ha_host_hidden
 import etcd_ha_host_kept
+import etcd_ha_host_owner
+import etcd_ha_host_tls_files
 import etcd_ha_machine
 import etcd_ha_mark
-import etcd_ha_pem
 import etcd_ha_progress
 import pytest
+import systemd_units
+import tls_corpus
+from etcd_ha_common_process import ProgramError
 from faces import load
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from systemd_units import DOWN, UP
 
-DOWN = {"active": False, "state": "inactive", "enabled": False, "pid": 0, "stale": False}
-DOWN |= {"path": "", "started": 0}
-UP = {**DOWN, "active": True, "state": "active", "enabled": True, "pid": 7, "started": 100}
+# The journal of every unit here.
+LAST = '9999999999.5 etcd1 etcd[7]: {"level":"fatal","msg":"the last line"}'
+
+
+def refusing(verb=""):
+    """A systemd that carries out every order but those with this verb (without one: none)."""
+
+    def systemctl(*words, **_):
+        if not verb or verb in words:
+            raise ProgramError(["systemctl", *words], "exit code 1: no", 1)
+
+    return systemctl
 
 
 @pytest.fixture
 def member(tmp_path, monkeypatch):
     """``running`` on a host whose unit is in these states, one call after the other."""
 
-    def made(units, test=False, serves=True, **salt):
-        left = list(units)
+    def made(units, test=False, serves=True, systemctl=lambda *_, **__: None, **salt):
+        systemd_units.told(monkeypatch, *units)
         environment = {
             "ETCD_NAME": "etcd1",
             "ETCD_DATA_DIR": str(tmp_path / "data"),
             "ETCD_INITIAL_ADVERTISE_PEER_URLS": "https://192.168.200.52:2380",
         }
-        monkeypatch.setattr(
-            etcd_ha_machine, "unit", lambda *_: left.pop(0) if len(left) > 1 else left[0]
-        )
+        monkeypatch.setattr(etcd_ha_common_systemd, "systemctl", systemctl)
+        monkeypatch.setattr(etcd_ha_common_systemd, "journal", lambda *_, **__: LAST)
         monkeypatch.setattr(etcd_ha_machine, "process_environment", lambda pid: environment)
         monkeypatch.setattr(etcd_ha_machine, "pending", lambda *_: [])
+        monkeypatch.setattr(etcd_ha_host_hidden, "look", lambda *_: {})
         monkeypatch.setattr(etcd_ha_progress, "FOLDER", str(tmp_path / "restore"))
         for name in ("RESTORE", "RECOVER", "CLOSED"):
             monkeypatch.setattr(etcd_ha_progress, name, str(tmp_path / "restore" / name))
-        (tmp_path / "data" / "member" / "wal").mkdir(parents=True, exist_ok=True)
+        log = tmp_path / "data" / "member" / "wal"
+        log.mkdir(parents=True, exist_ok=True)
+        (log / "0.wal").write_text("log")
         own = {"cluster_id": "c1", "member_id": "m1"}
         monkeypatch.setattr(etcd_ha_faces, "member", dict)
         monkeypatch.setattr(etcd_ha_faces, "status", lambda *_: [own])
@@ -46,8 +64,6 @@ def member(tmp_path, monkeypatch):
         states = load("_states/etcd_ha", opts={"test": test})
         monkeypatch.setattr(states, "BOOTSTRAP_FILE", str(tmp_path / "bootstrap.env"))
         states.__salt__ = {
-            "cmd.run_all": lambda *_, **__: {"retcode": 0},
-            "cmd.run_stdout": lambda *_, **__: "",
             "etcd_ha.local_health": lambda: {"healthy": serves},
             "etcd_ha.reason_to_stay": lambda: "",
             "etcd_ha.move_leader": lambda *_: "",
@@ -77,10 +93,10 @@ def failing(*_, **__):
 
 
 def test_a_start_that_failed_is_no_change(member):
-    run = member([DOWN], **{"cmd.run_all": lambda *_, **__: {"retcode": 1}})
+    run = member([DOWN], systemctl=refusing("start"))
     told = run("none")
     assert told["result"] is False and told["changes"] == {}
-    assert "journalctl" in told["comment"]
+    assert "journalctl" in told["comment"] and "the last line" in told["comment"]
 
 
 def test_a_restart_that_was_refused_is_no_change(member):
@@ -93,7 +109,7 @@ def test_what_happened_before_the_failure_is_told(member):
     run = member([DOWN, UP], **{"etcd_ha_member.promote": failing})
     told = run("restart")
     assert told["result"] is False and set(told["changes"]) == {"enabled", "unit"}
-    again = member([UP, {**UP, "pid": 8}], **{"etcd_ha_member.promote": failing})
+    again = member([UP, dataclasses.replace(UP, pid=8)], **{"etcd_ha_member.promote": failing})
     assert set(again("restart", restart_before=200)["changes"]) == {"process"}
 
 
@@ -102,10 +118,8 @@ def test_data_that_was_set_aside_is_told_though_the_member_failed(member):
     enter |= {"cluster_id": "c1", "member_id": "m1"}
     run = member(
         [DOWN],
-        **{
-            "etcd_ha_member.enter": lambda *_, **__: enter,
-            "cmd.run_all": lambda command, **_: {"retcode": int("restart" in command)},
-        },
+        systemctl=refusing("restart"),
+        **{"etcd_ha_member.enter": lambda *_, **__: enter},
     )
     told = run("join")
     assert told["result"] is False and told["changes"]["data"]["new"] == ["/aside"]
@@ -174,7 +188,7 @@ def test_a_highstate_writes_no_record(member, tmp_path):
 
 
 def test_a_bootstrap_is_written_down_before_there_is_data(member, tmp_path):
-    run = member([DOWN], **{"cmd.run_all": lambda *_, **__: {"retcode": 1}})
+    run = member([DOWN], systemctl=refusing("start"))
     assert run("bootstrap")["result"] is False
     found = record(tmp_path)
     assert (found["state"], found["data_dir"]) == ("bootstrapping", str(tmp_path / "data"))
@@ -184,31 +198,81 @@ def test_a_join_is_written_down_before_there_is_data(member, tmp_path):
     enter = {"keep": False, "initial_cluster": "x", "cluster_id": "c2", "member_id": "m2"}
     run = member(
         [DOWN],
-        **{
-            "etcd_ha_member.enter": lambda *_, **__: enter,
-            "cmd.run_all": lambda command, **_: {"retcode": int("restart" in command)},
-        },
+        systemctl=refusing("restart"),
+        **{"etcd_ha_member.enter": lambda *_, **__: enter},
     )
     assert run("join")["result"] is False
     assert (record(tmp_path)["cluster_id"], record(tmp_path)["member_id"]) == ("c2", "m2")
 
 
-def test_data_from_another_disk_becomes_etcd_s_user_s(tmp_path, monkeypatch):
-    """Numbers of users differ once a root disk was made anew."""
-    (tmp_path / "member" / "wal").mkdir(parents=True)
-    (tmp_path / "member" / "wal" / "x.wal").write_text("")
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A database of root's in a member's directory; ``given`` is what was asked for."""
     given = []
-    monkeypatch.setattr(os, "chown", lambda path, *ids, **_: given.append(path))
-    assert etcd_ha_data.take_over(str(tmp_path), "member") is False
-    real = os.stat
-    monkeypatch.setattr(etcd_ha_data.os, "stat", lambda path: owner(real(path), path, tmp_path))
-    assert etcd_ha_data.take_over(str(tmp_path), "member") is True
-    assert [os.path.basename(path) for path in given] == ["member", "wal", "x.wal"]
+    path = str(tmp_path / "data" / "member" / "snap" / "db")
+    places = [(str(tmp_path / "data"), "member")]
+
+    def give(asked):
+        given.extend(asked)
+        return [path]
+
+    monkeypatch.setattr(etcd_ha_host_owner, "wrong", lambda asked: [path] * (asked == places))
+    monkeypatch.setattr(etcd_ha_host_owner, "give", give)
+    return given, {"old": f"another user: {path}", "new": "etcd's user"}
 
 
-def owner(found, path, folder):
-    number = 900 if path == str(folder) else 901
-    return os.stat_result((*found[:4], number, 900, *found[6:10]))
+@pytest.mark.parametrize("action", ["none", "restart", "join", "begin"])
+def test_a_stopped_member_s_files_become_etcd_s_user_s(member, foreign, action):
+    given, change = foreign
+    told = member([DOWN, UP])(action)
+    assert told["result"] is True and told["changes"]["owner"] == change and len(given) == 1
+
+
+@pytest.mark.parametrize("action", ["none", "restart", "join"])
+def test_files_that_would_become_etcd_s_user_s_are_told_in_a_test(member, foreign, action):
+    given, change = foreign
+    told = member([DOWN], test=True)(action)
+    assert told["result"] is None and told["changes"]["owner"] == change and given == []
+
+
+def test_files_that_became_etcd_s_user_s_are_told_though_the_start_failed(member, foreign):
+    told = member([DOWN], systemctl=refusing("start"))("none")
+    assert told["result"] is False and told["changes"] == {"owner": foreign[1]}
+
+
+def test_files_that_cannot_be_given_to_etcd_s_user_start_nothing(member, monkeypatch):
+    def fails(_):
+        raise etcd_ha_host_owner.OwnerError("chown -R 900:900 /d, then run again")
+
+    monkeypatch.setattr(etcd_ha_host_owner, "give", fails)
+    orders = []
+    told = member([DOWN], systemctl=lambda *words, **_: orders.append(words[0]))("restart")
+    assert told["result"] is False and told["comment"] == "chown -R 900:900 /d, then run again"
+    assert "start" not in orders and told["changes"] == {}
+
+
+@pytest.mark.parametrize(
+    ("units", "action", "reloads"),
+    [([UP], "restart", True), ([DOWN, UP], "none", True), ([UP], "none", False)],
+)
+def test_a_start_puts_times_of_the_future_right_before_systemd_reads_them(
+    member, monkeypatch, units, action, reloads
+):
+    """Otherwise the member would be restarted in every run."""
+    seen = []
+    monkeypatch.setattr(
+        etcd_ha_machine, "put_times_right", lambda path, _: seen.append("times") or [path]
+    )
+    run = member(units, systemctl=lambda *words, **_: seen.append(words[0]))
+    told = run(action, **({"restart_before": 200} if action == "restart" else {}))
+    assert told["result"] is True, told
+    assert ("check the clock" in told["comment"]) is reloads
+    assert seen[:2] == (["times", "daemon-reload"] if reloads else [])
+
+
+def test_the_files_of_a_running_member_are_not_looked_at(member, foreign):
+    told = member([UP])("restart")
+    assert told["result"] is True and told["changes"] == {} and foreign[0] == []
 
 
 # Copies of what others left
@@ -297,6 +361,7 @@ def host(tmp_path):
         ids = {"file.user_to_uid": lambda name: os.getuid(), "file.group_to_gid": lambda n: 0}
         ids["x509.create_private_key"] = lambda **_: "key"
         ids["etcd_ha.refusal"] = lambda: ""
+        ids["etcd_ha.wanted_digest"] = ids["etcd_ha.modules_digest"] = lambda: "hash"
         return load("_states/etcd_ha", opts={"test": test}, salt={**ids, **salt})
 
     made.folder = tmp_path
@@ -318,7 +383,7 @@ def pair(host, test=False, **salt):
 
 
 def test_a_pair_that_is_yet_to_come_is_told_in_the_same_words(host, monkeypatch):
-    monkeypatch.setattr(etcd_ha_pem, "misfit", lambda *_: "")
+    monkeypatch.setattr(etcd_ha_host_tls_files, "faults", lambda *_: [])
     monkeypatch.setattr(os, "fchown", lambda *_: None)
     (host.folder / "a.crt").write_text("old")
     foreseen = pair(host, test=True)
@@ -338,7 +403,7 @@ def test_a_pair_that_is_missing_says_what_to_do(host):
 
 @pytest.mark.parametrize("unknown", ["file.user_to_uid", "file.group_to_gid"])
 def test_a_pair_for_nobody_is_a_failed_state(host, monkeypatch, unknown):
-    monkeypatch.setattr(etcd_ha_pem, "misfit", lambda *_: "")
+    monkeypatch.setattr(etcd_ha_host_tls_files, "faults", lambda *_: [])
     for name in ("new.crt", "new.key"):
         (host.folder / name).write_text("new")
     told = pair(host, **{unknown: lambda name: ""})
@@ -349,7 +414,7 @@ def test_a_pair_for_nobody_is_a_failed_state(host, monkeypatch, unknown):
 
 
 def test_what_the_disk_refuses_is_a_failed_state(host, monkeypatch):
-    monkeypatch.setattr(etcd_ha_pem, "misfit", lambda *_: "")
+    monkeypatch.setattr(etcd_ha_host_tls_files, "faults", lambda *_: [])
     folder = host.folder
     (folder / "file").write_text("")
     for name in ("new.crt", "new.key"):
@@ -398,3 +463,105 @@ def test_a_mark_that_cannot_be_written_is_a_failed_state(host, monkeypatch):
     monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", "/dev/null/host.json")
     told = host().applied("x", wanted)
     assert told["result"] is False and "nothing was written down" in told["comment"]
+
+
+# Certificates that users bring: what is bad never takes the place of what works
+
+
+def brought(host, files, name="new"):
+    """A pair lies there as a file each."""
+    for end, text in zip((".crt", ".key"), files, strict=False):
+        (host.folder / f"{name}{end}").write_bytes(text)
+        (host.folder / f"{name}{end}").chmod(0o600)
+
+
+def in_force(host, authority):
+    """A good pair is in use, and its CA is trusted; its files' contents."""
+    files = tls_pair(authority)
+    (host.folder / "ca.crt").write_bytes(files[2])
+    brought(host, files, "a")
+    return files
+
+
+def tls_pair(authority, **more):
+    own = tls_corpus.key()
+    leaf = authority.leaf(own, san=("IP:10.0.0.1",), **more)
+    pem = tls_corpus.pem
+    return pem(leaf), tls_corpus.key_pem(own), pem(authority.certificate)
+
+
+NEED = {"uses": ["serverAuth", "clientAuth"], "names": ["IP:10.0.0.1"]}
+
+
+def use(host, test=False, **more):
+    folder = str(host.folder)
+    live = f"{folder}/a.crt", f"{folder}/a.key"
+    new = f"{folder}/new.crt", f"{folder}/new.key"
+    given = {"need": NEED, **more}
+    return host(test).pair_in_use("x", *live, *new, f"{folder}/ca.crt", "etcd", "etcd", **given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"ends": tls_corpus.NOW - tls_corpus.HOUR}, "has expired"),
+        ({"begins": tls_corpus.NOW + tls_corpus.HOUR}, "is not valid yet"),
+        ({"uses": (tls_corpus.SERVER,)}, "lacks the extended key usage clientAuth"),
+        ({"aki": None}, "authorityKeyIdentifier"),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_bad_pair_never_takes_the_place_of_one_in_use(host, monkeypatch, wrong, says, kept):
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    authority = tls_corpus.Authority()
+    before = in_force(host, authority)
+    bad = {"begins": tls_corpus.NOW - 9 * tls_corpus.DAY, **wrong}
+    brought(host, tls_pair(authority, **bad))
+    told = use(host, kept=kept)
+    assert told["result"] is kept and told["changes"] == {}
+    assert str(host.folder / "new.crt") in told["comment"] and says in told["comment"]
+    assert (host.folder / "a.crt").read_bytes() == before[0]
+    assert bool(told.get("warnings")) is kept
+
+
+def test_a_bad_pair_is_not_placed_on_a_blank_host_either(host):
+    authority = tls_corpus.Authority()
+    files = tls_pair(authority, ends=tls_corpus.NOW - tls_corpus.DAY / 1000)
+    (host.folder / "ca.crt").write_bytes(files[2])
+    brought(host, files)
+    for kept in (False, True):
+        told = use(host, kept=kept)
+        assert told["result"] is False and "has expired" in told["comment"]
+        assert not (host.folder / "a.crt").exists()
+
+
+def test_a_highstate_leaves_a_good_pair_to_the_orchestrate(host, monkeypatch):
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    authority = tls_corpus.Authority()
+    before, new = in_force(host, authority), tls_pair(authority)
+    brought(host, new)
+    for test in (True, False):
+        told = use(host, test, kept=True)
+        assert told["result"] is True and told["changes"] == {} and "pending" in told["comment"]
+    assert (host.folder / "a.crt").read_bytes() == before[0]
+    assert use(host)["result"] is True
+    assert (host.folder / "a.crt").read_bytes() == new[0]
+    assert (host.folder / "a.key").read_bytes() == new[1]
+    assert "pending" not in use(host, kept=True)["comment"]
+
+
+def test_the_first_pair_of_a_host_is_placed_by_whoever_comes_first(host, monkeypatch):
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    files = tls_pair(tls_corpus.Authority())
+    (host.folder / "ca.crt").write_bytes(files[2])
+    brought(host, files)
+    assert use(host, kept=True)["result"] is True
+    assert (host.folder / "a.crt").read_bytes() == files[0]
+
+
+def test_a_source_that_is_gone_leaves_the_pair_in_use_to_a_highstate(host):
+    before = in_force(host, tls_corpus.Authority())
+    told = use(host, kept=True)
+    assert told["result"] is True and "cannot be read" in told["comment"]
+    assert use(host)["result"] is False
+    assert (host.folder / "a.crt").read_bytes() == before[0]

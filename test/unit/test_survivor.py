@@ -1,5 +1,6 @@
 """What a member's files prove, read without etcd: the log, the database, and both together."""
 
+import pathlib
 import struct
 
 import etcd_ha_database
@@ -20,6 +21,7 @@ from etcd_files import (
     snapshot,
     state,
 )
+from etcd_ha_host_examine import Verdict
 
 
 def number(value):
@@ -106,6 +108,21 @@ def test_a_log_whose_beginning_is_overwritten_is_damaged(tmp_path):
         etcd_ha_log.reach(folder)
 
 
+@pytest.mark.parametrize("name", ["0.wal", "zz.wal", "9999.wal", "1.wal.broken"])
+def test_a_file_of_another_name_is_passed_over_as_etcd_does_it(tmp_path, name):
+    folder = log(tmp_path / "wal", [metadata(1, 2), entry(2, 7)])
+    (tmp_path / "wal" / name).write_bytes(b"")
+    assert etcd_ha_log.reach(folder).last == 7
+    (tmp_path / "wal" / name).write_bytes(log_of_another(tmp_path))
+    assert etcd_ha_log.reach(folder).last == 7
+    assert etcd_ha_log.identity(log(tmp_path / "good", [metadata(1, 2)])) == ("2", "1")
+
+
+def log_of_another(tmp_path):
+    (path,) = pathlib.Path(log(tmp_path / "other", [metadata(8, 9), entry(3, 99)])).iterdir()
+    return path.read_bytes()
+
+
 def test_no_log_is_told(tmp_path):
     (tmp_path / "wal").mkdir()
     for folder in ("wal", "gone"):
@@ -157,6 +174,26 @@ def test_a_survivor_keeps_what_log_or_database_knows(tmp_path, commit, kept):
     found = etcd_ha_survivor.Evidence.of(etcd_ha_survivor.evidence(str(tmp_path)))
     assert (found.kept, found.commit, found.last, found.revision) == (kept, commit, 60, 6)
     assert found.cluster_id == "2" and found.size > 0
+
+
+def test_etcd_s_verdict_counts_and_not_our_readers(tmp_path):
+    place = tmp_path / "member"
+    log(place / "wal", [metadata(1, 2, 0), entry(3, 60), state(3, 41)])
+    (place / "snap").mkdir()
+    database(place / "snap" / "db", KEYS, TOLD)
+
+    def found(**verdict):
+        given = Verdict(**verdict) if verdict else None
+        return etcd_ha_survivor.Evidence.of(etcd_ha_survivor.evidence(str(tmp_path), found=given))
+
+    damaged = found(verdict="damaged", words="panic: page 3")
+    assert (damaged.fault, damaged.judged) == ("panic: page 3", "damaged")
+    assert found(verdict="readable", index=58).kept == 58
+    (place / "snap" / "db").write_bytes(b"nothing that we can read")
+    assert found().fault and not found().judged
+    read = found(verdict="readable", index=58, revision=9)
+    assert (read.fault, read.kept, read.last, read.revision) == ("", 58, 58, 9)
+    assert read.judged == "readable"
 
 
 def test_no_data_and_broken_data_are_told_apart(tmp_path):

@@ -232,7 +232,15 @@ def test_the_interface_is_the_one_with_the_address():
     assert etcd_ha_virtual.interface_of("192.168.200.56", found) == "eth0"
     assert etcd_ha_virtual.interface_of("fd00::56", found) == "eth0"
     assert etcd_ha_virtual.interface_of("192.168.200.57", found) == ""
-    assert etcd_ha_virtual.parse_addresses("") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "{}x", '{"ifname": 5}', "[5]", '[{"addr_info": [{"local": "10.0.0.1"}]}]', "null"],
+)
+def test_what_is_no_list_of_addresses_is_an_error_and_no_empty_one(text):
+    with pytest.raises(ValueError, match="no list of addresses"):
+        etcd_ha_virtual.parse_addresses(text)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +302,9 @@ def test_a_host_whose_ca_is_being_exchanged_is_as_it_should_be(cluster):
 @pytest.mark.parametrize("option", ["peer-cert-allowed-cn", "peer-cert-allowed-hostname"])
 def test_the_user_s_own_choice_of_peers_counts(pillar, defaults, option):
     """Both at once would keep etcd from starting."""
+    pair = {"certificate": "/root/a.crt", "key": "/root/a.key"}
+    files = {"ca": {"certificate": "/root/ca.crt"}, "server": pair, "peer": pair, "client": pair}
+    pillar["clusters"]["main"]["tls"] = {"source": "files", "files": files}
     pillar["clusters"]["main"]["options"] = {option: "mine"}
     cluster = etcd_ha_topology.read(pillar, defaults)["main"]
     found = etcd_ha_environment.variables(cluster, cluster.members[0])

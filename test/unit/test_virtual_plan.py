@@ -5,8 +5,10 @@ import dataclasses
 import etcd_ha_planner
 import etcd_ha_topology
 import pytest
+import systemd_units
 from etcd_ha_observed import Observed
 from faces import load
+from systemd_units import DOWN, UP
 from test_planner import DIGEST, OURS, change, healthy, wanted
 
 ADDRESS = "192.168.200.50"
@@ -174,7 +176,7 @@ def balancer(monkeypatch):
     monkeypatch.setattr(face, "_path_health", lambda mark, timeout: {"healthy": True})
     monkeypatch.setattr(face, "os_data", lambda: {"keepalived": {"service": "keepalived"}})
     monkeypatch.setattr(face.etcd_ha_virtual, "addresses", lambda: {ADDRESS: "eth0"})
-    monkeypatch.setattr(face.etcd_ha_machine, "unit", lambda name: {"active": True})
+    systemd_units.told(monkeypatch, UP)
     return face
 
 
@@ -188,7 +190,7 @@ def test_health_knows_who_holds_the_address(balancer, monkeypatch):
 
 
 def test_without_keepalived_a_balancer_is_not_healthy(balancer, monkeypatch):
-    monkeypatch.setattr(balancer.etcd_ha_machine, "unit", lambda name: {"active": False})
+    systemd_units.told(monkeypatch, DOWN)
     found = balancer._balancer_health({"virtual_address": ADDRESS}, 5)
     assert found["healthy"] is False and "journalctl -u keepalived" in found["error"]
 

@@ -19,7 +19,7 @@ import etcd_ha_steps  # noqa: E402
 import etcd_ha_topology  # noqa: E402
 import etcd_ha_trust  # noqa: E402
 import yaml  # noqa: E402
-from etcd_ha_observed import Observed, Trust, Wanted  # noqa: E402
+from etcd_ha_observed import Observed, Pair, Trust, Wanted  # noqa: E402
 from etcd_ha_pem import Bundle  # noqa: E402
 
 PAGE = ROOT / "docs" / "changes.md"
@@ -80,6 +80,17 @@ def digest(cluster, minion):
     return etcd_ha_host.digest(etcd_ha_host.describe(minion, [cluster], "amd64"), "source")
 
 
+FORMULA = {"source": "source", "modules": "modules"}
+
+
+def settings(cluster, minion):
+    return etcd_ha_host.pillar_digest(minion, [cluster], "amd64")
+
+
+def applied(cluster, minion):
+    return {**FORMULA, "settings": settings(cluster, minion)}
+
+
 def policies(cluster, minion):
     if minion != cluster.ca_minion:
         return ""
@@ -91,6 +102,7 @@ def member_in_sync(cluster, member, listed):
     return Observed(
         minion=member.minion,
         digest=digest(cluster, member.minion),
+        applied=applied(cluster, member.minion),
         active=True,
         healthy=True,
         has_data=True,
@@ -135,6 +147,7 @@ def in_sync(cluster):
         hosts[minion] = Observed(
             minion,
             digest(cluster, minion),
+            applied(cluster, minion),
             balancer_healthy=True,
             policies=policies(cluster, minion),
             balancer_trust=OURS if cluster.tls else None,
@@ -144,13 +157,9 @@ def in_sync(cluster):
     return hosts
 
 
-def planned(before, after, change, command="converge"):
-    """The plan in words from a cluster in sync with one pillar, and then changed, to another."""
-    hosts = in_sync(before)
-    for minion in after.hosts:
-        hosts.setdefault(minion, Observed(minion))
-    change(hosts, before, after)
-    wanted = Wanted(
+def wanted(before, after):
+    """What the master knows after a converge to one pillar, with the other one by now."""
+    return Wanted(
         digests={minion: digest(after, minion) for minion in after.hosts},
         policies={minion: policies(after, minion) for minion in after.hosts},
         recorded=True,
@@ -158,8 +167,18 @@ def planned(before, after, change, command="converge"):
             m.minion: {"name": m.name, "peer_url": before.peer_url(m)} for m in before.members
         },
         balancers=tuple(balancer.minion for balancer in before.balancers),
+        settings={minion: settings(after, minion) for minion in after.hosts},
+        formula=FORMULA,
     )
-    made = etcd_ha_planner.plan(after, hosts, wanted, command)
+
+
+def planned(before, after, change, command="converge"):
+    """The plan in words from a cluster in sync with one pillar, and then changed, to another."""
+    hosts = in_sync(before)
+    for minion in after.hosts:
+        hosts.setdefault(minion, Observed(minion))
+    change(hosts, before, after)
+    made = etcd_ha_planner.plan(after, hosts, wanted(before, after), command)
     notes = (*etcd_ha_topology.warnings(after), *made.warnings)
     return etcd_ha_steps.text([dataclasses.replace(made, warnings=notes)]) + "\n"
 
@@ -206,7 +225,39 @@ def ours_brought(hosts, before, after):
     own = Bundle(frozenset({"own certificate"}), frozenset({"own ca"}), 900)
     for minion in after.hosts:
         held = dict.fromkeys(etcd_ha_trust.authority_files(after), own)
-        hosts[minion] = dataclasses.replace(hosts[minion], authorities=held)
+        pairs = own_pairs(after, minion)
+        hosts[minion] = dataclasses.replace(hosts[minion], authorities=held, pairs=pairs)
+
+
+def own_pairs(cluster, minion, **more):
+    """The user's certificates on a host, which are others than those in use."""
+    rows = etcd_ha_host.pairs(cluster, minion)
+    return tuple(
+        Pair(row["purpose"], row["certificate"], row["new_certificate"], same=False, **more)
+        for row in rows
+    )
+
+
+def ours_renewed(hosts, before, after):
+    """The user has put new certificates in place on every host."""
+    for minion in (m for m in after.hosts if m in hosts):
+        held = dict.fromkeys(etcd_ha_trust.authority_files(after), CA)
+        pairs = own_pairs(after, minion)
+        hosts[minion] = dataclasses.replace(hosts[minion], authorities=held, pairs=pairs)
+
+
+def one_of_ours_expired(hosts, before, after):
+    """On one host the user has put an old certificate in place."""
+    fault = (
+        "/root/pki/server.crt has expired: it ended on 2026-11-01 12:00:00 UTC, and this host's "
+        "clock says 2026-11-30 09:30:12"
+    )
+    ours_renewed(hosts, before, after)
+    for host in after.hosts:
+        hosts[host] = dataclasses.replace(hosts[host], pairs=())
+    minion = "etcd2.example.com"
+    pairs = own_pairs(after, minion, faults=(fault,))
+    hosts[minion] = dataclasses.replace(hosts[minion], pairs=pairs[:1])
 
 
 def stranger(hosts, before, after):
@@ -226,10 +277,15 @@ def stranger(hosts, before, after):
 
 
 # Heading -> how the section's pillar differs from the page's, and what has happened.
+_PAIR = "{{certificate: /root/pki/{0}.crt, key: /root/pki/{0}.key}}"
+OWN = "source: files\n        files:\n          ca: {certificate: /root/pki/ca.crt}\n"
+OWN += "\n".join(f"          {n}: {_PAIR.format(n)}" for n in ("server", "peer", "client"))
 STARTS = {
     "Upgrade": [("version: 3.6.14", "version: 3.4.45")],
     "Downgrade": [("version: 3.6.14", "version: 3.7.1")],
     "From http to https": [("ca: {minion: ca.example.com}", "enabled: false")],
+    "Renew your own certificates": [("ca: {minion: ca.example.com}", OWN)],
+    "A certificate that cannot be used": [("ca: {minion: ca.example.com}", OWN)],
 }
 HAPPENED = {
     "Replace a member whose disk was wiped": to("etcd2.example.com", **GONE),
@@ -247,6 +303,8 @@ HAPPENED = {
     "Renew certificates": to("etcd2.example.com", days_left=89),
     "After an interruption": done("etcd2.example.com"),
     "From the CA to your own certificates": ours_brought,
+    "Renew your own certificates": ours_renewed,
+    "A certificate that cannot be used": one_of_ours_expired,
 }
 # Sections about what is asked for beside the pillar.
 COMMANDS = {

@@ -1,7 +1,8 @@
 """The base tree: one cached file tree of the distribution, with Salt in it, under every host.
 
-A tree is known by suite, architecture, Salt version and a hash of this file and of `packages.py`:
-whoever changes the recipe gets a new tree, and whoever does not waits for nothing.
+A tree is known by suite, architecture, Salt version and a hash of this file, of `packages.py` and,
+where its Python is built, of `python.py`: whoever changes the recipe gets a new tree, and whoever
+does not waits for nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, mounts, packages
+from . import machine, mounts, packages, python
 from .config import CACHE, CHECKOUT
 from .ui import LabError, say, step
 
@@ -51,6 +52,10 @@ MACHINE_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # the master's replies, and no report of a job ends.
 NEWER_SUITES = ("trixie",)
 OLDER_SUITE, OLDER_PYTHON = "bookworm", "python3.11"
+
+# Their installer merges /bin, /lib and /sbin into /usr; a tree from packages alone has them apart.
+SPLIT_SUITES = ("bullseye",)
+MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh"
 
 # Salt's own packages put it here, too.
 SALT_HOME = "/opt/saltstack/salt"
@@ -136,8 +141,8 @@ class Base:
 def choose(suite: str | None, salt: str) -> Base:
     """The base tree for a suite (default: this machine's own) and a Salt version."""
     suite = suite or machine.codename()
-    recipe = Path(__file__).read_bytes() + Path(packages.__file__).read_bytes()
-    digest = hashlib.sha256(recipe).hexdigest()[:10]
+    files = [__file__, packages.__file__, *([python.__file__] if python.is_built(suite) else [])]
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:10]
     return Base(suite, salt, f"{suite}-{machine.architecture()}-salt{salt}-{digest}")
 
 
@@ -185,17 +190,21 @@ def build(suite: str, salt: str, key: str, home: Path) -> None:
     with step(f"  {suite}: file tree of the distribution"):
         _bootstrap(suite, tree, log)
         machine.run("cp", "-a", tree, builder)
-    chroot = _enter_builder(builder)
+    chroot = _enter_builder(builder, suite)
     with step("  packages that hosts will install"):
         count = packages.download(chroot, builder, home / "packages", log)
     say(f"  {count} packages in the hosts' repository")
-    python = OLDER_PYTHON if _is_older(salt) and suite in NEWER_SUITES else ""
+    older = OLDER_PYTHON if _is_older(salt) and suite in NEWER_SUITES else ""
+    own = ""
+    if python.is_built(suite):
+        with step("  a Python that is new enough, from its sources"):
+            own = python.build(suite, SALT_HOME, chroot, builder, log)
     with step(f"  Salt {salt} and what it needs"):
-        if python:
-            _install_python(python, chroot, builder, log)
-        _install_salt(salt, python or "python3", chroot, log)
+        if older:
+            _install_python(older, chroot, builder, log)
+        _install_salt(salt, own or older or "python3", chroot, log)
     _leave_builder(builder)
-    for place in (f"usr/bin/{python}", f"usr/lib/{python}") if python else ():
+    for place in (f"usr/bin/{older}", f"usr/lib/{older}") if older else ():
         machine.run("mv", builder / place, tree / place)
     machine.run("mv", builder / SALT_HOME[1:], _made(tree / SALT_HOME[1:]))
     machine.run("rm", "-rf", "--one-file-system", builder)
@@ -211,6 +220,7 @@ def _bootstrap(suite: str, tree: Path, log: Path) -> None:
         f"--include={','.join(INCLUDE)}",
         "--skip=cleanup/apt/lists",
         '--aptopt=Acquire::Languages "none";',
+        *(f'--setup-hook={hook} "$1"' for hook in (MERGED_USR,) if suite in SPLIT_SUITES),
         *(f"--dpkgopt={option}" for option in (*DPKG_OPTIONS, "force-unsafe-io")),
         *options,
         suite,
@@ -220,7 +230,7 @@ def _bootstrap(suite: str, tree: Path, log: Path) -> None:
     )
 
 
-def _enter_builder(builder: Path) -> list[str]:
+def _enter_builder(builder: Path, suite: str) -> list[str]:
     """Make the builder a place where apt and pip work; returns the words before a command."""
     machine.run("mount", "-t", "proc", "proc", builder / "proc")
     machine.run("mount", "--rbind", "/dev", builder / "dev")
@@ -229,7 +239,8 @@ def _enter_builder(builder: Path) -> list[str]:
     shutil.copy("/etc/resolv.conf", _plain_file(builder / "etc/resolv.conf"))
     hosts = [line for line in Path("/etc/hosts").read_text().splitlines() if line.strip()]
     (builder / "etc/hosts").write_text("\n".join(hosts) + "\n")
-    cache = CACHE / "pip"
+    # What pip builds for one Python 3.11 needs the libc that it was built with.
+    cache = CACHE / (f"pip-{suite}" if python.is_built(suite) else "pip")
     cache.mkdir(exist_ok=True)
     machine.run("mount", "--bind", cache, _made(builder / "var/cache/pip", itself=True))
     return ["chroot", str(builder), "/usr/bin/env", "-i", *_build_environment(builder)]
@@ -290,14 +301,16 @@ def _install_python(python: str, chroot: list[str], builder: Path, log: Path) ->
 def _install_salt(salt: str, interpreter: str, chroot: list[str], log: Path) -> None:
     apt = [*chroot, "apt-get", "-q", "-y", "--no-install-recommends", "install"]
     machine.run(*apt, *BUILD_PACKAGES, log=log)
-    # pip is the system's own: it installs for any Python.
+    # pip is the system's own: it installs for any Python, from 22.3 on.
     machine.run(*chroot, "python3", "-m", "venv", PIP_HOME, log=log)
+    pip = [f"{PIP_HOME}/bin/python", "-m", "pip"]
+    machine.run(*chroot, *pip, "install", "pip>=22.3", log=log)
     machine.run(*chroot, interpreter, "-m", "venv", "--without-pip", SALT_HOME, log=log)
-    python = f"{SALT_HOME}/bin/python"
-    pip = [f"{PIP_HOME}/bin/python", "-m", "pip", "--python", python]
-    machine.run(*chroot, *pip, "install", "--no-compile", f"salt=={salt}", log=log)
+    own = f"{SALT_HOME}/bin/python"
+    install = ["--python", own, "install", "--no-compile", f"salt=={salt}"]
+    machine.run(*chroot, *pip, *install, log=log)
     # Every host would compile all of it at every boot of a blank disk.
-    machine.run(*chroot, python, "-m", "compileall", "-q", "-j0", f"{SALT_HOME}/lib", log=log)
+    machine.run(*chroot, own, "-m", "compileall", "-q", "-j0", f"{SALT_HOME}/lib", log=log)
 
 
 def _finish(tree: Path, key: str) -> None:
