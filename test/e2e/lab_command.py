@@ -124,6 +124,8 @@ class Lab:
         pairs = ((option, os.environ.get(name)) for option, name in asked)
         self.recipe = [word for pair in pairs if pair[1] for word in pair]
         self.shipped = {}
+        # Names of what `save` has kept.
+        self.saved = set()
 
     # The lab itself
 
@@ -190,10 +192,31 @@ class Lab:
         self.write_pillar(self.shipped)
         if self.state == "converged":
             return
-        if self.state != "blank":
+        if not self.as_saved("converged"):
             self.become_blank()
-        self.orch().ok()
+            self.orch().ok()
+            self.save("converged")
         self.state = "converged"
+
+    def save(self, name):
+        """Keep the hosts as they are, for the next test that wants them so."""
+        self.run("save", name).ok()
+        self.saved.add(name)
+        self.wait_all_healthy()
+
+    def as_saved(self, name):
+        """Have the hosts as they were saved under this name, booted anew; whether there are."""
+        if name in self.saved:
+            self.run("reset", "--saved", name).ok()
+            self.wait_all_healthy()
+        return name in self.saved
+
+    def wait_all_healthy(self, seconds=90):
+        """Wait until every member and balancer says of itself that it is well."""
+        deadline = time.monotonic() + seconds
+        while (done := self.salt("*", "etcd_ha.health")).code and time.monotonic() < deadline:
+            time.sleep(0.2)
+        done.ok()
 
     # Hosts
 

@@ -125,7 +125,13 @@ def down(_: argparse.Namespace) -> None:
 def reset(a: argparse.Namespace) -> None:
     from . import lab
 
-    lab.reset(current_lab(), [short_name(name) for name in a.host])
+    lab.reset(current_lab(), [short_name(name) for name in a.host], a.saved)
+
+
+def save(a: argparse.Namespace) -> None:
+    from . import lab
+
+    lab.save(current_lab(), a.name)
 
 
 def status(a: argparse.Namespace) -> int:
@@ -278,6 +284,11 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("reset", reset, "blank disks for some hosts (default: all, with the master)")
     sub.add_argument("host", nargs="*", help="host to make blank")
+    sub.add_argument("--saved", default="", metavar="NAME",
+                     help="not blank: with the disks that `lab save NAME` has kept")  # fmt: skip
+
+    sub = command("save", save, "keep the disks of all hosts, for `lab reset --saved NAME`")
+    sub.add_argument("name", help="a-z and 0-9")
 
     for name, what in (
         ("salt", "run salt on the master"),

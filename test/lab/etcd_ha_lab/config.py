@@ -101,6 +101,12 @@ class Places:
         """Disk images live on the machine's real disk, for etcd waits for every fsync."""
         return Path("/var/lib/etcd_ha_lab") / self.lab
 
+    def saved(self, name: str) -> Path:
+        """Folder of the disks that were saved under a name."""
+        if not re.fullmatch(r"[a-z0-9]{1,32}", name):
+            raise LabError(f"disks are saved under a name of 1..32 of a-z and 0-9, not '{name}'")
+        return self.disks / "saved" / name
+
     @property
     def lock(self) -> Path:
         # Beside the state directory, for `down` removes that one.

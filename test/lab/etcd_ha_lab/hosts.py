@@ -171,6 +171,14 @@ def create(places: Places, host: Host, base: Path, disk_size: str) -> None:
     name_it(places, host)
 
 
+def recreate(places: Places, host: Host, base: Path, image: Path) -> None:
+    """A host with a copy of this disk, which was a host of the same name's, switched off."""
+    places.host(host.name).mkdir(parents=True, exist_ok=True)
+    mounts.copy(image, places.image(host.name))
+    network.connect(places, host)
+    mount(places, host, base)
+
+
 def entry(places: Places, name: str, argv: Sequence[str]) -> list[str]:
     """The words that run a command inside a host."""
     pid = first_process(places, name)

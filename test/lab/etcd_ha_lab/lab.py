@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from . import (
     artifacts,
@@ -166,35 +167,78 @@ def _add(places: Places, record: Record, names: list[str]) -> None:
     _save(places, record)
 
 
-def _start(places: Places, record: Record, names: Sequence[str]) -> None:
-    """Blank disks, then boots: the master first, for the others wait for it."""
+def _start(
+    places: Places, record: Record, names: Sequence[str], images: Mapping[str, Path] | None = None
+) -> None:
+    """Blank disks or these images, then boots: the master first, for the others wait for it."""
     for name in names:
         places.host(name).mkdir(parents=True, exist_ok=True)
     limits.make_room()
     for name in sorted(names, key=lambda name: name != "master"):
         host = Host(name)
-        hosts.create(places, host, record.base.tree, record.disk)
+        if image := (images or {}).get(name):
+            hosts.recreate(places, host, record.base.tree, image)
+        else:
+            hosts.create(places, host, record.base.tree, record.disk)
         salt.configure(places, host, record.minions, record.salt)
         hosts.boot(places, host)
     hosts.wait_on(places, names)
 
 
-def reset(places: Places, names: Sequence[str] = ()) -> None:
-    """Give hosts (default: all, the master too) blank disks and boot them again."""
+def reset(places: Places, names: Sequence[str] = (), saved: str = "") -> None:
+    """Give hosts (default: all, the master too) blank disks and boot them again.
+
+    With `saved` those that were saved under that name get the disks of then.
+    """
     with locked(places):
         record = require(places)
         names = [require_host(places, name).name for name in names] or list(record.hosts)
+        images = _saved(places, saved) if saved else {}
         from . import faults
 
         with step(f"reset {', '.join(names)}"):
             for name in names:
                 faults.clear(places, name)
                 hosts.discard(places, name)
-            _start(places, record, names)
+            _start(places, record, names, images)
         with step("minions answer"):
             minions = record.minions if "master" in names else names
             on = [name for name in minions if hosts.first_process(places, name)]
             salt.wait_for(places, on)
+
+
+def save(places: Places, name: str) -> None:
+    """Keep the disks of all hosts under a name; all stand still for that moment.
+
+    What each has written is kept; what a program has in memory is not, as after a power loss.
+    """
+    with locked(places):
+        record = require(places)
+        folder = places.saved(name)
+        groups = [cgroups.of_host(places, host) for host in record.hosts]
+        # Off or frozen by a fault: the disks of such a moment are no use to anybody.
+        hosts.require_running(places, record.hosts)
+        with step(f"saved {', '.join(record.hosts)} as {name}"):
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                for group in groups:
+                    cgroups.freeze(group, True)
+                for host in record.hosts:
+                    mounts.flush(places.disk(host))
+                    mounts.copy(places.image(host), folder / f"{host}.img")
+            finally:
+                for group in groups:
+                    cgroups.freeze(group, False)
+            for image in folder.iterdir():
+                mounts.mend(image)
+
+
+def _saved(places: Places, name: str) -> dict[str, Path]:
+    """Host -> its disk as it was saved under this name."""
+    images = {image.stem: image for image in places.saved(name).glob("*.img")}
+    if not images:
+        raise LabError(f"nothing is saved as {name}: `lab save {name}` first")
+    return images
 
 
 def down(places: Places) -> None:

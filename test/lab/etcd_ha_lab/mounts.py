@@ -34,6 +34,17 @@ def create_disk(image: Path, size: str) -> None:
         "-E", "lazy_itable_init=1,nodiscard", image)  # fmt: skip
 
 
+def copy(image: Path, to: Path) -> None:
+    """An image's content and holes under another name; nothing may write to it meanwhile."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    run("cp", "--sparse=always", "--reflink=auto", image, to)
+
+
+def flush(disk: Path) -> None:
+    """Write to the image what the machine's kernel still has of a disk in memory."""
+    run("sync", "--file-system", disk)
+
+
 def attach(image: Path, disk: Path) -> None:
     if not os.path.ismount(disk):
         disk.mkdir(parents=True, exist_ok=True)
