@@ -120,6 +120,7 @@ def test_a_new_key_waits_for_the_clients_and_a_highstate_does_not_hurry(changed)
     is_refused_to_the_old(lab)
 
 
+@only_in_all
 def test_a_renewed_ca_certificate_is_brought_to_all(changed):
     """The same key, another certificate: one round of restarts, no new certificates."""
     lab = changed.lab

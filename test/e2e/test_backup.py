@@ -98,6 +98,7 @@ def test_on_every_release_a_backup_is_checked_and_reaches_the_master(changed, ve
     assert len(rows) == 2 and all(row.rstrip().endswith("yes") for row in rows), table
 
 
+@only_in_all
 def test_a_dry_run_takes_none(backups):
     before = backups.everywhere()
     run = backups.take("test=True")
@@ -203,6 +204,7 @@ class TestTheTimer:
         assert sum(map(len, new.values())) == 1, told
         assert not new[backups.ground.leader()], told
 
+    @only_in_all
     def test_it_needs_nothing_of_salts_cache(self, backups):
         """Neither after saltutil.clear_cache, nor where the minion has no cache at all."""
         lab = backups.lab

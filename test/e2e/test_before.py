@@ -99,6 +99,7 @@ def test_a_master_without_the_peer_permission_is_told_the_line_that_it_needs(bla
     assert differences(before, blank.fingerprint()) == {}
 
 
+@only_in_all
 def test_a_corrupt_release_is_refused_and_leaves_no_etcd(fresh):
     version = str(fresh.shipped["clusters"]["main"]["version"])
     spoiled = fresh.run("mirror", "corrupt", version).ok().out.strip()

@@ -39,6 +39,7 @@ def test_an_upgrade_through_all_lines(changed):
 @pytest.mark.parametrize(
     ("older", "newer"), [("3.5.33", "3.6.14"), only_in_all_case("3.6.14", "3.7.1")]
 )
+@only_in_all
 def test_a_downgrade_by_one_line(changed, older, newer):
     """To 3.5 too, whose etcdctl knows of no downgrade and is in use before its etcd runs."""
     lines(changed, older, newer)
@@ -106,6 +107,7 @@ def certificates(changed):
     return [changed.lab.exec(host, "sh", "-c", script).ok().out for host in THREE]
 
 
+@only_in_all
 def test_a_member_and_the_balancer_get_other_addresses(changed):
     """Peers, clients, certificates and the balancer follow; clients may still use its old one."""
     changed.begin(THREE)
@@ -155,6 +157,7 @@ def test_a_wiped_host_is_replaced(changed):
     replaced_alone(changed, before, "etcd4")
 
 
+@only_in_all
 def test_a_member_with_a_corrupt_log_is_replaced(changed):
     changed.begin(FIVE)
     before = {member["name"]: member["ID"] for member in changed.members()}
@@ -213,6 +216,7 @@ def test_five_members_become_three_and_the_leader_leaves(changed):
         changed.is_retired(host)
 
 
+@only_in_all
 def test_the_data_directory_moves(changed):
     changed.begin(THREE)
     changed.change(THREE, "moved", **PLACE)

@@ -1,6 +1,7 @@
 """What is asked for once beside the pillar, and a cluster's other name."""
 
 from changing import KEPT_PKI, PKI, THREE, Load
+from extent import only_in_all
 
 
 def test_all_members_are_restarted_one_by_one(changed):
@@ -18,6 +19,7 @@ def renamed(changed, **more):
     changed.lab.write_pillar(changed.pillar(THREE, name="prod", **more))
 
 
+@only_in_all
 def test_another_name(changed):
     """Nobody is restarted; records, the CA and the balancers' certificates move over."""
     lab = changed.lab

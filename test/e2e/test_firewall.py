@@ -168,6 +168,7 @@ def test_all_three_firewalls_over_their_life(guarded):
     unchanged(lab)
 
 
+@only_in_all
 def test_a_rule_of_the_owner_in_our_place_is_named_and_kept(guarded):
     lab = guarded
     lab.exec("etcd3", "ufw", "allow", f"{CLIENT}/tcp").ok()

@@ -152,6 +152,7 @@ def unchanged(before, after):
     )
 
 
+@only_in_all
 def test_an_etcd_that_is_none_of_our_business_is_noted(fresh):
     """Other ports, paths, unit and user on a member's host: our cluster is made beside it."""
     theirs = Theirs(fresh, OTHER).build()
@@ -297,6 +298,7 @@ def test_lost_records_of_hosts_are_written_again(own):
     settled(own)
 
 
+@only_in_all
 def test_the_lost_record_of_the_master_is_written_again(own):
     before = processes(own)
     lose_the_master_s(own)
@@ -333,6 +335,7 @@ def test_where_all_records_are_lost_a_person_claims_the_cluster(own):
     settled(own)
 
 
+@only_in_all
 @pytest.mark.parametrize("stopped", [only_in_all_case("etcd2"), "etcd2 etcd3"])
 def test_stopped_members_without_a_record_are_healed(own, stopped):
     hosts = stopped.split()

@@ -116,6 +116,7 @@ def test_five_members_become_three(changed):
         changed.is_retired(host)
 
 
+@only_in_all
 def test_an_option_changes(changed):
     changed.begin(THREE, version=NEWER, **OPTION)
     ways = (power(CONFIGURED), minion(CONFIGURED), ABOUT_TO_ACT)

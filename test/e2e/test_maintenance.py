@@ -177,6 +177,7 @@ def test_all_members_hold_the_same(changed, version):
     changed.same()
 
 
+@only_in_all
 @pytest.mark.parametrize("who", [only_in_all_case("follower"), "leader"])
 def test_a_member_with_other_data_is_replaced_whomever_etcd_names(changed, who):
     """The leader's check names a sound follower where the leader itself is wrong."""

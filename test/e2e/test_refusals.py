@@ -5,7 +5,7 @@ import json
 
 import pytest
 from changing import EVERYONE, THREE
-from extent import only_in_all_case
+from extent import only_in_all, only_in_all_case
 from lab_command import differences
 
 # What etcd itself writes as it runs; that the data is there is seen at the folder.
@@ -102,6 +102,7 @@ def test_an_unknown_member_is_named_and_taken_out_when_asked(changed):
     changed.same()
 
 
+@only_in_all
 def test_no_quorum_because_the_members_do_not_reach_each_other(changed):
     """All hosts answer the master, and etcd runs on each, but none finds another."""
     begun(changed)
@@ -140,6 +141,7 @@ def test_two_of_three_hosts_are_lost(changed, fault):
     changed.same()
 
 
+@only_in_all
 def test_a_member_of_another_cluster(changed):
     begun(changed)
     bootstrap = "ETCD_INITIAL_CLUSTER_STATE=new\n"

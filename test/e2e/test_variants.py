@@ -29,6 +29,7 @@ def test_nginx_as_the_balancer(fresh):
     assert not [s for states in answers.values() for s in states.values() if s["changes"]]
 
 
+@only_in_all
 def test_the_distribution_s_package(fresh):
     done = fresh.exec("etcd1", "apt-cache", "policy", "etcd-server").ok()
     candidate = next(line for line in done.out.splitlines() if "Candidate:" in line)
