@@ -269,20 +269,35 @@ def _wait_until_idle(master: Master, answers: Answers) -> dict[str, str]:
     busy, began, mute = _busy(answers), time.monotonic(), dict[str, str]()
     deadline = began + BUSY_TIMEOUT
     while busy:
-        told = ", ".join(f"{minion} ({', '.join(jobs)})" for minion, jobs in sorted(busy.items()))
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             return mute | {
                 minion: f"is still changed by an earlier run ({', '.join(jobs)}). Wait for its "
-                f"end, or end it (salt {minion} saltutil.kill_job JID), and run again"
+                f"end, or end it ({_end_of(minion, jobs)}), and run again"
                 for minion, jobs in busy.items()
             }
-        if time.monotonic() > began + REPORT_TIMEOUT:
+        if now > began + REPORT_TIMEOUT:
             mute |= _mute(master, busy)
-        etcd_ha_master.tell(f"waiting for an earlier run that is still at work on {told}")
+        etcd_ha_master.tell(_waits(busy, began, now))
         time.sleep(2)
         waited = [minion for minion in busy if minion not in mute]
         busy = _busy(ask(master, waited, "etcd_ha.facts"))
     return mute
+
+
+def _waits(busy: Mapping[str, Sequence[str]], began: float, now: float) -> str:
+    """Who is waited for, how long at most, and once that is long how to end it."""
+    on = ", ".join(f"{minion} ({', '.join(jobs)})" for minion, jobs in sorted(busy.items()))
+    told = f"waiting for an earlier run that is still at work on {on}"
+    if now < began + REPORT_TIMEOUT:
+        return told
+    ends = ", ".join(_end_of(minion, jobs) for minion, jobs in sorted(busy.items()))
+    return f"{told}, {began + BUSY_TIMEOUT - now:.0f} s more at most. To end it now: {ends}"
+
+
+def _end_of(minion: str, jobs: Sequence[str]) -> str:
+    """The commands that end these states there; the job's id is their last word."""
+    return ", ".join(f"salt {minion} saltutil.kill_job {job.split()[-1]}" for job in jobs)
 
 
 def _mute(master: Master, busy: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -104,6 +104,18 @@ def test_a_run_that_is_still_at_work_is_waited_for_and_then_told(monkeypatch, ca
     monkeypatch.setattr(etcd_ha_minions, "BUSY_TIMEOUT", -1)
     (why,) = etcd_ha_minions._wait_until_idle(Master({}, {}), busy).values()
     assert why.startswith("is still changed by an earlier run (state.apply 1)")
+    assert "(salt etcd1 saltutil.kill_job 1)" in why
+
+
+def test_a_long_wait_for_an_earlier_run_says_its_bound_and_how_to_end_it():
+    busy = {"etcd2": ["state.apply 12"], "etcd1": ["state.sls 11"]}
+    short = etcd_ha_minions._waits(busy, 100.0, 110.0)
+    assert short.endswith("still at work on etcd1 (state.sls 11), etcd2 (state.apply 12)")
+    long = etcd_ha_minions._waits(busy, 100.0, 100.0 + etcd_ha_minions.BUSY_TIMEOUT - 30)
+    assert long == (
+        f"{short}, 30 s more at most. To end it now: salt etcd1 saltutil.kill_job 11, "
+        "salt etcd2 saltutil.kill_job 12"
+    )
 
 
 def test_a_minion_that_cannot_end_its_report_is_not_waited_for(monkeypatch):
