@@ -178,7 +178,9 @@ class Master:
     @property
     def _files(self) -> Any:
         if "etcd_ha_files" not in self.context:
-            self.context["etcd_ha_files"] = salt.fileclient.FSClient(self.opts)
+            # Minions hash their copies by SHA-256, whatever hash_type this master's files have.
+            opts = {**self.opts, "hash_type": "sha256"}
+            self.context["etcd_ha_files"] = salt.fileclient.FSClient(opts)
         return self.context["etcd_ha_files"]
 
     def _yaml(self, path: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import re
 import types
 
@@ -9,6 +10,7 @@ import etcd_ha_minions
 import pytest
 import salt.cache
 import salt.client
+import salt.config
 import salt.pillar
 import salt.utils.hashutils
 from etcd_ha_master import Master
@@ -203,3 +205,24 @@ def test_own_modules_must_be_those_of_the_file_server(with_copies, copies, says)
         return
     with pytest.raises(CommandExecutionError, match=says):
         master.check_own_modules()
+
+
+@pytest.mark.parametrize("hash_type", ["sha256", "md5", "sha512"])
+def test_modules_are_compared_whatever_hash_type_the_master_has(tmp_path, hash_type):
+    source = tmp_path / "formula/_utils/etcd_ha_x.py"
+    own = tmp_path / "ext/utils/etcd_ha_x.py"
+    for path in (source, own):
+        path.parent.mkdir(parents=True)
+        path.write_text("new")
+    opts = {
+        **salt.config.master_config(None),
+        "hash_type": hash_type,
+        "file_roots": {"base": [str(tmp_path / "formula")]},
+        "cachedir": str(tmp_path / "cache"),
+        "extension_modules": str(tmp_path / "ext"),
+    }
+    found = Master(opts, {})
+    found.check_own_modules()
+    # As etcd_ha.modules_digest makes it on a minion.
+    line = f"_utils/etcd_ha_x.py {hashlib.sha256(b'new').hexdigest()}"
+    assert found.modules_digest() == hashlib.sha256(line.encode()).hexdigest()
