@@ -30,7 +30,7 @@ HAProxy leads clients to the members of {{ balancer.cluster }}:
     - group: root
     - mode: "0644"
     # A configuration that HAProxy itself finds wrong never takes the old one's place.
-    - check_cmd: haproxy -c -f
+    - check_cmd: env PATH=/usr/sbin:/usr/bin:/sbin:/bin haproxy -c -f
     - require:
       - sls: etcd_ha.in_force
       - sls: etcd_ha.balancer.package

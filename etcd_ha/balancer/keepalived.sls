@@ -67,7 +67,7 @@ keepalived gives {{ virtual.address }} to a balancer that leads to {{ balancer.c
     # A configuration that keepalived itself finds wrong never takes the old one's place.
     # As the first process of a namespace: keepalived 2.2 ends itself with SIGTERM in a test of scripts
     # that are not root's (acassen/keepalived#2617).
-    - check_cmd: unshare --pid --fork keepalived --config-test --use-file
+    - check_cmd: env PATH=/usr/sbin:/usr/bin:/sbin:/bin unshare --pid --fork keepalived --config-test --use-file
     - require:
       - pkg: the packages of keepalived are installed
       - etcd_ha: an existing {{ os.keepalived.config }} is copied before etcd_ha overwrites it

@@ -18,7 +18,7 @@ nginx leads clients to the members of {{ balancer.cluster }}:
     - group: root
     - mode: "0644"
     # A configuration that nginx itself finds wrong never takes the old one's place.
-    - check_cmd: nginx -t -q -c
+    - check_cmd: env PATH=/usr/sbin:/usr/bin:/sbin:/bin nginx -t -q -c
     - require:
       - sls: etcd_ha.in_force
       - sls: etcd_ha.balancer.package

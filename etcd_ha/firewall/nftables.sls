@@ -20,7 +20,7 @@ the table etcd_ha admits only those who need etcd:
     - group: root
     - mode: "0644"
     - makedirs: true
-    - check_cmd: nft -c -f
+    - check_cmd: env PATH=/usr/sbin:/usr/bin:/sbin:/bin nft -c -f
     - require:
       - pkg: the packages of nftables are installed
 

@@ -33,6 +33,8 @@ the tools of the system's trust store are installed:
 "{{ part.cluster }}: the system's trust store is made anew":
   cmd.run:
     - name: {{ os.trust.command }}
+    - env:
+      - PATH: /usr/sbin:/usr/bin:/sbin:/bin
     - onchanges:
       - file: "{{ part.cluster }}: the CA is an anchor of the system's trust store"
       - id: "{{ part.cluster }}: {{ part.pki.ca_certificate }} is the CA's certificate"

@@ -14,6 +14,8 @@ import salt.loader
 import yaml
 from compiled import FORMULA, GRAINS
 
+# salt-minion may have a PATH without /usr/sbin, where these programs are.
+WITH_PATH = "env PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 RCLONE = "the packages that bring backups to S3 are installed"
 MEMBER, BALANCER, CA = "etcd1.example.com", "lb.example.com", "ca.example.com"
 OF_MEMBER = (
@@ -460,6 +462,7 @@ class TestCertificates:
         main(pillar)["tls"]["trust_store"] = True
         compiled = sound(compile_states(MEMBER, pillar))
         update = compiled.one("cmd.run", name="update-ca-certificates")
+        assert update["env"] == [{"PATH": WITH_PATH.partition("=")[2]}]
         assert {"id": "main: /etc/etcd/pki/ca.crt is the CA's certificate"} in update["onchanges"]
 
 
@@ -507,6 +510,7 @@ class TestVirtualAddress:
     def test_a_wrong_configuration_never_takes_the_old_one_s_place(self, compiled):
         config = compiled.one("file.managed", name="/etc/keepalived/keepalived.conf")
         assert "keepalived --config-test" in config["check_cmd"]
+        assert config["check_cmd"].startswith(WITH_PATH)
 
     def test_one_balancer_has_no_peers_to_name(self, compile_states, pillar):
         with_address(pillar)
@@ -613,7 +617,7 @@ class TestHaproxy:
     ):
         compiled = sound(compile_states(BALANCER, pillar))
         config = compiled.one("file.managed", name="/etc/haproxy/haproxy.cfg")
-        assert config["check_cmd"] == "haproxy -c -f"
+        assert config["check_cmd"] == f"{WITH_PATH} haproxy -c -f"
         service = compiled.one("service.running")
         assert service["reload"] is True
         assert config["__id__"] in compiled.behind(service)
@@ -716,7 +720,7 @@ class TestNginx:
         assert "http {" not in text
         assert compiled.one("pkg.installed")["pkgs"] == ["nginx", "libnginx-mod-stream"]
         config = compiled.one("file.managed", name="/etc/nginx/nginx.conf")
-        assert config["check_cmd"] == "nginx -t -q -c"
+        assert config["check_cmd"] == f"{WITH_PATH} nginx -t -q -c"
         assert not [c for c in compiled.chunks if "haproxy" in json.dumps(c["name"])]
 
     @pytest.mark.parametrize(("former", "kind"), [("haproxy", "nginx"), ("nginx", "haproxy")])
@@ -781,7 +785,7 @@ class TestFirewall:
         assert "ip6 saddr fd00::/64 tcp dport 2379 accept" in text
         assert text.index("dport 2380 accept") < text.index("dport 2380 drop")
         config = compiled.one("file.managed", name="/etc/nftables.d/etcd_ha.nft")
-        assert config["check_cmd"] == "nft -c -f"
+        assert config["check_cmd"] == f"{WITH_PATH} nft -c -f"
 
     @pytest.mark.parametrize("kind", ["ufw", "firewalld"])
     def test_one_state_holds_all_rules(self, compile_states, closed, kind):
