@@ -16,6 +16,14 @@ import yaml
 
 # etcd as its releases, packages and people call it; neither etcdctl nor etcdutl.
 _PROGRAM = re.compile(r"etcd([-_.]?v?[0-9][0-9a-z.+_-]*)?(-(linux|server)[a-z0-9._-]*)?")
+# Programs that name a unit or a log, and start nothing of that name themselves.
+_SPEAK_OF_IT = ("journalctl", "logger", "service", "systemctl")
+# Programs behind whose options the one that they start may stand.
+_START_OTHERS = re.compile(
+    r"(ba|da|z|k|a|)sh|exec|env|su|sudo|doas|runuser|setpriv|setsid|stdbuf|nohup|nice|ionice|chrt"
+    r"|taskset|numactl|unshare|nsenter|chroot|capsh|systemd-\w+|docker|podman|nerdctl|ctr|rkt|runc"
+    r"|crun|lxc(-\w+)?|tini|dumb-init|gosu|su-exec"
+)
 # What the program can be instead of a member: neither holds data.
 PROXIES = ("gateway", "grpc-proxy")
 PROXY_LISTENS = "127.0.0.1:23790"
@@ -98,14 +106,25 @@ def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
     """The etcd that a command line starts, and the words behind it; empty where it starts none.
 
     It may stand behind others: ``nice etcd``, ``sh -c "exec etcd --name x"``, ``docker run etcd``.
+    Where others only speak of it (``journalctl -u etcd``, ``confd -backend etcd``) none is started.
     """
-    for number, word in enumerate(words):
+    first = os.path.basename(words[0]) if words else ""
+    for number, word in enumerate(words if first not in _SPEAK_OF_IT else ()):
         if " " in word and any(is_program(one) for one in word.split()):
             return program_of(word.split())
         bare = word.partition("@")[0].rpartition(":")[0] or word
-        if is_program(word) or (number and is_program(bare) and "/" in bare):
+        if is_program(word) and not _is_value(words, number):
+            return word, list(words[number + 1 :])
+        if number and is_program(bare) and "/" in bare:
             return word, list(words[number + 1 :])
     return "", []
+
+
+def _is_value(words: Sequence[str], number: int) -> bool:
+    """Whether a word without a path is the value of an option before it, not a program's name."""
+    if not number or "/" in words[number] or _START_OTHERS.fullmatch(os.path.basename(words[0])):
+        return False
+    return words[number - 1].startswith("-") and "=" not in words[number - 1]
 
 
 def port(url: str) -> int:

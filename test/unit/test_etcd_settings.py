@@ -114,6 +114,14 @@ def test_what_etcd_is_called(name, yes):
             ["--name", "a"],
         ),
         (["/usr/bin/nice", "-n", "5", "/opt/etcd", "-x"], "/opt/etcd", ["-x"]),
+        (["/usr/bin/env", "-i", "etcd", "-x"], "etcd", ["-x"]),
+        (["docker", "run", "--rm", "etcd"], "etcd", []),
+        (["/usr/local/bin/watch", "-n", "/opt/etcd"], "/opt/etcd", []),
+        # What only speaks of it.
+        (["/usr/bin/journalctl", "-f", "-u", "etcd"], "", []),
+        (["/bin/systemctl", "restart", "etcd"], "", []),
+        (["/bin/sh", "-c", "journalctl -fu etcd > /var/log/etcd"], "", []),
+        (["/usr/local/bin/confd", "-backend", "etcd", "-node", "https://x:2379"], "", []),
         (
             ["/usr/bin/docker", "run", "quay.io/coreos/etcd:v3.5.9", "etcd"],
             "quay.io/coreos/etcd:v3.5.9",
