@@ -160,6 +160,7 @@ class Ground:
 
     def _converge(self, wanted, name):
         """Put this pillar in force; with a name it is kept, for others begin so too."""
+        self.lab.write_pillar(wanted)
         if name and self.lab.as_saved(name):
             return
         self.lab.become_blank()

@@ -124,8 +124,8 @@ class Lab:
         pairs = ((option, os.environ.get(name)) for option, name in asked)
         self.recipe = [word for pair in pairs if pair[1] for word in pair]
         self.shipped = {}
-        # Names of what `save` has kept.
-        self.saved = set()
+        # Name of what `save` has kept -> its members and balancers.
+        self.saved = {}
 
     # The lab itself
 
@@ -199,22 +199,24 @@ class Lab:
         self.state = "converged"
 
     def save(self, name):
-        """Keep the hosts as they are, for the next test that wants them so."""
+        """Keep the hosts as they are, for the next test that wants this pillar in force."""
         self.run("save", name).ok()
-        self.saved.add(name)
-        self.wait_all_healthy()
+        (cluster,) = json.loads(self.pillar_file.read_text())["etcd_ha"]["clusters"].values()
+        self.saved[name] = [*cluster["members"], *cluster["load_balancers"]]
+        self.wait_all_healthy(name)
 
     def as_saved(self, name):
         """Have the hosts as they were saved under this name, booted anew; whether there are."""
         if name in self.saved:
             self.run("reset", "--saved", name).ok()
-            self.wait_all_healthy()
+            self.wait_all_healthy(name)
         return name in self.saved
 
-    def wait_all_healthy(self, seconds=90):
-        """Wait until every member and balancer says of itself that it is well."""
+    def wait_all_healthy(self, name, seconds=90):
+        """Wait until each member and balancer of what was saved says of itself that it is well."""
+        target = ",".join(self.saved[name])
         deadline = time.monotonic() + seconds
-        while (done := self.salt("*", "etcd_ha.health")).code and time.monotonic() < deadline:
+        while (done := self.salt(target, "etcd_ha.health")).code and time.monotonic() < deadline:
             time.sleep(0.2)
         done.ok()
 
