@@ -2,7 +2,8 @@
 
 The order of a convergence, and why:
 
-1. start what is stopped, restart what is sick: the more healthy members, the safer the rest
+1. set up balancers that no run came to yet, where members serve already; start what is stopped,
+   restart what is sick: the more healthy members, the safer the rest
 2. stop balancers, and take dead members out, that the pillar no longer names
 3. to another CA: all trust both, then all have certificates from the new one; a member that lost
    its data leaves the list for so long, since it can get no certificate that the others trust, and
@@ -86,6 +87,7 @@ class Convergence(Course):
 
     def _phases(self) -> None:
         """Enter all steps; ends early, by Waits, where the next one needs a host without facts."""
+        self._lead_clients()
         self._heal()
         self._leave_hidden()
         bad = etcd_ha_plan_own_certificates.refusal(self.cluster, self.observed)
@@ -275,7 +277,29 @@ class Convergence(Course):
                     "at once: set install:method: archive to change the version"
                 )
 
-    # 1. what is down or sick, and holds data
+    # 1. balancers that no run came to yet; what is down or sick, and holds data
+
+    def _lead_clients(self) -> None:
+        """Set up balancers that are not, where members serve by now and others have to be healed.
+
+        A bootstrap in which one member failed ends before them, and that member's start may fail
+        again in each further run: it is no reason to serve nobody.
+        """
+        hosts = [self.observed[minion] for minion in self.proxies()]
+        new = [h.minion for h in hosts if not h.balancer_of and not h.balancer_healthy]
+        unfit = [m for m in self.match.kept if self.ids[m] not in self.membership.healthy]
+        if not new or not unfit or not self._stays_as_it_is():
+            return
+        version, trust = self.oldest(), self.trust_at_the_end()
+        self.configure_balancers(new, version, trust)
+        self.led = dict.fromkeys(new, (version, trust))
+
+    def _stays_as_it_is(self) -> bool:
+        """Whether a quorum serves where the pillar says, with the CA, transport and members in it."""
+        voters = self.membership.voters
+        moves = self.match.leaving or self.match.absent or self._ways() or self.away_from_home()
+        serves = len(self.membership.healthy & voters) >= quorum(len(voters))
+        return serves and not moves and not self.is_held and not self.trust_meanwhile()
 
     def _heal(self) -> None:
         kept = [m for m in self.match.kept if m not in self.hidden and not self.must_rejoin(m)]
@@ -414,7 +438,9 @@ class Convergence(Course):
         if lost or not voter:
             self.membership.remove(one)
         if lost:
-            why = host.corrupt or "its data is gone"
+            first = host.record.get("state") == "bootstrapping"
+            gone = "it holds no data: its first start failed" if first else "its data is gone"
+            why = host.corrupt or gone
             what = f"replace {entry.get('name')}: out of the list, in again as a learner"
         elif host.has_data:
             why, what = "it is a learner still", f"promote {entry.get('name')} once caught up"

@@ -57,6 +57,8 @@ class Course:
         self.applied: dict[str, Stage] = {}
         self.leader = next((m for m in self.ids if observed[m].leader), "")
         self.balanced_for = ("", "")
+        # Balancers that were set up before members were healed, and for what.
+        self.led: dict[str, tuple[str, str]] = {}
         self.proxy_trust: dict[str, str] = {}
         self.taken: list[Step] = []
         # Members whose new certificates have been seen by others.
@@ -458,7 +460,7 @@ class Course:
         if self.balanced_for == (version, trust):
             return
         self.balanced_for = (version, trust)
-        stale = self.stale_proxies(trust)
+        stale = [m for m in self.stale_proxies(trust) if self.led.get(m) != (version, trust)]
         if stale and self.is_held:
             silent = [etcd_ha_plan_silent.authority(self.cluster, self.observed)]
             what = f"configure the balancer {names(stale)}"

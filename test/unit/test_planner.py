@@ -91,6 +91,33 @@ def test_a_cluster_in_sync_needs_no_step(cluster):
     assert plan.summary == "3 members, leader etcd1, healthy, revision 7"
 
 
+@pytest.fixture
+def half_bootstrapped(cluster):
+    """A bootstrap in which the last member failed, so that no run came to the balancer."""
+    hosts = change(healthy(cluster), "lb.example.com", balancer_healthy=False, digest="")
+    blank = {"active": False, "healthy": False, "has_data": False, "running": {}, "members": ()}
+    failed = {**hosts["etcd3.example.com"].record, "state": "bootstrapping"}
+    return change(hosts, "etcd3.example.com", **blank, record=failed)
+
+
+def test_clients_are_served_before_a_member_that_failed_is_tried_again(cluster, half_bootstrapped):
+    plan = etcd_ha_planner.plan(cluster, half_bootstrapped, wanted(cluster))
+    told = [step.title for step in plan.steps if step.action != "none" or "balancer" in step.title]
+    at = next(i for i, title in enumerate(told) if "configure the balancer lb" in title)
+    assert "replace etcd3" in told[at + 1] and not plan.refusal
+    assert sum("configure the balancer" in title for title in told) == 1
+    (why,) = {step.why for step in plan.steps if "replace etcd3" in step.title}
+    assert why == "it holds no data: its first start failed"
+
+
+def test_a_balancer_that_was_set_up_once_has_its_turn_after_the_members(cluster, half_bootstrapped):
+    """It may be the members that it cannot reach."""
+    hosts = change(half_bootstrapped, "lb.example.com", balancer_of="main")
+    told = [step.title for step in etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps]
+    at = [next(i for i, t in enumerate(told) if w in t) for w in ("replace", "configure the bal")]
+    assert at == sorted(at), told
+
+
 def test_drift_rolls_one_by_one_the_leader_last(cluster):
     hosts = healthy(cluster, leader="etcd1")
     for member in cluster.members:
