@@ -295,7 +295,7 @@ class Convergence(Course):
         self.led = dict.fromkeys(new, (version, trust))
 
     def _stays_as_it_is(self) -> bool:
-        """Whether a quorum serves where the pillar says, with the CA, transport and members in it."""
+        """Whether a quorum serves where and as the pillar says, with its members and its CA."""
         voters = self.membership.voters
         moves = self.match.leaving or self.match.absent or self._ways() or self.away_from_home()
         serves = len(self.membership.healthy & voters) >= quorum(len(voters))
