@@ -132,6 +132,7 @@ def test_it_is_turned_on_in_a_cluster_that_is_in_use(changed):
     changed.settled()
 
 
+@only_in_all
 def test_only_what_differs_is_changed_and_told(changed):
     changed.begin(THREE, access=ACCESS)
     lab, minion = changed.lab, f"etcd1.{DOMAIN}"

@@ -38,6 +38,7 @@ def test_a_malformed_pillar_touches_no_host(changed, settings, key, says):
     changed.same()
 
 
+@only_in_all
 def test_a_template_in_a_value_is_only_text_to_etcd(changed):
     changed.begin(THREE)
     changed.change(THREE, "strange", options={"log-rotation-config-json": ESCAPED})

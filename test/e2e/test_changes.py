@@ -77,6 +77,7 @@ def test_tls_is_put_on(changed):
     assert refused.get("status") != 200, refused
 
 
+@only_in_all
 def test_certificates_are_renewed_inside_their_window(changed):
     """New certificates and keys, and nobody is restarted for them."""
     changed.begin(THREE)
@@ -125,6 +126,7 @@ def test_a_member_and_the_balancer_get_other_addresses(changed):
         assert "kept" in told.ok().out, address
 
 
+@only_in_all
 def test_the_balancer_becomes_another_program(changed):
     changed.begin(THREE)
     changed.change(THREE, "nginx", balancer={"kind": "nginx"})
@@ -138,6 +140,7 @@ def test_one_member_becomes_three(changed):
     changed.change(THREE, "first")
 
 
+@only_in_all
 def test_three_members_become_five(changed):
     changed.begin(THREE)
     run = changed.change(FIVE, "grow")
@@ -208,6 +211,7 @@ def test_five_members_become_seven_and_five_again_without_their_data(changed):
     changed.settled()
 
 
+@only_in_all
 def test_five_members_become_three_and_the_leader_leaves(changed):
     changed.begin(FIVE)
     changed.lead("etcd5")

@@ -4,6 +4,7 @@ from changing import KEPT_PKI, PKI, THREE, Load
 from extent import only_in_all
 
 
+@only_in_all
 def test_all_members_are_restarted_one_by_one(changed):
     changed.begin(THREE)
     changed.lead("etcd2")

@@ -124,6 +124,7 @@ def test_with_a_log_that_says_nothing_what_was_stopped_is_started(converged):
     assert_holds(lab, "/examine/silent/")
 
 
+@only_in_all
 def test_a_member_is_rebuilt_on_an_operator_s_word_alone(converged):
     lab = converged
     lab.state = "dirty"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from cryptography import x509
-from extent import only_in_all_case
+from extent import only_in_all, only_in_all_case
 from lab_command import HOSTS, MEMBERS
 
 PKI = "/etc/etcd/main"
@@ -48,6 +48,7 @@ def test_a_killed_balancer_serves_again(converged):
     assert converged.get("/kill/lb", endpoint=converged.through_balancer()) == "back"
 
 
+@only_in_all
 def test_a_killed_ca_is_needed_by_nobody_and_signs_again(converged):
     converged.fault("ca", "kill")
     try:

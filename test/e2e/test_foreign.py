@@ -192,6 +192,7 @@ LEFT = {
 }
 
 
+@only_in_all
 def test_nothing_of_others_is_overwritten_without_a_copy(fresh):
     """What a removed etcd has left, without data, and a balancer's former configuration."""
     script = "mkdir -p $(dirname $1); cat > $1; chmod $2 $1"
@@ -307,6 +308,7 @@ def test_the_lost_record_of_the_master_is_written_again(own):
     settled(own)
 
 
+@only_in_all
 def test_where_all_records_are_lost_a_person_claims_the_cluster(own):
     before = processes(own)
     lose_records(own, *MEMBERS)
@@ -373,6 +375,7 @@ def test_all_members_stopped_and_one_record_left(own):
     settled(own)
 
 
+@only_in_all
 def test_a_rebuilt_root_disk_beside_data_that_is_left(own):
     """The data lay on a disk of its own; the new system has other numbers for its users."""
     before = ids(own)

@@ -61,6 +61,7 @@ def test_a_mount_over_the_data_of_a_member_that_runs_changes_nothing(converged):
     assert lab.get("/hidden", host=host, endpoint=lab.own(host)) == "below"
 
 
+@only_in_all
 def test_a_mount_over_the_data_of_all_members_loses_nothing(converged):
     """Whether etcd runs or has ended by then: nobody is bootstrapped, replaced or given up."""
     lab = converged

@@ -68,6 +68,7 @@ DAMAGE = {
 }
 
 
+@only_in_all
 def test_a_highstate_puts_back_what_is_in_force(converged):
     """What is damaged comes back as it is in force, also while the pillar says something else."""
     paths = ("/etc/systemd/system/etcd.service", "/etc/etcd/etcdctl.env", "/etc/default/etcd")

@@ -126,6 +126,7 @@ def test_databases_are_defragmented_where_it_pays_the_leader_last(changed, versi
     assert again.changes == {} and "nothing to defragment: 3 healthy members" in again.text
 
 
+@only_in_all
 @each_release()
 def test_a_full_database_takes_writes_again(changed, version):
     of_release(changed, version, **QUOTA)

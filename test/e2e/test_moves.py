@@ -39,6 +39,7 @@ def test_the_log_comes_back_to_the_data(changed):
     log_is_in(changed, f"{DATA}/member/wal", f"{LOG}/wal")
 
 
+@only_in_all
 def test_an_older_copy_in_the_new_place_is_refused_while_all_members_run(changed):
     changed.begin(THREE)
     lab, copy = changed.lab, "/srv/copy"

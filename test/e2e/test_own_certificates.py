@@ -118,6 +118,7 @@ def test_renewed_certificates_come_into_use_one_member_after_the_other(brought):
     serve_their_source(lab)
 
 
+@only_in_all
 def test_bad_ones_are_refused_by_name_and_what_is_in_use_stays(brought):
     """A different fault on each host: one run names them all."""
     changed, ca = brought

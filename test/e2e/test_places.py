@@ -20,6 +20,7 @@ def owner(lab, host, path):
     return lab.exec(host, "stat", "-c", "%U:%G:%a", path).ok().out.strip()
 
 
+@only_in_all
 def test_data_behind_links_and_mounts_is_used_and_restored_there(fresh):
     lab = fresh
     for host, (script, _) in PLACES.items():

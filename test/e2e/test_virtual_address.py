@@ -153,6 +153,7 @@ def test_a_balancer_s_program_is_killed_and_comes_back_by_itself(at_the_end):
     failover(shared, "killed", lambda name: lab.exec(name, *kill).ok())
 
 
+@only_in_all
 def test_a_host_loses_its_power(at_the_end):
     shared = at_the_end
     before = failover(shared, "power", lambda name: shared.lab.fault(name, "kill"))
