@@ -70,7 +70,10 @@ def fault(path: str, fstab: str = FSTAB, units: Mapping[str, str] | None = None)
     link = _dangling(path)
     if link:
         end = true(link)
-        return f"{link} leads to {end}, which does not exist. Mount the disk, or: mkdir -p {end}"
+        return (
+            f"{link} leads to {end}, which does not exist. Mount the disk. If no data was ever "
+            f"there: mkdir -p {end}"
+        )
     if real != path:
         unfit = etcd_ha_paths.unfit_for_data(real)
         if unfit:

@@ -87,6 +87,7 @@ def plan(
         elif command == "remove_cluster":
             steps = _remove(cluster, observed, wanted)
         else:
+            observed, wanted = _beside_unusable(cluster, observed, wanted)
             observed, wanted = _beside_lost_authority(cluster, observed, wanted)
             steps, waits = _steps(cluster, observed, wanted)
             notes = (*notes, *_lost_notes(cluster, observed, wanted)) if steps else notes
@@ -164,6 +165,26 @@ def _beside_silent(
     if not steps:
         etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
     return steps, waits or [etcd_ha_plan_silent.waits("all else", silent, wanted)]
+
+
+def _beside_unusable(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> tuple[Mapping[str, Observed], Wanted]:
+    """A member that is down and whose disk is absent is as a host without facts: nobody knows more.
+
+    The others are healed beside it. Where all are so, or one runs, the plan is refused as it is.
+    """
+    down = {
+        minion: told
+        for minion, told in _unusable(cluster, observed).items()
+        if not observed[minion].active
+    }
+    others = [m.minion for m in cluster.members if m.minion in observed and m.minion not in down]
+    if not down or not others or not _was_bootstrapped(cluster, observed, wanted):
+        return observed, wanted
+    rest = {minion: found for minion, found in observed.items() if minion not in down}
+    causes = {minion: f"cannot hold its data: {told}" for minion, told in down.items()}
+    return rest, dataclasses.replace(wanted, silent={**wanted.silent, **causes})
 
 
 def _beside_lost_authority(
@@ -374,19 +395,23 @@ def refuse_others(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wa
                 f"{owner}"
             )
     etcd_ha_plan_foreign.refuse(cluster, observed, wanted)
-    _refuse_unusable(cluster, hosts)
+    # An absent disk is not a member without data.
+    unusable = [f"{minion}: {told}" for minion, told in _unusable(cluster, hosts).items()]
+    if unusable:
+        raise Refused(f"{'. '.join(unusable)}. Nothing was changed on any host")
 
 
-def _refuse_unusable(cluster: Cluster, hosts: Mapping[str, Observed]) -> None:
-    """Stop where a member's data cannot be: an absent disk is not a member without data."""
-    found = []
+def _unusable(cluster: Cluster, hosts: Mapping[str, Observed]) -> dict[str, str]:
+    """Where a member's data cannot be, and why: minion -> that in words."""
+    found = {}
     for member in cluster.members:
         settings, host = member.settings, hosts.get(member.minion)
-        for path in (settings["data_dir"], settings["wal_dir"]):
-            if host is not None and path in host.unusable:
-                found.append(f"{member.minion}: {etcd_ha_plain.brief(host.unusable[path])}")
-    if found:
-        raise Refused(f"{'. '.join(found)}. Nothing was changed on any host")
+        paths = [
+            p for p in (settings["data_dir"], settings["wal_dir"]) if host and p in host.unusable
+        ]
+        if host and paths:
+            found[member.minion] = ". ".join(etcd_ha_plain.brief(host.unusable[p]) for p in paths)
+    return found
 
 
 def _refuse_foreign(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> None:

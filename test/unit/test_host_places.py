@@ -393,6 +393,48 @@ def test_a_disk_that_is_not_there_refuses_every_plan(cluster, command, start):
     assert made.refusal.startswith(f"{first}: {told}")
 
 
+ABSENT = {"/var/lib/etcd": "/var/lib/etcd leads to /mnt/a, which does not exist. Mount the disk"}
+STOPPED = {"active": False, "healthy": False, "running": {}, "members": (), "leader": False}
+
+
+def without_disk(cluster, *minions, stopped=()):
+    hosts = test_planner.healthy(cluster, leader="etcd1")
+    for minion in (*minions, *stopped):
+        hosts = test_planner.change(hosts, minion, **STOPPED)
+    for minion in minions:
+        hosts = test_planner.change(hosts, minion, has_data=False, unusable=ABSENT)
+    return hosts
+
+
+@pytest.mark.parametrize("first", ["etcd1", ""])
+def test_beside_a_disk_that_is_not_there_others_are_started(cluster, first):
+    """Without it the quorum would stay lost, although one start is all that it needs."""
+    second, third = (member.minion for member in cluster.members[1:])
+    alone = [cluster.members[0].minion] if not first else []
+    hosts = without_disk(cluster, second, stopped=(third, *alone))
+    made = test_planner.etcd_ha_planner.plan(cluster, hosts, test_planner.wanted(cluster))
+    assert not made.refusal
+    started = {minion for step in made.steps if step.action for minion in step.targets}
+    assert third in started and second not in started
+    assert any(f"{second}, which cannot hold its data" in told for told in made.waits)
+
+
+def test_a_disk_that_is_not_there_is_told_where_no_other_member_needs_anything(cluster):
+    second = cluster.members[1].minion
+    hosts = without_disk(cluster, second)
+    made = test_planner.etcd_ha_planner.plan(cluster, hosts, test_planner.wanted(cluster))
+    assert made.steps == ()
+    assert made.refusal.startswith(f"{second} cannot hold its data: /var/lib/etcd leads to /mnt/a")
+    assert "recover" not in made.refusal
+
+
+def test_where_all_disks_are_absent_nothing_is_planned(cluster):
+    minions = [member.minion for member in cluster.members]
+    hosts = without_disk(cluster, *minions)
+    made = test_planner.etcd_ha_planner.plan(cluster, hosts, test_planner.wanted(cluster))
+    assert made.steps == () and all(f"{minion}: /var" in made.refusal for minion in minions)
+
+
 def test_a_directory_of_another_cluster_refuses_nothing(cluster):
     first = cluster.members[0].minion
     hosts = test_planner.change(
