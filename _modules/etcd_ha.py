@@ -677,6 +677,8 @@ def wanted_host():
     found = _described(step)
     if found["phase"] == etcd_ha_trust.HELD:
         found["trust"] = _trust_in_force()
+    planned = (step.get("settings") or {}).get(__grains__["id"])
+    found["other_pillar"] = planned is not None and planned != wanted_digest()
     return found
 
 

@@ -185,6 +185,7 @@ def _rows(master, plans, command, before):
     """The steps of all plans, for the orchestrate's template."""
     clusters, _ = master.clusters_and_faults()
     source, rows = master.source_digest(), []
+    settings = master.context.get("etcd_ha_settings", {})
     for one in plans:
         if one.refusal:
             continue
@@ -199,7 +200,7 @@ def _rows(master, plans, command, before):
         for row in rows:
             if row["kind"] == "again" and row["cluster"] == one.cluster:
                 row["earlier"] = before.handed(one)
-    return rows
+    return [etcd_ha_rows.planned_from(row, settings) for row in rows]
 
 
 def _confirmed(master, cluster, confirm, command="remove_cluster"):
@@ -225,6 +226,7 @@ def _plans(master, name, command, asked):
     facts = etcd_ha_minions.facts(master, clusters.values(), hurried)
     master.context["etcd_ha_facts"] = facts
     wanted, unfit = _wanted(master, facts)
+    master.context["etcd_ha_settings"] = wanted["settings"]
     plans = [_of_faulty(one, why) for one, why in faults.items()]
     for one in clusters.values():
         plans.append(_planned(master, one, facts, wanted, unfit, command, asked))

@@ -525,6 +525,8 @@ def in_force(name, host):
     ret = {"name": name, "result": True, "changes": {}, "comment": "recorded"}
     if host.get("keeps"):
         return {**ret, "comment": etcd_ha_host_in_force.comment(host.get("pending") or ())}
+    if host.get("other_pillar"):
+        return _failed(ret, etcd_ha_host_in_force.OTHER_PILLAR)
     if __opts__["test"]:
         return {**ret, "comment": "would be recorded"}
     try:

@@ -20,6 +20,12 @@ FILE = "/var/lib/etcd_ha/in_force/host.json"
 # Of the record. Raise it where a key of the mapping gets another meaning; a new key needs nothing.
 FORM = 1
 COMMAND = "salt-run state.orchestrate etcd_ha.orch"
+OTHER_PILLAR = (
+    "nothing is changed here: the etcd_ha pillar that this minion gets from the master is another "
+    "one than the plan was made from. If the master has pillar_cache: salt-run "
+    "pillar.clear_pillar_cache. Otherwise have the pillar's top file give the same etcd_ha to all "
+    "hosts of the cluster and to the master"
+)
 EMPTY: Mapping[str, Any] = {
     "entries": [],
     "hostname": None,

@@ -89,6 +89,19 @@ def rows(cluster: Cluster, steps: Sequence[Step], source: str) -> list[dict[str,
     return [_row(cluster, step, source) for step in steps]
 
 
+def planned_from(row: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """A row whose states refuse a host with another pillar than the one that this plan is of.
+
+    ``settings`` has the hash of what the master's pillar says of each host. A host that compiles
+    another one would be brought to that, or nowhere, and the run would be called a success.
+    """
+    if row["kind"] != "state":
+        return dict(row)
+    known = {minion: settings[minion] for minion in row["targets"] if minion in settings}
+    step = {**row["pillar"]["etcd_ha_step"], "settings": known}
+    return {**row, "pillar": {**row["pillar"], "etcd_ha_step": step}}
+
+
 def chained(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each row with the one before it of its own cluster: what fails in one stops no other."""
     last: dict[str, str] = {}

@@ -66,7 +66,15 @@ def compile_states(minion_opts):
     """Call with a minion id, a pillar and SLS names; see Compiled."""
 
     def compile_(
-        minion, pillar, *sls, os="Debian", test=False, action="none", stage=None, by_orch=True
+        minion,
+        pillar,
+        *sls,
+        os="Debian",
+        test=False,
+        action="none",
+        stage=None,
+        by_orch=True,
+        **more,
     ):
         opts = copy.deepcopy(minion_opts)
         opts["id"] = minion
@@ -81,7 +89,7 @@ def compile_states(minion_opts):
             **GRAINS[os],
         }
         opts["test"] = test
-        step = {"action": action, "source": "0" * 64, "stage": stage or {}}
+        step = {"action": action, "source": "0" * 64, "stage": stage or {}, **more}
         data = {**copy.deepcopy(pillar), **({"etcd_ha_step": step} if by_orch else {})}
         state = salt.state.HighState(opts, pillar_override=data, initial_pillar=data)
         try:

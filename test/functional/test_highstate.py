@@ -72,6 +72,25 @@ def test_a_host_without_a_record_gets_accounts_and_packages_only(
 
 
 @pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
+def test_a_step_is_refused_where_the_host_has_another_pillar_than_the_plan(
+    compile_states, pillar, minion
+):
+    """A pillar cache, a top file that gives some hosts another one: all passed, for nothing."""
+    planned = {minion: etcd_ha_host.pillar_digest(minion, clusters(pillar), "amd64")}
+
+    def other(stage=None):
+        compiled = sound(compile_states(minion, pillar, settings=planned, stage=stage))
+        return compiled.one("etcd_ha.in_force")["host"]["other_pillar"]
+
+    assert not other()
+    # A step that keeps a release is of the same pillar.
+    assert not other({"version": "3.5.33"})
+    main(pillar)["options"] = {"heartbeat-interval": 150}
+    main(pillar)["balancer"] = {"port": 3379}
+    assert other() is (minion != CA)
+
+
+@pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
 def test_what_is_in_force_is_what_the_orchestrate_rendered(compile_states, pillar, minion):
     main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
     with_address(pillar)

@@ -11,7 +11,7 @@ import etcd_ha_topology
 import pytest
 from etcd_ha_host_in_force import EMPTY, PARTS, RecordError, comment, held, recorded
 from etcd_ha_topology import PillarError
-from faces import ROOT
+from faces import ROOT, load
 from odd_values import places
 from test_mutated_pillars import FULL
 
@@ -359,3 +359,15 @@ def test_the_record_is_root_s_alone_whatever_the_umask_is(tmp_path, monkeypatch,
     finally:
         os.umask(before)
     assert [one.stat().st_mode & 0o777 for one in (path.parent, path)] == [0o700, 0o600]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_nothing_is_recorded_of_another_pillar_than_the_plan_s(
+    pillar, defaults, tmp_path, monkeypatch, test
+):
+    monkeypatch.setattr(etcd_ha_host_in_force, "FILE", str(tmp_path / "host.json"))
+    states = load("_states/etcd_ha", opts={"test": test})
+    host = described(pillar, defaults, "etcd1.example.com", {})
+    ret = states.in_force("x", {**host, "other_pillar": True})
+    assert ret["result"] is False and ret["changes"] == {}
+    assert "salt-run pillar.clear_pillar_cache" in ret["comment"] and not list(tmp_path.iterdir())

@@ -98,6 +98,7 @@ class Orchestrate:
 
     def __init__(self, runner):
         self.runner, self.plans, self.failed = runner, 0, {}
+        self.opts, self.rows = {"test": None}, []
         folder = jinja2.FileSystemLoader(ROOT)
         self.environment = jinja2.Environment(
             loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
@@ -113,11 +114,12 @@ class Orchestrate:
             return self.runner.steps(**kwarg)
 
         text = self.environment.get_template("etcd_ha/orch/init.sls").render(
-            pillar=pillar, salt={"saltutil.runner": asked}
+            pillar=pillar, salt={"saltutil.runner": asked}, opts=self.opts
         )
         for name, state in yaml.safe_load(text).items():
             ((function, words),) = state.items()
             given = {key: value for one in words for key, value in one.items()}
+            self.rows.append((function, given))
             if function == "test.fail_without_changes":
                 self.failed[name] = given["name"]
             elif given.get("mods") == "etcd_ha.orch":
@@ -136,6 +138,33 @@ def test_the_orchestrate_itself_has_an_end(cluster, planned, monkeypatch):
     assert found.plans == 2
     (why,) = found.failed.values()
     assert "start etcd1" in why and "the same is left" in why
+
+
+@pytest.mark.parametrize("test", [None, False, True])
+def test_a_step_does_what_the_orchestrate_was_asked_for_whatever_a_minion_is_set_to(
+    cluster, monkeypatch, test
+):
+    """`test: true` in a minion's configuration had each run pass, and nothing done."""
+    runner = load("_runners/etcd_ha")
+    monkeypatch.setattr(
+        Master, "clusters_and_faults", lambda self, name=None: ({"main": cluster}, {})
+    )
+    monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
+    monkeypatch.setattr(Master, "record", lambda self, cluster: {})
+    step = Step("main: prepare etcd1", "state", ("etcd1.example.com", "new.x"), sls=("etcd_ha",))
+
+    def plans(master, *_):
+        master.context["etcd_ha_settings"] = {"etcd1.example.com": "known", "etcd2.x": "other"}
+        return [Plan("main", "3 members", (step,))]
+
+    monkeypatch.setattr(runner, "_plans", plans)
+    found = Orchestrate(runner)
+    found.opts["test"] = test
+    found.run({})
+    (given,) = [given for function, given in found.rows if function == "salt.state"]
+    assert given["test"] is (test is True)
+    # What the plan was made from goes along, of the step's own hosts.
+    assert given["pillar"]["etcd_ha_step"]["settings"] == {"etcd1.example.com": "known"}
 
 
 def test_what_is_handed_over_is_checked_like_any_argument():
