@@ -453,7 +453,9 @@ def facts(
         "changed_files": etcd_ha_machine.changed_files(mark.get("files", {})),
         "etcd": etcd,
         "etcds": [_with_ids(one, etcd) for one in found],
-        "overrides": etcd_ha_host_overrides.found(),
+        "overrides": etcd_ha_host_overrides.found(
+            manager=etcd_ha_common_systemd.manager_environment()
+        ),
         "unusable": {
             **_conflict((places or {}).get(__grains__["id"]), pid),
             **_unusable([*(data_dirs or []), *map(os.path.dirname, wal_dirs or [])]),

@@ -147,6 +147,16 @@ def mount_points(timeout: float = BRIEF) -> dict[str, str]:
     return found
 
 
+def manager_environment(timeout: float = BRIEF) -> str:
+    """What the service manager gives to each unit that it starts, a line a variable.
+
+    ``systemctl set-environment`` and ``systemd.setenv=`` of the kernel's command line set them, and
+    no file has them (systemctl(1), show-environment). Raises ProgramError.
+    """
+    command = ["systemctl", "show-environment"]
+    return etcd_ha_common_process.run(command, timeout, environment=_UTC).out
+
+
 def _path_of(stem: str) -> str:
     """The path that is written in a unit's name (systemd-escape --path)."""
     plain = _ESCAPED.sub(lambda one: chr(int(one[1], 16)), stem.replace("-", "/"))

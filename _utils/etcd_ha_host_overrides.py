@@ -6,6 +6,7 @@ systemd.exec(5): a variable of a file (EnvironmentFile) counts before one of Env
 files the later one counts.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -20,19 +21,23 @@ import etcd_ha_machine
 # The environment files of the unit itself.
 OWN = ("/etc/default/etcd", "/run/etcd_ha/bootstrap.env")
 _MANAGER = "systemd/system.conf"
+# The place of a variable that no file sets.
+MANAGER = "systemctl show-environment"
 _FOLDERS = ("usr/lib", "run", "etc")
 
 Row = dict[str, Any]
 
 
-def found(root: str = "/") -> list[Row]:
+def found(root: str = "/", manager: str = "") -> list[Row]:
     """Each such variable: ``variable``, ``value`` (empty for a secret), ``file``, ``wins``.
 
+    ``manager`` is what etcd_ha_common_systemd.manager_environment tells.
     ``wins`` says that it counts although the formula's file sets the variable too. A drop-in that
     takes the formula's file from the unit is told with ``EnvironmentFile`` as the variable.
     """
     rows: dict[str, Row] = {}
     defaults: dict[str, Row] = {}
+    _set(defaults, MANAGER, _given(manager), wins=False)
     for path in _manager_files(root):
         for key, value in etcd_ha_host_units.assignments(path, "[Manager]"):
             if key == "DefaultEnvironment":
@@ -42,6 +47,18 @@ def found(root: str = "/") -> list[Row]:
             _apply(rows, root, path, key, value)
     rows = {**defaults, **rows}
     return [rows[variable] for variable in sorted(rows)]
+
+
+def _given(text: str) -> dict[str, str]:
+    """The variables of ``systemctl show-environment``; a value may be quoted as for a shell."""
+    found = {}
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        with contextlib.suppress(ValueError):
+            # A quote without its end: the text as it is.
+            value = "".join(shlex.split(value.removeprefix("$")))
+        found[name] = value
+    return found
 
 
 def _manager_files(root: str) -> Iterator[str]:

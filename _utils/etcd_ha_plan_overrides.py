@@ -4,11 +4,12 @@ So the plan is refused before anything is restarted. The formula's unit invites 
 what is systemd's: what is etcd's own stands in the pillar, where the safety rules see it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import etcd_ha_environment
 import etcd_ha_plain
+from etcd_ha_host_overrides import MANAGER
 from etcd_ha_observed import Observed
 from etcd_ha_steps import Refused
 from etcd_ha_topology import Cluster, Member
@@ -17,18 +18,27 @@ from etcd_ha_topology import Cluster, Member
 def refuse(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
     """Stop at variables that every restart would bring back, on all members at once."""
     found = [
-        _words(member.minion, row)
+        (member.minion, row)
         for member in cluster.members
         if member.minion in observed
         for row in _in_the_way(cluster, member, observed[member.minion])
     ]
     if not found:
         return
+    told = "; ".join(_words(minion, row) for minion, row in found)
     raise Refused(
-        f"{'; '.join(found)}. A restart would not change that. Put the option under options in "
-        "the pillar, or remove that line and run systemctl daemon-reload there; then run again. "
-        "Nothing was changed on any host"
+        f"{told}. A restart would not change that. Put the option under options in the pillar, or "
+        f"{_cure([row for _, row in found])} there; then run again. Nothing was changed on any host"
     )
+
+
+def _cure(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What takes the variables away on a host."""
+    given = [etcd_ha_plain.brief(row["variable"]) for row in rows if row["file"] == MANAGER]
+    cures = [f"run systemctl unset-environment {' '.join(dict.fromkeys(given))}"] if given else []
+    if len(given) < len(rows):
+        cures.append("remove that line and run systemctl daemon-reload")
+    return " and ".join(cures)
 
 
 def _in_the_way(cluster: Cluster, member: Member, host: Observed) -> list[Mapping[str, Any]]:

@@ -66,6 +66,19 @@ def test_the_service_manager_s_own_variables(tmp_path):
     }
 
 
+def test_what_the_service_manager_gives_to_each_unit(tmp_path):
+    """No file has what systemctl set-environment sets; of the others the file is told."""
+    write(tmp_path, "/etc/systemd/system.conf", "[Manager]\nDefaultEnvironment=ETCD_A=1\n")
+    told = "LANG=C\nETCD_A=1\nETCD_B=$'2 3'\nETCD_C='4\nETCD_TOKEN_KEY=x\nPATH=/usr/bin\nodd\n"
+    rows = etcd_ha_host_overrides.found(str(tmp_path), told)
+    assert {row["variable"]: (row["value"], row["file"]) for row in rows if not row["wins"]} == {
+        "ETCD_A": ("1", str(tmp_path / "etc/systemd/system.conf")),
+        "ETCD_B": ("2 3", etcd_ha_host_overrides.MANAGER),
+        "ETCD_C": ("'4", etcd_ha_host_overrides.MANAGER),
+        "ETCD_TOKEN_KEY": ("x", etcd_ha_host_overrides.MANAGER),
+    }
+
+
 def test_the_formula_s_own_drop_ins_set_none(tmp_path):
     write(tmp_path, f"{UNIT}/etcd_ha-paused.conf", "[Unit]\nAssertPathExists=!/x\n")
     assert found(tmp_path) == {} and found(tmp_path / "gone") == {}
@@ -119,3 +132,10 @@ def test_what_does_not_count_or_does_not_differ_is_no_matter(cluster):
     ):
         made = planned(cluster, with_override(cluster, **values), test_planner.wanted(cluster))
         assert (made.refusal, made.steps) == ("", ()), values
+
+
+def test_what_the_service_manager_brings_back_has_a_cure_of_its_own(cluster):
+    hosts = with_override(cluster, file=etcd_ha_host_overrides.MANAGER)
+    made = planned(cluster, hosts, test_planner.wanted(cluster))
+    assert made.steps == () and "run systemctl unset-environment ETCD_X there" in made.refusal
+    assert "daemon-reload" not in made.refusal
