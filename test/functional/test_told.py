@@ -171,6 +171,8 @@ def test_each_cluster_is_a_chain_of_its_own_and_its_last_word_comes_last():
         "c: the plan is refused": [],
         "d: result": [],
     }
+    # Whatever the master's own configuration says.
+    assert {given["failhard"] for _, given in states.values()} == {False}
     last = {title for title, (_, given) in states.items() if given.get("order") == "last"}
     assert last == {"a: result", "b: result", "c: the plan is refused", "d: result"}
     functions = {title: function for title, (function, _) in states.items() if title in last}
