@@ -165,6 +165,7 @@ def steps(
         now = int(time.time())
         before = etcd_ha_plan_again.Earlier.of(earlier if cluster else None, now)
         plans = [etcd_ha_plan_again.bounded(one, before, now) for one in plans]
+        _inform(master, plans)
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "The plan is refused", "why": str(err)}], "steps": []}
     took = time.monotonic() - began
@@ -179,6 +180,24 @@ def steps(
     etcd_ha_orchestration_progress.FOLLOWER.start(rows, events, etcd_ha_master.tell)
     idle, ends = etcd_ha_steps.idle(plans), etcd_ha_rows.ends(plans, rows)
     return {"refusals": refusals, "steps": rows, "idle": idle, "ends": ends}
+
+
+def _inform(master, plans):
+    """
+    Have the minions that run a function know the pillar that its plan was made from.
+
+    A state compiles the pillar anew, a function sees the one in the minion's memory: after an edit
+    it would look for the data where it was before.
+    """
+    settings = master.context.get("etcd_ha_settings", {})
+    steps = [step for one in plans if not one.refusal for step in one.steps]
+    asked = {m for one in steps if one.kind == "function" for m in one.targets if m in settings}
+    if not asked:
+        return
+    told = etcd_ha_minions.ask(master, sorted(asked), "etcd_ha.wanted_digest")
+    unaware = [m for m in sorted(asked) if told.get(m, {}).get("ret") != settings[m]]
+    if unaware:
+        etcd_ha_minions.refresh(master, unaware)
 
 
 def _rows(master, plans, command, before):

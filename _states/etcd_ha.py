@@ -468,7 +468,8 @@ def running(
             _start_stopped(unit, cluster, environment, record, action, moves, start_timeout, done)
             ret["changes"].update(done)
         elif set(ret["changes"]) - {"enabled"}:
-            _restart(unit, environment, record, moves, release, successor, start_timeout)
+            _restart(unit, environment, record, moves, release, successor, start_timeout, done)
+            ret["changes"].update(done)
         if action == "begin":
             ret["comment"] += "it starts, and is healthy once a quorum runs"
             return ret
@@ -1096,8 +1097,8 @@ def _first_start(values):
     etcd_ha_machine.write_text(BOOTSTRAP_FILE, etcd_ha_environment.file_text(values), 0o644)
 
 
-def _restart(unit, environment, record, moves, release, successor, start_timeout):
-    """Restart a member that runs, when the others can bear it."""
+def _restart(unit, environment, record, moves, release, successor, start_timeout, changes):
+    """Restart a member that runs, when the others can bear it; ``changes`` gets what this did."""
     _refuse_fault(etcd_ha_host_move_faults.fault(moves), unit)
     serves = _serves()
     if serves:
@@ -1111,9 +1112,11 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
             __salt__["etcd_ha_member.ready_for"](release)
         _move_leadership_away(successor)
         __salt__["etcd_ha_member.update"](environment[PEER_URL])
-    if moves:
+    # Another user than before: the directory is that one's by now, what is in it is not.
+    if moves or etcd_ha_host_owner.is_anothers(_own_places(environment)):
         _stop(unit, start_timeout)
         etcd_ha_host_move_data.move(moves, record)
+        _own(environment, changes)
         _start("start", unit, start_timeout)
         return
     _start("restart", unit, start_timeout)

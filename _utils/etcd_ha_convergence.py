@@ -36,6 +36,7 @@ import etcd_ha_plan_own_certificates
 import etcd_ha_plan_paused
 import etcd_ha_plan_silent
 import etcd_ha_release
+import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
 import etcd_ha_upkeep
@@ -60,6 +61,9 @@ class Convergence(Course):
         self._refuse_unknown()
         self._refuse_strange()
         self._refuse_versions()
+        lowered = etcd_ha_space.shrunk_fault(self.cluster, self.observed)
+        if lowered:
+            raise Refused(lowered)
         etcd_ha_upkeep.refuse_disputed(self)
         etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         due = [m for m in self.match.kept if etcd_ha_plan_examine.is_due(self.observed[m])]

@@ -35,6 +35,19 @@ def wrong(places: Iterable[tuple[str, str]]) -> list[str]:
     return _each(places, lambda entry, owner: None)
 
 
+def is_anothers(places: Iterable[tuple[str, str]]) -> bool:
+    """Whether what is in a directory is another user's than the directory; of one that etcd uses.
+
+    Its files come and go meanwhile, so that they are not looked at one by one.
+    """
+    there = [
+        (folder, os.path.join(folder, part))
+        for folder, part in places
+        if etcd_ha_common_files.is_directory(os.path.join(folder, part))
+    ]
+    return any(os.stat(inner).st_uid != os.stat(folder).st_uid for folder, inner in there)
+
+
 def give(places: Iterable[tuple[str, str]]) -> list[str]:
     """Give all of a member's files to etcd's user; the paths that were not, see ``wrong``."""
     return _each(places, _give)

@@ -218,6 +218,13 @@ BOUNDS: Mapping[str, tuple[Bound, ...]] = {
             _between(65536, 2**63 - 1),
         ),
     ),
+    "quota-backend-bytes": (
+        Bound(
+            "16777216 (16 MiB) or more, 0 for etcd's default, or -1 for none",
+            "it counts bytes, and etcd takes no write once the database has reached it",
+            lambda given: _whole(given.value) <= 0 or _whole(given.value) >= 16 << 20,
+        ),
+    ),
     "max-txn-ops": (
         Bound("16 or more", "etcd would refuse ordinary transactions", _between(16, 2**63 - 1)),
     ),

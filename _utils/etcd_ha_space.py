@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import etcd_ha_environment
 from etcd_ha_observed import Observed
 from etcd_ha_report import size
 from etcd_ha_topology import Cluster
@@ -79,6 +80,27 @@ def too_large(rows: Sequence[Mapping[str, Any]], quota_here: int) -> list[str]:
         if limit and 100 * int(row["db_size"]) >= FULL * limit:
             found.append(f"{row['endpoint']} has {size(int(row['db_size']))} of {size(limit)}")
     return found
+
+
+def shrunk_fault(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
+    """Why the pillar's quota must not be put in force: it is less than a database has; or empty.
+
+    The first member that is started with it raises NOSPACE, and no client writes any more.
+    """
+    for member in cluster.members:
+        host = observed.get(member.minion)
+        wanted = quota(etcd_ha_environment.variables(cluster, member))
+        if host is None or not wanted or not host.running:
+            continue
+        lowered = wanted < (quota(host.running) or wanted + 1)
+        if lowered and 100 * host.db_size >= FULL * wanted:
+            return (
+                f"etcd_ha:clusters:{cluster.name}:options:quota-backend-bytes is {wanted} "
+                f"({size(wanted)}), and the database of {member.name} has {size(host.db_size)}: "
+                "etcd would take no more writes. Give more, or make the database smaller first "
+                "(delete keys, then etcd_ha.orch.defrag)"
+            )
+    return ""
 
 
 def deactivation(alarm: str, member_id: str) -> str:

@@ -126,3 +126,18 @@ def test_a_directory_of_too_many_files_is_refused(data, monkeypatch):
 def test_changes_name_some_and_count_the_others():
     assert etcd_ha_host_owner.told(["/a"])["old"] == "another user: /a"
     assert etcd_ha_host_owner.told(list("abcde"))["old"] == "another user: a, b, c and 2 more"
+
+
+def test_data_is_anothers_where_its_directory_was_given_to_a_new_user(tmp_path, monkeypatch):
+    folder = tmp_path / "etcd"
+    (folder / "member").mkdir(parents=True)
+    places = [(str(folder), "member"), (str(tmp_path / "gone"), "wal")]
+    assert not etcd_ha_host_owner.is_anothers(places)
+    real = os.stat
+
+    def given(path, **more):
+        found = real(path, **more)
+        return found if str(path) != str(folder) else os.stat_result((*found[:4], ETCD, *found[5:]))
+
+    monkeypatch.setattr(os, "stat", given)
+    assert etcd_ha_host_owner.is_anothers(places)

@@ -5,6 +5,7 @@ import shutil
 
 import etcd_ha_faces
 import etcd_ha_host_move_data
+import etcd_ha_host_owner
 import etcd_ha_host_record
 import etcd_ha_machine
 import etcd_ha_minions
@@ -75,6 +76,35 @@ def test_a_log_that_comes_back_into_its_data_is_moved_while_etcd_is_stopped(
     assert told["result"] is True, told["comment"]
     assert orders[-3:] == ["stop", "move", "start"]
     assert os.listdir(tmp_path / "data/member/wal") == ["0.wal"] and not log.exists()
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_data_comes_to_a_new_user_while_etcd_is_stopped(
+    member, moving, tmp_path, monkeypatch, moves
+):
+    """With a new data_dir in the same edit it kept the former user, and etcd did not start."""
+    orders, given = [], []
+    process = {"ETCD_DATA_DIR": str(tmp_path / ("old" if moves else "data")), "ETCD_X": "1"}
+    if moves:
+        run = moving([UP, UP, DOWN, UP], process, orders=orders)
+        (tmp_path / "data").mkdir()
+    else:
+        run = member([UP, UP, DOWN, UP], systemctl=lambda *words, **_: orders.append(words[0]))
+        monkeypatch.setattr(etcd_ha_machine, "process_environment", lambda pid: process)
+    # The directory is the new user's by now; of the data in it nobody has said so.
+    monkeypatch.setattr(etcd_ha_host_owner, "is_anothers", lambda _: not moves)
+    monkeypatch.setattr(os, "chown", lambda path, *_, **__: given.append(os.path.basename(path)))
+
+    def give(places):
+        orders.append("give")
+        return [f"{folder}/{part}" for folder, part in places]
+
+    monkeypatch.setattr(etcd_ha_host_owner, "give", give)
+    told = run("restart")
+    assert told["result"] is True, told["comment"]
+    assert orders[-3:] == ["stop", "give", "start"]
+    assert told["changes"]["owner"]["new"] == "etcd's user"
+    assert bool(given) is moves
 
 
 def test_a_member_whose_log_is_an_empty_folder_is_not_started(member, tmp_path):

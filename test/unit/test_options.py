@@ -234,7 +234,7 @@ def test_flag_under_both_names():
 GOOD = {
     "pre-vote": [True, False, "true", "false"],
     "heartbeat-interval": [1, 100, "100"],
-    "quota-backend-bytes": [0, -1, 8589934592],
+    "quota-backend-bytes": [0, -1, 16777216, 8589934592],
     "max-concurrent-streams": [16, 4294967295],
     "grpc-keepalive-interval": [0, "0", "2h", "1h30m", "1.5s", "500ms", "20us"],
     "auto-compaction-retention": [0, 8, "5m", "1000"],
@@ -252,7 +252,7 @@ BAD = {
     "pre-vote": [1, 0, "yes", "True", "", None, 1.0, [True], {"a": 1}],
     "heartbeat-interval": ["100ms", -1, 1.5, True, "0x10", "010", None, [1], ""],
     "max-wals": [2**63, -1, "many"],
-    "quota-backend-bytes": ["8G", 8e9, "8 GiB", True, 2**63],
+    "quota-backend-bytes": ["8G", 8e9, "8 GiB", True, 2**63, 8, 16777215],
     "max-concurrent-streams": [-1, 4294967296],
     "grpc-keepalive-interval": [
         5,

@@ -1,5 +1,6 @@
 """What is asked for once: a name for what cannot be undone, and no command that nobody knows."""
 
+import etcd_ha_minions
 import etcd_ha_planner
 import etcd_ha_steps
 import pytest
@@ -59,6 +60,31 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     monkeypatch.setattr(Master, "record", lambda self, cluster: record)
     kinds = [row["kind"] for row in runner.steps(command=command)["steps"]]
     assert ("remember" in kinds) is remembers and "function" in kinds
+
+
+@pytest.mark.parametrize("known", ["now", "before", ""])
+def test_who_runs_a_function_knows_the_pillar_of_the_plan(runner, monkeypatch, known):
+    etcd1, etcd2, gone = "etcd1.example.com", "etcd2.example.com", "gone.example.com"
+    master = Master({}, {"etcd_ha_settings": {etcd1: "now", etcd2: "now"}})
+    steps = [
+        etcd_ha_steps.Step("one", "function", (etcd1, gone)),
+        etcd_ha_steps.Step("two", "state", (etcd2,)),
+    ]
+    plans = [etcd_ha_steps.Plan("main", "x", tuple(steps))]
+    plans.append(etcd_ha_steps.Plan("other", "x", (steps[0],), refusal="no"))
+    asked, refreshed = [], []
+
+    def ask(master, minions, function):
+        asked.append((minions, function))
+        return {minion: {"ret": known} for minion in minions if known}
+
+    monkeypatch.setattr(etcd_ha_minions, "ask", ask)
+    monkeypatch.setattr(etcd_ha_minions, "refresh", lambda _, minions: refreshed.append(minions))
+    runner._inform(master, plans)
+    assert asked == [([etcd1], "etcd_ha.wanted_digest")]
+    assert refreshed == ([] if known == "now" else [[etcd1]])
+    runner._inform(master, [etcd_ha_steps.Plan("main", "x", (steps[1],))])
+    assert len(asked) == 1
 
 
 @pytest.fixture

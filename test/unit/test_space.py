@@ -555,3 +555,29 @@ def test_a_failure_of_etcd_is_told_by_its_own_words(here):
 @pytest.mark.parametrize("given", ["x", "1e9", "2 GiB", "-", "9" * 30, "0x10", " 1", "1\n"])
 def test_of_a_quota_that_is_no_number_nothing_is_said(given):
     assert etcd_ha_space.quota({"ETCD_QUOTA_BACKEND_BYTES": given}) == 0
+
+
+@pytest.mark.parametrize(
+    ("quota", "size", "refused"),
+    [
+        (20 * MIB, 30 * MIB, True),
+        (20 * MIB, 19 * MIB, True),
+        (20 * MIB, 10 * MIB, False),
+        (-1, 30 * MIB, False),
+        # It is in force already: a note says what helps, and members can be healed.
+        (4 * GIB, 5 * GIB, False),
+    ],
+)
+def test_a_quota_below_what_a_database_has_is_refused(pillar, defaults, quota, size, refused):
+    before = {"options": {"quota-backend-bytes": 4 * GIB}}
+    running = etcd_ha_topology.read(
+        {"clusters": {"main": {**pillar["clusters"]["main"], **before}}}, defaults
+    )["main"]
+    pillar["clusters"]["main"]["options"] = {"quota-backend-bytes": quota}
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    hosts = change(healthy(running), MEMBERS[1], db_size=size)
+    made = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert bool(made.refusal) is refused, made
+    if refused:
+        assert made.steps == () and "the database of etcd2 has" in made.refusal
+        assert "etcd_ha:clusters:main:options:quota-backend-bytes" in made.refusal
