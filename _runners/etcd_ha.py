@@ -416,7 +416,8 @@ def _release_files(cluster, installing, facts, member):
     """What a member will fetch over HTTP for releases that no member has; one file of each."""
     install = member.settings["install"]
     arch = etcd_ha_release.architecture(facts[member.minion]["arch"])
-    present = {facts[m.minion].get("etcd", {}).get("version") for m in cluster.members}
+    # A host that did not answer has no facts.
+    present = {facts.get(m.minion, {}).get("etcd", {}).get("version") for m in cluster.members}
     needed = {step.stage.get("version", cluster.version) for step in installing} - present
     urls = []
     for version in sorted(needed):

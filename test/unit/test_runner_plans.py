@@ -264,3 +264,13 @@ def test_one_cluster_that_is_down_is_not_searched_for_in_another(runner):
     assert not made["other"].refusal
     assert any("start etcd1, etcd2, etcd3 together" in step.title for step in made["other"].steps)
     assert "unknown" not in made["main"].refusal and not made["main"].refusal
+
+
+def test_a_silent_host_does_not_keep_another_member_down(runner):
+    runs(runner)
+    silent, stopped = "etcd3.example.com", runner.facts["etcd1.example.com"]["etcd"]
+    del runner.facts[silent]
+    stopped |= {"active": False, "healthy": False}
+    runner.facts = etcd_ha_minions.Facts(runner.facts, {silent: "did not answer"})
+    made = plans(runner)["main"]
+    assert any("etcd1" in step.title and "start" in step.title for step in made.steps), made
