@@ -19,6 +19,7 @@ import etcd_ha_plan_paused
 import etcd_ha_plan_reasons
 import etcd_ha_plan_silent
 import etcd_ha_release
+import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
 from etcd_ha_membership import Entry, Match, Membership, quorum
@@ -418,11 +419,13 @@ class Course:
     def stale_proxies(self, trust: str) -> list[str]:
         """The balancers that have to be configured."""
         stale = etcd_ha_drift.stale(self.cluster, self.proxies(), self.observed, self.wanted)
+        # With that alarm no member is healthy to a balancer, whatever its configuration is.
+        full = etcd_ha_space.is_full(self.observed)
         return [
             m
             for m in self.proxies()
             if m in stale
-            or not self.observed[m].balancer_healthy
+            or not (full or self.observed[m].balancer_healthy)
             or self.proxy_trust.get(m, self.proxy_phase(m)) != trust
         ]
 

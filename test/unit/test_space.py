@@ -581,3 +581,10 @@ def test_a_quota_below_what_a_database_has_is_refused(pillar, defaults, quota, s
     if refused:
         assert made.steps == () and "the database of etcd2 has" in made.refusal
         assert "etcd_ha:clusters:main:options:quota-backend-bytes" in made.refusal
+
+
+def test_a_balancer_is_not_configured_for_ever_while_a_database_is_full(cluster):
+    """To it no member is healthy then; the note says what helps."""
+    hosts = change(full(healthy(cluster)), "lb.example.com", balancer_healthy=False)
+    told = plan(cluster, hosts)
+    assert told.steps == () and [note for note in told.warnings if "alarm NOSPACE" in note]
