@@ -65,7 +65,6 @@ class Convergence(Course):
         if lowered:
             raise Refused(lowered)
         etcd_ha_upkeep.refuse_disputed(self)
-        etcd_ha_trust.refuse_scattered(self.cluster, self.observed)
         due = [m for m in self.match.kept if etcd_ha_plan_examine.is_due(self.observed[m])]
         if due:
             return etcd_ha_plan_examine.steps(self.cluster, due, self.endpoints())
@@ -94,9 +93,11 @@ class Convergence(Course):
         self._lead_clients()
         self._heal()
         self._leave_hidden()
+        scattered = etcd_ha_trust.scattered(self.cluster, self.observed)
         bad = etcd_ha_plan_own_certificates.refusal(self.cluster, self.observed)
-        if bad:
-            self.healing_alone = self._healing_alone(bad)
+        if scattered or bad:
+            # Pairs of a CA that is not everywhere yet are not for use either, good as they are.
+            self.healing_alone = self._healing_alone(scattered or bad, keeps_pairs=bool(scattered))
             return
         silent = etcd_ha_plan_silent.members(self.cluster, self.observed)
         if silent:
@@ -335,13 +336,14 @@ class Convergence(Course):
             raise Refused(found)
         raise Waits(f"all else: {found}")
 
-    def _healing_alone(self, why: str) -> list[Step]:
+    def _healing_alone(self, why: str, keeps_pairs: bool) -> list[Step]:
         """What is down comes up with the certificates in use; all else waits for good ones."""
         if not self.taken:
             raise Refused(why)
         touched = [m for step in self.taken for m in step.targets]
         prepare = etcd_ha_parts.prepare(self.cluster, touched, self.first_stage())
-        return [prepare, *self.taken, etcd_ha_parts.again(self.cluster)]
+        healing = [dataclasses.replace(s, keeps_pairs=keeps_pairs) for s in (prepare, *self.taken)]
+        return [*healing, etcd_ha_parts.again(self.cluster)]
 
     def _wait_for_paused(self) -> None:
         """End the plan where a change needs every member and one is paused."""

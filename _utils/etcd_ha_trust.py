@@ -14,7 +14,7 @@ import etcd_ha_certificates
 import etcd_ha_pem
 from etcd_ha_observed import Observed, Trust
 from etcd_ha_pem import Bundle
-from etcd_ha_steps import Refused, names
+from etcd_ha_steps import names
 from etcd_ha_topology import Cluster
 
 # What a host does with its CAs: as they are; both; both, with certificates from the new one.
@@ -66,26 +66,30 @@ def _ends_soon(cluster: Cluster, found: Bundle) -> bool:
     return found.days_left < int(cluster.settings["tls"]["ca"]["days_remaining"])
 
 
-def refuse_scattered(cluster: Cluster, observed: Mapping[str, Observed]) -> None:
-    """The user's own CA must lie on every host, and be the same on all."""
+def scattered(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
+    """Where the user's own CA is missing, or another one than elsewhere; empty where it is right.
+
+    It is the file that comes into use next: what is in use stays until it is the same everywhere.
+    """
     if not cluster.tls or cluster.settings["tls"]["source"] != "files":
-        return
+        return ""
     (path,) = authority_files(cluster)
     there = [minion for minion in cluster.hosts if minion in observed]
     held = {m: authority(cluster, observed, m).certificates for m in there}
     missing = [minion for minion, found in held.items() if not found]
     if missing:
-        raise Refused(
+        return (
             f"{path}, which tls:files:ca:certificate names, is no certificate on "
             f"{names(missing)}: put the CA's there"
         )
     if len(set(held.values())) > 1:
         first = held[there[0]]
         other = [minion for minion, found in held.items() if found != first]
-        raise Refused(
+        return (
             f"{path} on {names(other)} is not the same as on {names(there[:1])}: put the "
             "same CA's certificate on all hosts"
         )
+    return ""
 
 
 def phase(trust: Trust | None, wanted: Bundle) -> str:

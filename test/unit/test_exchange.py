@@ -173,6 +173,20 @@ def test_an_own_ca_must_be_the_same_on_all_hosts(cluster, held, says):
     assert says in plan.refusal
 
 
+def test_an_own_ca_that_is_not_everywhere_yet_does_not_keep_a_member_down(cluster):
+    """It is a file that comes into use next; with those in use the member starts."""
+    hosts = healthy(cluster)
+    cluster, path = own(cluster)
+    for minion in cluster.hosts:
+        hosts = change(hosts, minion, authorities={path: CA})
+    hosts = change(hosts, "lb.example.com", authorities={path: NEW})
+    hosts = change(hosts, "etcd3.example.com", active=False, healthy=False)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert [step.kind for step in plan.steps] == ["state", "state", "again"]
+    assert plan.steps[1].targets == ("etcd3.example.com",)
+    assert all(step.keeps_pairs for step in plan.steps[:2])
+
+
 # Commands
 
 
