@@ -702,8 +702,17 @@ def _described(step=None):
         places = found["member"]["places"]
         real = {key: path and etcd_ha_host_places.true(path) for key, path in places.items()}
         found["member"]["places"] = real
+    found["owner"] = _owner(found["member"])
     found["not_before"] = etcd_ha_certificates.backdated(time.time())
     return found
+
+
+def _owner(member):
+    """Whose the data is: etcd's as long as it runs, and then the pillar's user's."""
+    if not member:
+        return None
+    pid = _own_pid(etcd_ha_host_etcds.found([], [], []))
+    return etcd_ha_machine.owner_of(pid) or {name: member[name] for name in ("user", "group")}
 
 
 def _fit_clusters():
@@ -732,6 +741,7 @@ def _held():
     if mark.get("digest") and record is None and not converged:
         fault = fault or f"{etcd_ha_host_in_force.FILE} is missing"
     found = etcd_ha_host_in_force.held(record, desired, converged, fault)
+    found["owner"] = _owner(found["member"])
     etcd_ha_host_in_force.without_lost_authorities(found)
     files = mark.get("files", {})
     found["issuing"], damaged = etcd_ha_host_leaves.issuing(found, desired, files)

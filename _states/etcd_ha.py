@@ -270,6 +270,8 @@ def running(
     successor="",
     endpoints="",
     restart_before=0,
+    user=None,
+    group=None,
 ):
     """
     The member runs with the configuration that is on disk, and is healthy.
@@ -321,6 +323,10 @@ def running(
     restart_before : 0
         Restart a member whose process began before this time (int, seconds since 1970).
 
+    user : None
+        Whose the data is from this start on (text), with ``group`` (text). Data of another user is
+        given to this one while etcd is stopped. None: the owner of the directory stays.
+
     Where it fails, ``changes`` has what was done by then.
 
     .. code-block:: yaml
@@ -333,9 +339,10 @@ def running(
             - program: /opt/etcd/current/etcd
             - record: /var/lib/etcd_ha/main.json
     """
-    refused = etcd_ha_arguments.refused(locals(), version="version?")
+    refused = etcd_ha_arguments.refused(locals(), version="version?", user="text?", group="name?")
     if refused:
         return refused
+    account = (user, group) if user and group else None
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         foreign = __salt__["etcd_ha.refusal"]()
@@ -458,17 +465,30 @@ def running(
         if joins:
             known = record, cluster
             _join(
-                unit, environment, known, moves, has_data, corrupt, endpoints, start_timeout, done
+                unit,
+                environment,
+                known,
+                moves,
+                has_data,
+                corrupt,
+                endpoints,
+                start_timeout,
+                account,
+                done,
             )
             ret["changes"].update(done)
         elif not found.active:
             if found.is_up and (moves or _is_outdated(found, process, environment, program)):
                 # It tries with what was on disk before; systemd would only wait for it.
                 _stop(unit, start_timeout)
-            _start_stopped(unit, cluster, environment, record, action, moves, start_timeout, done)
+            _start_stopped(
+                unit, cluster, environment, record, action, moves, start_timeout, account, done
+            )
             ret["changes"].update(done)
         elif set(ret["changes"]) - {"enabled"}:
-            _restart(unit, environment, record, moves, release, successor, start_timeout, done)
+            _restart(
+                unit, environment, record, moves, release, successor, start_timeout, account, done
+            )
             ret["changes"].update(done)
         if action == "begin":
             ret["comment"] += "it starts, and is healthy once a quorum runs"
@@ -1040,8 +1060,13 @@ def _link(target, link):
     os.replace(temporary, link)
 
 
-def _own(environment, changes):
-    """Have etcd's user own the data that lies in its directories; ``changes`` gets what was not."""
+def _own(environment, account, changes):
+    """Have etcd's user own the data that lies in its directories; ``changes`` gets what was not.
+
+    ``account`` are its user and group; None: those of the directories.
+    """
+    if account:
+        etcd_ha_host_owner.give_folders(_own_places(environment), *account)
     given = etcd_ha_host_owner.give(_own_places(environment))
     if given:
         changes["owner"] = etcd_ha_host_owner.told(given)
@@ -1053,7 +1078,9 @@ def _own_places(environment):
     return [(environment["ETCD_DATA_DIR"], "member"), *([os.path.split(wal)] if wal else [])]
 
 
-def _start_stopped(unit, cluster, environment, record, action, moves, start_timeout, changes):
+def _start_stopped(
+    unit, cluster, environment, record, action, moves, start_timeout, account, changes
+):
     """Start a member: with its data, or without any as one of a new cluster.
 
     ``changes`` gets what this did to its data.
@@ -1070,7 +1097,7 @@ def _start_stopped(unit, cluster, environment, record, action, moves, start_time
     if bootstrap:
         # etcd passes over it where it has a log; a folder alone may be left of a start cut short.
         _first_start({"ETCD_INITIAL_CLUSTER_STATE": "new"})
-    _own(environment, changes)
+    _own(environment, account, changes)
     etcd_ha_common_systemd.reset_failed(unit)
     if action == "begin":
         etcd_ha_common_systemd.systemctl("start", "--no-block", unit)
@@ -1097,7 +1124,7 @@ def _first_start(values):
     etcd_ha_machine.write_text(BOOTSTRAP_FILE, etcd_ha_environment.file_text(values), 0o644)
 
 
-def _restart(unit, environment, record, moves, release, successor, start_timeout, changes):
+def _restart(unit, environment, record, moves, release, successor, start_timeout, account, changes):
     """Restart a member that runs, when the others can bear it; ``changes`` gets what this did."""
     _refuse_fault(etcd_ha_host_move_faults.fault(moves), unit)
     serves = _serves()
@@ -1112,11 +1139,11 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
             __salt__["etcd_ha_member.ready_for"](release)
         _move_leadership_away(successor)
         __salt__["etcd_ha_member.update"](environment[PEER_URL])
-    # Another user than before: the directory is that one's by now, what is in it is not.
-    if moves or etcd_ha_host_owner.is_anothers(_own_places(environment)):
+    others = account and etcd_ha_host_owner.is_anothers(_own_places(environment), account[0])
+    if moves or others:
         _stop(unit, start_timeout)
         etcd_ha_host_move_data.move(moves, record)
-        _own(environment, changes)
+        _own(environment, account, changes)
         _start("start", unit, start_timeout)
         return
     _start("restart", unit, start_timeout)
@@ -1132,7 +1159,9 @@ def _serves():
     return __salt__["etcd_ha.local_health"]()["healthy"]
 
 
-def _join(unit, environment, known, moves, has_data, corrupt, endpoints, start_timeout, changes):
+def _join(
+    unit, environment, known, moves, has_data, corrupt, endpoints, start_timeout, account, changes
+):
     """Enter a cluster that runs, and start as its learner; ``changes`` gets what this did.
 
     ``known`` are the record's file and the cluster's name.
@@ -1146,13 +1175,14 @@ def _join(unit, environment, known, moves, has_data, corrupt, endpoints, start_t
     place = __salt__["etcd_ha_member.enter"](name, url, usable, endpoints, corrupt=bool(corrupt))
     if place["keep"]:
         etcd_ha_host_move_data.move(moves, record)
-        _own(environment, changes)
+        _own(environment, account, changes)
     else:
         _stop(unit, start_timeout)
         aside = __salt__["etcd_ha_member.set_aside"](folders, "replaced")
         if aside:
             changes["data"] = {"old": corrupt or "not of this cluster any more", "new": aside}
         changes["member"] = {"old": "absent", "new": "learner, then voter"}
+        _own(environment, account, changes)
         ids = place["cluster_id"], place["member_id"]
         made = etcd_ha_host_record.made(cluster, "bootstrapped", environment, *ids)
         etcd_ha_host_record.write(record, made)

@@ -156,7 +156,7 @@ def os_file(os: str, os_family: str) -> str:
 _PASSING = (
     *("action", "successor", "endpoints", "trust", "restart_before", "pairs", "former"),
     *("keeps", "prepares", "phase", "issuing", "coming", "cleared", "pending", "pillar_secrets"),
-    *("not_before", "other_pillar"),
+    *("not_before", "other_pillar", "owner"),
 )
 
 

@@ -199,9 +199,6 @@ def _leave_out(folder: str, names: list[str]) -> list[str]:
 def _arrive(scratch: str, new: str) -> None:
     """Put what has come in its place; what tells that a member holds data comes last."""
     if not etcd_ha_host_places.is_mount(new):
-        if etcd_ha_common_files.is_directory(new):
-            # It was made for the user that etcd has now, and what comes may be another one's.
-            _give_owner(new, scratch)
         _remove_empty(new)
         os.rename(scratch, new)
         etcd_ha_machine.sync_folder(os.path.dirname(new))

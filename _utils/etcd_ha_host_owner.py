@@ -6,6 +6,8 @@ data's disk.
 """
 
 import os
+import pwd
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
@@ -35,17 +37,22 @@ def wrong(places: Iterable[tuple[str, str]]) -> list[str]:
     return _each(places, lambda entry, owner: None)
 
 
-def is_anothers(places: Iterable[tuple[str, str]]) -> bool:
-    """Whether what is in a directory is another user's than the directory; of one that etcd uses.
+def is_anothers(places: Iterable[tuple[str, str]], user: str) -> bool:
+    """Whether a directory that etcd uses, or what is in it, is another user's than this one's.
 
     Its files come and go meanwhile, so that they are not looked at one by one.
     """
-    there = [
-        (folder, os.path.join(folder, part))
-        for folder, part in places
-        if etcd_ha_common_files.is_directory(os.path.join(folder, part))
-    ]
-    return any(os.stat(inner).st_uid != os.stat(folder).st_uid for folder, inner in there)
+    wanted = pwd.getpwnam(user).pw_uid
+    paths = [path for folder, part in places for path in (folder, os.path.join(folder, part))]
+    there = filter(etcd_ha_common_files.is_directory, paths)
+    return any(os.stat(path).st_uid != wanted for path in there)
+
+
+def give_folders(places: Iterable[tuple[str, str]], user: str, group: str) -> None:
+    """Give the directories themselves to a user, as ``give`` does for what is in them."""
+    for folder, _ in places:
+        if etcd_ha_common_files.is_directory(folder):
+            shutil.chown(folder, user, group)
 
 
 def give(places: Iterable[tuple[str, str]]) -> list[str]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import grp
 import http.client
 import json
 import os
+import pwd
 import re
 import socket
 import ssl
@@ -139,6 +141,18 @@ def process_program(pid: int) -> str:
             return os.readlink(f"/proc/{pid}/exe")
     except (*etcd_ha_common_files.ABSENT, ProcessLookupError):
         return ""
+
+
+def owner_of(pid: int) -> dict[str, str] | None:
+    """As whom a process runs (``user``, ``group``); None where it does not, or has no names."""
+    text = _of_process(pid, "status") if pid else None
+    # proc_pid_status(5): real, effective, saved and file system ids.
+    ids = dict(re.findall(r"^(Uid|Gid):\t\d+\t(\d+)\t", text or "", re.MULTILINE))
+    try:
+        user = pwd.getpwuid(int(ids["Uid"])).pw_name
+        return {"user": user, "group": grp.getgrgid(int(ids["Gid"])).gr_name}
+    except KeyError:
+        return None
 
 
 def _of_process(pid: int, name: str) -> str | None:

@@ -32,8 +32,9 @@ the user {{ member.user }} exists and cannot log in:
 the {{ what }} directory {{ path }} is etcd's alone:
   file.directory:
     - name: {{ path }}
-    - user: {{ member.user | json }}
-    - group: {{ member.group | json }}
+    # While etcd runs it stays who it is: etcd_ha.running gives its directories to another user.
+    - user: {{ host.owner.user | json }}
+    - group: {{ host.owner.group | json }}
     - mode: "0700"
     - require:
       - user: the user {{ member.user }} exists and cannot log in

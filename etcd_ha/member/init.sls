@@ -45,6 +45,8 @@ etcd {{ member.version }} is the release in use:
     - environment: {{ member.environment | json }}
     - program: {{ install.program }}
     - record: {{ member.record }}
+    - user: {{ member.user | json }}
+    - group: {{ member.group | json }}
     - action: {{ host.action | json }}
     - release: {{ member.version | json }}
     - successor: {{ host.successor | json }}

@@ -71,6 +71,27 @@ def test_a_host_without_a_record_gets_accounts_and_packages_only(
     assert bool(compiled.of("user.present")) is (minion == MEMBER)
 
 
+@pytest.mark.parametrize("by_orch", [False, True])
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_member_that_runs_keeps_its_directories(
+    compile_states, pillar, monkeypatch, by_orch, runs
+):
+    """What is given to another user under it ends it, on all hosts in the same minute."""
+    main(pillar).update(user="before", group="before", wal_dir="/srv/log")
+    put_in_force(MEMBER, pillar)
+    main(pillar).update(user="after", group="after")
+    former = {"user": "before", "group": "before"}
+    monkeypatch.setattr(etcd_ha_machine, "owner_of", lambda pid: former if runs else None)
+    compiled = sound(compile_states(MEMBER, pillar, by_orch=by_orch))
+    folders = [
+        c for c in compiled.of("file.directory") if c["name"] in ("/var/lib/etcd", "/srv/log")
+    ]
+    wanted = "after" if by_orch and not runs else "before"
+    assert {c["user"] for c in folders if "user" in c} == {wanted}
+    (running,) = compiled.of("etcd_ha.running")
+    assert running["user"] == ("after" if by_orch else "before")
+
+
 @pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
 def test_a_step_is_refused_where_the_host_has_another_pillar_than_the_plan(
     compile_states, pillar, minion

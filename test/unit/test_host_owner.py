@@ -1,9 +1,13 @@
 """Whose a member's files are: root's tools leave files that etcd's user cannot open."""
 
+import grp
 import os
+import pwd
+import shutil
 
 import etcd_ha_host_owner
 import etcd_ha_host_places
+import etcd_ha_machine
 import pytest
 from etcd_ha_host_owner import OwnerError
 
@@ -128,16 +132,36 @@ def test_changes_name_some_and_count_the_others():
     assert etcd_ha_host_owner.told(list("abcde"))["old"] == "another user: a, b, c and 2 more"
 
 
-def test_data_is_anothers_where_its_directory_was_given_to_a_new_user(tmp_path, monkeypatch):
+def test_data_is_anothers_where_its_directory_or_what_is_in_it_is(tmp_path, monkeypatch):
     folder = tmp_path / "etcd"
     (folder / "member").mkdir(parents=True)
     places = [(str(folder), "member"), (str(tmp_path / "gone"), "wal")]
-    assert not etcd_ha_host_owner.is_anothers(places)
-    real = os.stat
+    own = pwd.getpwuid(os.getuid()).pw_name
+    assert not etcd_ha_host_owner.is_anothers(places, own)
+    for other in (folder, folder / "member"):
+        real = os.stat
 
-    def given(path, **more):
-        found = real(path, **more)
-        return found if str(path) != str(folder) else os.stat_result((*found[:4], ETCD, *found[5:]))
+        def given(path, real=real, other=other, **more):
+            found = real(path, **more)
+            return found if str(path) != str(other) else os.stat_result((*found[:4], 9, *found[5:]))
 
-    monkeypatch.setattr(os, "stat", given)
-    assert etcd_ha_host_owner.is_anothers(places)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "stat", given)
+            assert etcd_ha_host_owner.is_anothers(places, own)
+
+
+def test_the_directories_are_given_where_they_are(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(shutil, "chown", lambda *words: given.append(words))
+    places = [(str(tmp_path), "member"), (str(tmp_path / "gone"), "wal")]
+    etcd_ha_host_owner.give_folders(places, "etcdx", "etcdg")
+    assert given == [(str(tmp_path), "etcdx", "etcdg")]
+
+
+def test_as_whom_a_process_runs():
+    own = etcd_ha_machine.owner_of(os.getpid())
+    assert own == {
+        "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "group": grp.getgrgid(os.getegid()).gr_name,
+    }
+    assert etcd_ha_machine.owner_of(0) is etcd_ha_machine.owner_of(2**22 + 1) is None

@@ -83,7 +83,7 @@ def test_data_comes_to_a_new_user_while_etcd_is_stopped(
     member, moving, tmp_path, monkeypatch, moves
 ):
     """With a new data_dir in the same edit it kept the former user, and etcd did not start."""
-    orders, given = [], []
+    orders = []
     process = {"ETCD_DATA_DIR": str(tmp_path / ("old" if moves else "data")), "ETCD_X": "1"}
     if moves:
         run = moving([UP, UP, DOWN, UP], process, orders=orders)
@@ -91,20 +91,21 @@ def test_data_comes_to_a_new_user_while_etcd_is_stopped(
     else:
         run = member([UP, UP, DOWN, UP], systemctl=lambda *words, **_: orders.append(words[0]))
         monkeypatch.setattr(etcd_ha_machine, "process_environment", lambda pid: process)
-    # The directory is the new user's by now; of the data in it nobody has said so.
-    monkeypatch.setattr(etcd_ha_host_owner, "is_anothers", lambda _: not moves)
-    monkeypatch.setattr(os, "chown", lambda path, *_, **__: given.append(os.path.basename(path)))
+    # Data of another user is given away while etcd is stopped, whether it moves or not.
+    monkeypatch.setattr(etcd_ha_host_owner, "is_anothers", lambda _, user: not moves)
+    monkeypatch.setattr(
+        etcd_ha_host_owner, "give_folders", lambda _, *account: orders.append(account)
+    )
 
     def give(places):
         orders.append("give")
         return [f"{folder}/{part}" for folder, part in places]
 
     monkeypatch.setattr(etcd_ha_host_owner, "give", give)
-    told = run("restart")
+    told = run("restart", user="etcdx", group="etcdg")
     assert told["result"] is True, told["comment"]
-    assert orders[-3:] == ["stop", "give", "start"]
+    assert orders[-4:] == ["stop", ("etcdx", "etcdg"), "give", "start"]
     assert told["changes"]["owner"]["new"] == "etcd's user"
-    assert bool(given) is moves
 
 
 def test_a_member_whose_log_is_an_empty_folder_is_not_started(member, tmp_path):
