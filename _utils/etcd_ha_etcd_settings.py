@@ -24,6 +24,11 @@ _START_OTHERS = re.compile(
     r"|taskset|numactl|unshare|nsenter|chroot|capsh|systemd-\w+|docker|podman|nerdctl|ctr|rkt|runc"
     r"|crun|lxc(-\w+)?|tini|dumb-init|gosu|su-exec"
 )
+# Options whose value is a name. Behind any other one it may be the program: unknown is not no.
+_NAMES = re.compile(
+    r"--?(u|unit|user|g|group|t|tag|id|identifier|n|name|service|job|type|kind|driver"
+    r"|[a-z-]*backend|[a-z-]*store)"
+)
 # What the program can be instead of a member: neither holds data.
 PROXIES = ("gateway", "grpc-proxy")
 PROXY_LISTENS = "127.0.0.1:23790"
@@ -124,7 +129,7 @@ def _is_value(words: Sequence[str], number: int) -> bool:
     """Whether a word without a path is the value of an option before it, not a program's name."""
     if not number or "/" in words[number] or _START_OTHERS.fullmatch(os.path.basename(words[0])):
         return False
-    return words[number - 1].startswith("-") and "=" not in words[number - 1]
+    return _NAMES.fullmatch(words[number - 1]) is not None
 
 
 def port(url: str) -> int:

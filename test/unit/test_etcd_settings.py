@@ -117,6 +117,10 @@ def test_what_etcd_is_called(name, yes):
         (["/usr/bin/env", "-i", "etcd", "-x"], "etcd", ["-x"]),
         (["docker", "run", "--rm", "etcd"], "etcd", []),
         (["/usr/local/bin/watch", "-n", "/opt/etcd"], "/opt/etcd", []),
+        # Behind an option that none of us knows it may be the program.
+        (["/sbin/start-stop-daemon", "--start", "--exec", "etcd"], "etcd", []),
+        (["/usr/bin/valgrind", "-q", "etcd", "-x"], "etcd", ["-x"]),
+        (["/usr/bin/chpst", "-u", "etcd", "etcd", "-x"], "etcd", ["-x"]),
         # What only speaks of it.
         (["/usr/bin/journalctl", "-f", "-u", "etcd"], "", []),
         (["/bin/systemctl", "restart", "etcd"], "", []),
