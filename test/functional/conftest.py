@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 
+import etcd_ha_host_etcds
 import pytest
 import salt._logging
 import salt.config
@@ -18,6 +19,12 @@ def quiet_logs():
     """Salt logs every template it renders; a thousand of them would bury a failure."""
     salt._logging.shutdown_temp_handler()
     logging.getLogger("salt").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture(autouse=True)
+def a_machine_without_etcd(monkeypatch):
+    """Other tests start programs of that name beside these, and a lab may run."""
+    monkeypatch.setattr(etcd_ha_host_etcds, "found", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

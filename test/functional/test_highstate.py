@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import etcd_ha_host
-import etcd_ha_host_etcds
 import etcd_ha_host_in_force
 import etcd_ha_host_leaves
 import etcd_ha_host_record
@@ -32,8 +31,6 @@ def blank(tmp_path, monkeypatch):
     monkeypatch.setattr(etcd_ha_host_in_force, "FILE", str(tmp_path / "in_force" / "host.json"))
     monkeypatch.setattr(etcd_ha_host_record, "FOLDER", str(tmp_path))
     monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
-    # Other etcds of this machine are none of these tests.
-    monkeypatch.setattr(etcd_ha_host_etcds, "found", lambda *_: [])
     monkeypatch.setattr(etcd_ha_host_leaves, "fault", lambda *_: "")
     monkeypatch.setattr(etcd_ha_host_in_force, "is_missing", lambda ca: False)
 

@@ -124,7 +124,8 @@ def planned(runner, cluster, monkeypatch):
     monkeypatch.setattr(Master, "clusters_and_faults", lambda *_: ({"main": cluster}, {}))
     monkeypatch.setattr(Master, "record", lambda *_: {})
     monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: {E1: {"minion": E1}})
-    monkeypatch.setattr(runner, "_wanted", lambda *_: ({"digests": {}, "policies": {}}, {}))
+    known = {"digests": {}, "policies": {}, "settings": {}}
+    monkeypatch.setattr(runner, "_wanted", lambda *_: (known, {}))
     monkeypatch.setattr(runner, "_from_data", lambda *_: made)
     monkeypatch.setattr(etcd_ha_workers, "checked", lambda _, made, *__: made)
     monkeypatch.setattr(runner, "_with_release", lambda *_: pytest.fail("the mirror was asked"))
