@@ -677,6 +677,7 @@ def wanted_host():
     present = etcd_ha_client.configured().get(etcd_ha_environment.PEER_NAME, "")
     step["stage"] = {**(step.get("stage") or {}), "peer_name": present}
     found = _described(step)
+    found["owner"] = _owner(found["member"])
     if found["phase"] == etcd_ha_trust.HELD:
         found["trust"] = _trust_in_force()
     planned = (step.get("settings") or {}).get(__grains__["id"])
@@ -702,7 +703,6 @@ def _described(step=None):
         places = found["member"]["places"]
         real = {key: path and etcd_ha_host_places.true(path) for key, path in places.items()}
         found["member"]["places"] = real
-    found["owner"] = _owner(found["member"])
     found["not_before"] = etcd_ha_certificates.backdated(time.time())
     return found
 
