@@ -244,8 +244,7 @@ class Ground:
 
     def processes(self):
         """Member -> the process id of its etcd."""
-        ask = ("systemctl", "show", "-p", "MainPID", "--value", "etcd")
-        return {host: self.lab.exec(host, *ask).ok().out.strip() for host in self.hosts}
+        return self.lab.processes(self.hosts)
 
     def is_retired(self, host, purged=False):
         """etcd is stopped and disabled there, and its data is set aside, or gone."""

@@ -367,6 +367,20 @@ class Lab:
     def healthy(self, host):
         return self.etcdctl(host, "endpoint", "health", endpoint=self.own(host)).code == 0
 
+    def process(self, host):
+        """The process id of the formula's etcd: another one after a restart, 0 where none runs."""
+        ask = ("systemctl", "show", "-p", "MainPID", "--value", "etcd")
+        return self.exec(host, *ask).ok().out.strip()
+
+    def processes(self, hosts=MEMBERS):
+        return {host: self.process(host) for host in hosts}
+
+    def variables(self, host):
+        """The environment of the etcd that runs there."""
+        script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
+        lines = self.exec(host, "sh", "-c", script).ok().out.splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
     def wait_healthy(self, host, seconds=60):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -54,16 +54,6 @@ class Writer:
         return self.result["longest_gap"]
 
 
-def running_environment(lab, host):
-    script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
-    text = lab.exec(host, "sh", "-c", script).ok().out
-    return dict(line.partition("=")[::2] for line in text.splitlines())
-
-
-def started(lab, host):
-    return lab.exec(host, "systemctl", "show", "-p", "MainPID", "--value", "etcd").ok().out.strip()
-
-
 def leader(lab):
     done = lab.etcdctl("etcd1", "endpoint", "status", "-w", "json").ok()
     for row in json.loads(done.out):
@@ -79,15 +69,15 @@ LONGEST_GAP = 0.7
 
 def roll(lab, heartbeat):
     """Change an option while a client writes; returns the longest gap between two writes."""
-    before = {host: started(lab, host) for host in MEMBERS}
+    before = lab.processes()
     last = leader(lab)
     lab.change_pillar(lambda cluster: cluster.update(options={"heartbeat-interval": heartbeat}))
     with Writer(lab, f"/drift/{heartbeat}/") as writer:
         run = lab.orch().ok()
     for host in MEMBERS:
-        environment = running_environment(lab, host)
+        environment = lab.variables(host)
         assert environment.get("ETCD_HEARTBEAT_INTERVAL") == str(heartbeat), host
-        assert started(lab, host) != before[host], f"{host} was not restarted"
+        assert lab.process(host) != before[host], f"{host} was not restarted"
     order = [name for name in run.states if "restart (" in name]
     assert len(order) == len(MEMBERS), list(run.states)
     assert "(leader)" in order[-1] and last in order[-1], order
@@ -133,21 +123,21 @@ def test_a_changed_option_is_rolled_one_member_at_a_time(converged):
         converged.write_pillar(converged.shipped)
         converged.orch().ok()
     for host in MEMBERS:
-        assert "ETCD_HEARTBEAT_INTERVAL" not in running_environment(converged, host)
+        assert "ETCD_HEARTBEAT_INTERVAL" not in converged.variables(host)
 
 
 def test_a_highstate_shows_the_drift_but_restarts_nothing(converged):
-    before = {host: started(converged, host) for host in MEMBERS}
+    before = converged.processes()
     converged.change_pillar(lambda cluster: cluster.update(options={"snapshot-count": 20000}))
     try:
         answers = converged.apply("etcd*")
         comments = [state["comment"] for states in answers.values() for state in states.values()]
         assert any("ETCD_SNAPSHOT_COUNT" in str(text) for text in comments), comments
-        assert {host: started(converged, host) for host in MEMBERS} == before
+        assert converged.processes() == before
     finally:
         converged.write_pillar(converged.shipped)
         converged.orch().ok()
-    assert {host: started(converged, host) for host in MEMBERS} == before
+    assert converged.processes() == before
 
 
 @pytest.mark.parametrize("host", ["etcd2"])

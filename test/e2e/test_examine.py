@@ -54,10 +54,6 @@ def asked(lab, command, *more, **words):
     return lab.orch("pillar=" + json.dumps(words), *more, command=command)
 
 
-def process(lab, host):
-    return lab.exec(host, "systemctl", "show", "--value", "-p", "MainPID", "etcd").ok().out.strip()
-
-
 def ids(lab):
     rows = json.loads(lab.etcdctl("etcd1", "member", "list", "-w", "json").ok().out)["members"]
     return {row["name"]: row["ID"] for row in rows}
@@ -135,7 +131,7 @@ def test_a_member_is_rebuilt_on_an_operator_s_word_alone(converged):
     asked(lab, "replace", confirm="main", member="etcd9").refused("etcd9", "etcd1, etcd2, etcd3")
     lab.exec("etcd1", "systemctl", "stop", "etcd").ok()
     asked(lab, "replace", confirm="main", member="etcd3").refused("quorum")
-    assert process(lab, "etcd3") != "0", "nothing was stopped"
+    assert lab.process("etcd3") != "0", "nothing was stopped"
     lab.exec("etcd1", "systemctl", "start", "etcd").ok()
     lab.wait_healthy("etcd1")
     asked(lab, "replace", confirm="main", member=f"etcd3.{DOMAIN}").ok()
@@ -143,9 +139,9 @@ def test_a_member_is_rebuilt_on_an_operator_s_word_alone(converged):
     assert now["etcd3"] != before["etcd3"]
     assert {**now, "etcd3": 0} == {**before, "etcd3": 0}
     assert_holds(lab, "/examine/word/")
-    running = {host: process(lab, host) for host in MEMBERS}
+    running = {host: lab.process(host) for host in MEMBERS}
     asked(lab, "restart", member="etcd2").ok()
-    again = {host: process(lab, host) for host in MEMBERS}
+    again = {host: lab.process(host) for host in MEMBERS}
     assert [host for host in MEMBERS if again[host] != running[host]] == ["etcd2"]
     assert lab.orch().ok().changes == {}
     lab.state = "converged"

@@ -271,11 +271,6 @@ def masters_record(lab):
     return lab.salt_run("cache.fetch", "etcd_ha/clusters", "main", "--out=json").ok().out
 
 
-def processes(lab):
-    ask = ("systemctl", "show", "-p", "MainPID", "--value", "etcd")
-    return each(MEMBERS, lambda host: lab.exec(host, *ask).ok().out.strip())
-
-
 def lose_records(lab, *hosts):
     each(hosts, lambda host: lab.exec(host, "rm", RECORD).ok())
 
@@ -288,29 +283,29 @@ def lose_the_master_s(lab):
 
 def test_lost_records_of_hosts_are_written_again(own):
     """Of one host the record, of another one all that the formula keeps there."""
-    before = processes(own)
+    before = own.processes()
     lose_records(own, "etcd1")
     own.exec("etcd2", "rm", "-r", "/var/lib/etcd_ha").ok()
     told = own.salt_run("etcd_ha.plan").ok().out
     assert "record" in told and "etcd1" in told and "etcd2" in told, told
     run = own.orch().ok()
     assert run.changes, run.text
-    assert processes(own) == before
+    assert own.processes() == before
     settled(own)
 
 
 @only_in_all
 def test_the_lost_record_of_the_master_is_written_again(own):
-    before = processes(own)
+    before = own.processes()
     lose_the_master_s(own)
     own.orch().ok()
-    assert processes(own) == before
+    assert own.processes() == before
     settled(own)
 
 
 @only_in_all
 def test_where_all_records_are_lost_a_person_claims_the_cluster(own):
-    before = processes(own)
+    before = own.processes()
     lose_records(own, *MEMBERS)
     lose_the_master_s(own)
     told = own.salt_run("etcd_ha.plan")
@@ -333,7 +328,7 @@ def test_where_all_records_are_lost_a_person_claims_the_cluster(own):
     assert own.salt_run("etcd_ha.plan").code == 1
     claim(found[1], "confirm=main").ok()
     own.orch().ok()
-    assert processes(own) == before
+    assert own.processes() == before
     settled(own)
 
 

@@ -10,12 +10,6 @@ DATA = "/var/lib/etcd"
 SAID = (f"is hidden below the mount at {DATA}", "do not reboot the host", f"umount {DATA}")
 
 
-def processes(lab):
-    """The process of each member: another one after a restart."""
-    shown = ("systemctl", "show", "--property=MainPID", "--value", "etcd")
-    return {host: lab.exec(host, *shown).ok().out.strip() for host in MEMBERS}
-
-
 def entries(lab, hosts):
     return {host: lab.exec(host, "ls", "-A", DATA).ok().out.split() for host in hosts}
 
@@ -43,7 +37,7 @@ def uncovered(lab, hosts):
 def test_a_mount_over_the_data_of_a_member_that_runs_changes_nothing(converged):
     lab, host = converged, "etcd2"
     lab.put("/hidden", "below")
-    before = processes(lab)
+    before = lab.processes()
     over(lab, [host])
     try:
         run = lab.orch().refused(*SAID, f"{host}.{DOMAIN}: the data that etcd uses in {DATA}")
@@ -53,7 +47,7 @@ def test_a_mount_over_the_data_of_a_member_that_runs_changes_nothing(converged):
             assert failed and all(word in failed[0]["comment"] for word in SAID), minion
             assert not [one for one in states.values() if one["changes"]], minion
         assert not any(entries(lab, [host]).values())
-        assert {**processes(lab), host: ""} == {**before, host: ""}
+        assert {**lab.processes(), host: ""} == {**before, host: ""}
     finally:
         uncovered(lab, [host])
     lab.wait_healthy(host)
@@ -93,7 +87,7 @@ def ids(lab):
 def ended(lab, seconds=90):
     """Wait until etcd has ended by itself on all members."""
     deadline = time.monotonic() + seconds
-    while set(processes(lab).values()) != {"0"}:
+    while set(lab.processes().values()) != {"0"}:
         assert time.monotonic() < deadline, "etcd runs on without its directory"
         time.sleep(2)
 
@@ -102,13 +96,13 @@ def ended(lab, seconds=90):
 def test_files_that_were_deleted_under_a_member_come_back_by_a_replacement(sacrificed):
     lab = sacrificed
     lab.put("/deleted", "kept by the others")
-    before = processes(lab)
+    before = lab.processes()
     lab.exec("etcd2", "rm", "-rf", f"{DATA}/member").ok()
     run = lab.orch().refused("that were deleted", "do not reboot", "etcd_ha.orch.replace")
-    assert run.changes == {} and processes(lab) == before
+    assert run.changes == {} and lab.processes() == before
     asked = {"confirm": "main", "member": "etcd2"}
     lab.orch(f"pillar={json.dumps(asked)}", command="replace").ok()
-    after = processes(lab)
+    after = lab.processes()
     assert after["etcd2"] != before["etcd2"]
     assert {**after, "etcd2": ""} == {**before, "etcd2": ""}
     assert lab.get("/deleted", host="etcd2", endpoint=lab.own("etcd2")) == "kept by the others"

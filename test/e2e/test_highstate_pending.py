@@ -3,7 +3,7 @@
 import pytest
 from extent import only_in_all
 from lab_command import MEMBERS, differences, minions
-from test_drift import Writer, started
+from test_drift import Writer
 
 IN_FORCE = "/var/lib/etcd_ha/in_force/host.json"
 SERVING = ("lb", *MEMBERS)
@@ -78,7 +78,7 @@ def test_a_highstate_puts_back_what_is_in_force(converged):
         script = f"for f in {' '.join(paths)}; do test ! -e $f || sha256sum $f; done"
         return {host: converged.exec(host, "sh", "-c", script).ok().out for host in SERVING}
 
-    before, ran = sums(), {host: started(converged, host) for host in MEMBERS}
+    before, ran = sums(), converged.processes()
     converged.change_pillar(lambda cluster: cluster.update(options={"heartbeat-interval": 150}))
     try:
         for host, script in DAMAGE.items():
@@ -88,7 +88,7 @@ def test_a_highstate_puts_back_what_is_in_force(converged):
         assert sums() == before
         converged.wait_healthy("etcd2")
         for host in ("etcd1", "etcd3"):
-            assert started(converged, host) == ran[host], f"{host} was restarted"
+            assert converged.process(host) == ran[host], f"{host} was restarted"
         assert converged.orch("test=True").code == 0
     finally:
         converged.write_pillar(converged.shipped)

@@ -16,18 +16,6 @@ VARIABLE = "ETCD_MAX_SNAPSHOTS"
 DATA = "/var/lib/etcd"
 
 
-def running(lab, host, variable=VARIABLE):
-    """This variable of the etcd that runs."""
-    script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
-    lines = lab.exec(host, "sh", "-c", script).ok().out.splitlines()
-    return next((line.partition("=")[2] for line in lines if line.startswith(f"{variable}=")), "")
-
-
-def started(lab):
-    ask = ("systemctl", "show", "-p", "MainPID", "--value", "etcd")
-    return {host: lab.exec(host, *ask).ok().out.strip() for host in MEMBERS}
-
-
 @contextlib.contextmanager
 def configured(lab, host, line):
     """A salt-minion with one more line in its configuration."""
@@ -53,10 +41,10 @@ def test_a_minion_that_is_set_to_test_does_what_a_plan_says(sacrificed):
     lab = sacrificed
     with configured(lab, "etcd3", "test: true"):
         lab.change_pillar(lambda cluster: cluster.update(OPTION))
-        before = started(lab)
-        assert lab.orch("test=True").code == 0 and started(lab) == before
+        before = lab.processes()
+        assert lab.orch("test=True").code == 0 and lab.processes() == before
         lab.orch().ok()
-        assert {running(lab, host) for host in MEMBERS} == {"7"}
+        assert {lab.variables(host)[VARIABLE] for host in MEMBERS} == {"7"}
         assert lab.orch().ok().changes == {}
 
 
@@ -66,22 +54,22 @@ def test_a_host_with_another_pillar_than_the_plan_s_is_told(sacrificed):
     lab = sacrificed
     wanted = lab.change_pillar(lambda cluster: cluster.update(OPTION))
     give_another(lab, "etcd2", {"etcd_ha": lab.shipped}, wanted)
-    before = started(lab)
+    before = lab.processes()
     run = lab.orch().refused("another one than the plan was made from", "pillar.clear_pillar_cache")
     assert "Traceback" not in run.text
-    assert started(lab)["etcd2"] == before["etcd2"] and running(lab, "etcd2") == ""
+    assert lab.processes()["etcd2"] == before["etcd2"] and VARIABLE not in lab.variables("etcd2")
     lab.write_pillar(wanted)
     lab.orch().ok()
-    assert {running(lab, host) for host in MEMBERS} == {"7"}
+    assert {lab.variables(host)[VARIABLE] for host in MEMBERS} == {"7"}
 
 
 @only_in_all
 def test_a_variable_of_the_service_manager_is_named_with_its_cure(sacrificed):
     lab = sacrificed
     lab.exec("etcd2", "systemctl", "set-environment", f"{VARIABLE}=9").ok()
-    before = started(lab)
+    before = lab.processes()
     lab.orch().refused(f"etcd2.{DOMAIN}", VARIABLE, f"run systemctl unset-environment {VARIABLE}")
-    assert started(lab) == before
+    assert lab.processes() == before
     lab.exec("etcd2", "systemctl", "unset-environment", VARIABLE).ok()
     assert lab.orch().ok().changes == {}
 

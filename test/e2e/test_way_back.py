@@ -40,15 +40,8 @@ def revoke(lab, path):
         lab.exec(host, "sh", "-c", f"echo {coded} | base64 -d > {path}; chown etcd {path}").ok()
 
 
-def running(lab, host):
-    """The variables of the etcd that runs there."""
-    script = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value etcd)/environ"
-    lines = lab.exec(host, "sh", "-c", script).ok().out.splitlines()
-    return dict(line.split("=", 1) for line in lines if line.startswith("ETCD_"))
-
-
 def with_variable(lab, name):
-    return [host for host in THREE if name in running(lab, host)]
+    return [host for host in THREE if name in lab.variables(host)]
 
 
 def by_hand(lab, name, value, hosts=THREE):
@@ -119,7 +112,7 @@ def test_out_of_what_is_broken_at_all_members(changed, name, value):
         assert not up(lab)
     run = lab.orch(timeout=600).ok()
     print(run.text[:3000])
-    assert not [host for host in THREE if running(lab, host).get(name) == value]
+    assert not [host for host in THREE if lab.variables(host).get(name) == value]
     assert up(lab) == set(THREE)
     assert lab.get("/broken") == "kept"
     changed.settled()
