@@ -32,6 +32,7 @@ _SYSTEMD = re.compile(
     r"(?:Failed at step (\w+)|Main process exited, (.*)|Failed to load environment files: (.*)|"
     r"(Assertion failed.*)|start operation (timed out)|Failed to set up mount namespacing: (.*))"
 )
+_TIMED_OUT = "start operation timed out"
 _EXITED = "Main process exited, code=exited"
 # What flag parsing of Go and etcd says before there is a logger.
 _USAGE = re.compile(
@@ -47,7 +48,7 @@ def decisive(log: str) -> str:
     neither is there: what systemd says, or the last error; empty where nothing helps.
     """
     lines = log.splitlines()
-    finders = (_panic, _last_fatal, _usage, _before_exit, _systemd, _last_error)
+    finders = (_panic, _last_fatal, _usage, _before_exit, _not_ready, _systemd, _last_error)
     return next((_short(told) for told in (find(lines) for find in finders) if told), "")
 
 
@@ -122,6 +123,21 @@ def _before_exit(lines: Sequence[str]) -> str:
     record = _record_before(lines[: ends[-1]]) if ends else None
     told = record and record["level"] in ("warn", "error") and record.get("error")
     return _words(record) if record and told else ""
+
+
+def _not_ready(lines: Sequence[str]) -> str:
+    """What etcd complained of, or else did last, in a start that systemd ended for its time.
+
+    etcd says READY once it has joined the quorum, so systemd's own line tells nothing of the cause;
+    what comes after that line is etcd's orderly end.
+    """
+    ends = [number for number, line in enumerate(lines) if _TIMED_OUT in line]
+    if not ends:
+        return ""
+    before = lines[: ends[0]]
+    record = _record_before(before)
+    told = _last_error(before) or (_words(record) if record else "")
+    return f"{_TIMED_OUT}; the last that etcd told until then: {told}" if told else ""
 
 
 def _systemd(lines: Sequence[str]) -> str:

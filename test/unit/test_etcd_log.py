@@ -135,3 +135,26 @@ def test_an_option_that_etcd_refuses_in_a_warning_is_named():
     exited = "etcd.service: Main process"
     earlier = REFUSED_OPTION.replace(exited, '{"level":"info","msg":"x"}\n' + exited)
     assert "Main process exited" in etcd_ha_etcd_log.decisive(earlier)
+
+
+TIMED_OUT = """\
+{"level":"warn","msg":"failed to publish local member","error":"etcdserver: request timed out"}
+{"level":"info","msg":"x is starting a new election at term 7"}
+etcd.service: start operation timed out. Terminating.
+{"level":"info","msg":"received signal; shutting down","signal":"terminated"}
+{"level":"error","msg":"setting up serving from embedded etcd failed.","error":"http: closed"}
+etcd.service: Failed with result 'timeout'.
+"""
+
+
+def test_a_start_that_systemd_ended_for_its_time_says_what_etcd_complained_of():
+    """systemd's line alone says nothing of the cause, and what etcd says of its end neither."""
+    told = etcd_ha_etcd_log.decisive(TIMED_OUT)
+    assert told == (
+        "start operation timed out; the last that etcd told until then: "
+        "failed to publish local member; error: etcdserver: request timed out"
+    )
+    quiet = TIMED_OUT.split("\n", 1)[1]
+    assert "is starting a new election" in etcd_ha_etcd_log.decisive(quiet)
+    mute = "etcd.service: start operation timed out. Terminating."
+    assert etcd_ha_etcd_log.decisive(mute) == mute
