@@ -63,7 +63,9 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
     Have the cluster's member list hold this host as a learner that has not started yet.
 
     An entry of a lost incarnation (same peer address or name, but the data is gone) is taken out
-    first, where the others are a quorum without it.
+    first, where the others are a quorum without it. So is a learner that has not started: it may
+    have taken entries before its data was lost, and etcd ends by a panic (``tocommit is out of
+    range``) where the leader takes a blank log for that one (etcd's issue 21178).
 
     name
         The member's name (text).
@@ -111,15 +113,15 @@ def enter(name, peer_url, usable, endpoints="", timeout=60, corrupt=False):
     entry = _own_entry(_listed(member, others), name, peer_url)
     if entry and usable:
         return {"keep": True, "initial_cluster": ""}
-    if entry and (entry["started"] or peer_url not in entry["peer_urls"]):
+    waits = entry and not entry["started"] and peer_url in entry["peer_urls"]
+    if entry and (entry["learner"] or not waits):
         _refuse_without_quorum(member, others, entry)
         if corrupt:
             _refuse_disagreeing(member, others, entry)
         _try(member, ["member", "remove", entry["id"]], others, deadline)
         entry = None
     if entry is None:
-        add = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
-        _try(member, add, others, deadline)
+        _add(member, name, peer_url, others, deadline)
     listed = _listed(member, others)
     pairs = [f"{m['name'] or name}={url}" for m in listed for url in m["peer_urls"]]
     ids = {
@@ -315,8 +317,7 @@ def add(name, peer_url, timeout=30):
     listed = _listed(member, here)
     known = next((m for m in listed if peer_url in m["peer_urls"]), None)
     if known is None:
-        command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
-        _try(member, command, here, time.monotonic() + timeout)
+        _add(member, name, peer_url, here, time.monotonic() + timeout)
         listed = _listed(member, here)
     else:
         _refuse_another(known, peer_url)
@@ -987,17 +988,32 @@ def _own_entry(listed, name, peer_url):
     return next(by_address, None) or next(by_name, None)
 
 
-def _try(member, command, endpoints, deadline):
-    """Run a change of the member list until etcd takes it: it refuses for a while after others."""
+def _add(member, name, peer_url, endpoints, deadline):
+    """Add a learner. An add whose answer was lost was done: etcd refuses its address from then on."""
+
+    def is_there():
+        return any(peer_url in one["peer_urls"] for one in _listed(member, endpoints))
+
+    command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
+    _try(member, command, endpoints, deadline, done=is_there)
+
+
+def _try(member, command, endpoints, deadline, done=lambda: False):
+    """Run a change of the member list until etcd takes it: it refuses for a while after others.
+
+    ``done`` is asked after a failure: whether what was wanted is so all the same.
+    """
     while True:
         try:
-            done = etcd_ha_client.etcdctl(member, command, 10, endpoints)
-            if done.code == 0:
+            answer = etcd_ha_client.etcdctl(member, command, 10, endpoints)
+            if answer.code == 0:
                 return
             # Above it stand warnings, each a line of JSON.
-            told = (done.err.strip().splitlines() or ["no reason given"])[-1][-300:]
+            told = (answer.err.strip().splitlines() or ["no reason given"])[-1][-300:]
         except etcd_ha_etcdctl.EtcdctlError as err:
             told = str(err)
+        if done():
+            return
         if time.monotonic() > deadline:
             raise CommandExecutionError(
                 f"etcdctl {' '.join(command[:2])} failed: {told}. Look at: salt '*' "
@@ -1058,14 +1074,14 @@ def _refuse_disagreeing(member, endpoints, entry):
     except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
         raise CommandExecutionError(
             f"the other members do not tell whether they hold the same data ({err}), so "
-            f"{entry['name']} keeps its place. Look at: salt '*' etcd_ha.health"
+            f"{entry['name'] or entry['id']} keeps its place. Look at: salt '*' etcd_ha.health"
         ) from err
     voters = [m for m in listed if not m["learner"]]
     found = etcd_ha_hashes.verdict(voters, rows)
     if not found.right or leader in found.odd:
         told = etcd_ha_hashes.words(left, rows)
         raise CommandExecutionError(
-            f"{entry['name']} keeps its place: the other members do not hold the same data either "
+            f"{entry['name'] or entry['id']} keeps its place: the other members do not hold the same data either "
             f"({told}), so it is not clear whose is wrong. Look with salt-run etcd_ha.hash_kv, and "
             "take the member whose data is wrong out of the pillar, or restore a backup"
         )

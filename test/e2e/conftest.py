@@ -14,7 +14,7 @@ import time
 
 import pytest
 from changing import Ground
-from lab_command import Lab
+from lab_command import MEMBERS, Lab
 
 ORDER = ("blank", "converged", "sacrificed", "fresh", "changed")
 
@@ -40,6 +40,17 @@ def pytest_runtest_logreport(report):
     spent[report.nodeid] = spent.get(report.nodeid, 0.0) + report.duration
     if report.failed:
         print(f"\n{report.nodeid} failed:\n{report.longreprtext[-6000:]}", file=sys.__stderr__)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What each member's etcd said last: hosts are gone before anyone can look at a failed test."""
+    made = yield
+    report, lab = made.get_result(), getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(lab, Lab):
+        report.sections += [
+            (f"the last that etcd said on {host}", lab.said(host)) for host in MEMBERS
+        ]
 
 
 @pytest.hookimpl(tryfirst=True)

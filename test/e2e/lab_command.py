@@ -225,6 +225,11 @@ class Lab:
     def exec(self, host, *argv, **more):
         return self.run("exec", host, *argv, **more)
 
+    def said(self, host, lines=25):
+        """The last lines of a member's log, each cut to what fits a report."""
+        journal = ("journalctl", "-u", "etcd", "-n", lines, "--no-pager", "-o", "short-precise")
+        return "\n".join(line[:400] for line in self.exec(host, *journal).text.splitlines())
+
     def probe(self, host, name, *argv, **more):
         """Run one of probes/*.py in a host by its own Python; returns what it prints as JSON."""
         source = (PROBES / f"{name}.py").read_text()

@@ -27,6 +27,7 @@ def entry(number, learner=False):
 def row(number, learner=False, leader=1, index=900):
     return {
         "endpoint": f"https://c{number}",
+        "cluster_id": "c",
         "member_id": f"{number:x}",
         "leader_id": f"{leader:x}",
         "leader": number == leader,
@@ -131,12 +132,44 @@ def test_a_new_member_is_added_as_a_learner(cluster, monkeypatch):
     listed = [entry(1)]
     module = cluster(listed, [row(1)])
 
-    def added(member, command, deadline, *_):
+    def added(member, command, *_, **__):
         listed.append(WAITING)
         assert command == ["member", "add", "etcd4", "--learner", "--peer-urls=https://p4"]
 
     monkeypatch.setattr(module, "_try", added)
     assert module.add("etcd4", "https://p4") == "etcd1=https://p1,etcd4=https://p4"
+
+
+def test_a_learner_that_may_have_taken_entries_is_added_anew(cluster, monkeypatch):
+    """A blank log under an id that has taken some ends etcd by a panic: etcd's issue 21178."""
+    waiting = {**entry(4, learner=True), "name": "", "started": False, "client_urls": []}
+    listed = [entry(1), entry(2), waiting]
+    module = cluster(listed, [row(1), row(2)])
+
+    def ctl(member, command, timeout, endpoints=None, **_):
+        module.ran.append(command[:2])
+        if command[1] == "remove":
+            listed.remove(waiting)
+        else:
+            # Added, and its answer lost.
+            listed.append({**waiting, "id": "44"})
+            raise etcd_ha_etcdctl.EtcdctlError("etcdctl member gave no answer within 10 s")
+        return etcd_ha_etcdctl.Answer(0, "", "")
+
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", ctl)
+    kept = module.enter("etcd4", "https://p4", True, "https://c1")
+    assert kept["keep"] and module.ran == []
+    found = module.enter("etcd4", "https://p4", False, "https://c1")
+    assert module.ran == [["member", "remove"], ["member", "add"]]
+    assert found["member_id"] == "44" and found["initial_cluster"].endswith("etcd4=https://p4")
+
+
+def test_a_voter_that_waits_for_its_first_start_keeps_its_entry(cluster):
+    """Who added it by hand as the second of two waits for it: there is no quorum to remove it."""
+    waiting = {**entry(2), "name": "", "started": False, "client_urls": []}
+    module = cluster([entry(1), waiting], [row(1)])
+    assert module.enter("etcd2", "https://p2", False, "https://c1")["member_id"] == "2"
+    assert module.ran == []
 
 
 def test_a_voter_is_not_admitted_again(cluster):
