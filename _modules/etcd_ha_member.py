@@ -989,7 +989,7 @@ def _own_entry(listed, name, peer_url):
 
 
 def _add(member, name, peer_url, endpoints, deadline):
-    """Add a learner. An add whose answer was lost was done: etcd refuses its address from then on."""
+    """Add a learner; where an answer was lost, see that it was done: etcd would refuse another."""
 
     def is_there():
         return any(peer_url in one["peer_urls"] for one in _listed(member, endpoints))
@@ -1081,9 +1081,10 @@ def _refuse_disagreeing(member, endpoints, entry):
     if not found.right or leader in found.odd:
         told = etcd_ha_hashes.words(left, rows)
         raise CommandExecutionError(
-            f"{entry['name'] or entry['id']} keeps its place: the other members do not hold the same data either "
-            f"({told}), so it is not clear whose is wrong. Look with salt-run etcd_ha.hash_kv, and "
-            "take the member whose data is wrong out of the pillar, or restore a backup"
+            f"{entry['name'] or entry['id']} keeps its place: the other members do not hold the "
+            f"same data either ({told}), so it is not clear whose is wrong. Look with salt-run "
+            "etcd_ha.hash_kv, and take the member whose data is wrong out of the "
+            "pillar, or restore a backup"
         )
 
 
