@@ -720,11 +720,7 @@ def _fit_clusters():
     refused = refusal()
     if refused:
         raise CommandExecutionError(refused)
-    clusters = list(_own_clusters())
-    unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
-    if unfit:
-        raise CommandExecutionError(unfit)
-    return clusters
+    return list(_own_clusters())
 
 
 def _held():
@@ -809,15 +805,14 @@ def refusal():
     Why this formula must not change this host: an etcd is in the way that somebody else set up.
 
     Or the data of the member that runs is out of reach of its path, such as below a mount that was
-    made since it started: whatever is done in that directory would be done in another one.
+    made since it started: whatever is done in that directory would be done in another one. Or the
+    pillar has a fault: every one is named. It is an answer, not an error, since an error while
+    states are rendered ends a highstate with all that other formulas have in it.
 
     Whose an etcd is, is known by its cluster and member id and this host's record of them
     (``/var/lib/etcd_ha/CLUSTER.json``), which the orchestrate writes.
 
-    Returns text; empty where nothing is in the way.
-
-    Raises CommandExecutionError with every fault of the pillar, and where the formula's files
-    cannot be had from the master.
+    Returns text; empty where nothing is in the way. It also says why that cannot be known.
 
     CLI Example:
 
@@ -833,8 +828,17 @@ def refusal():
 
 
 def _refusal():
+    try:
+        clusters = list(_own_clusters())
+        unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
+        return unfit or _in_the_way(clusters)
+    except CommandExecutionError as err:
+        return str(err)
+
+
+def _in_the_way(clusters):
     minion, record = __grains__["id"], etcd_ha_host_record.read()
-    places = {one.name: etcd_ha_host_foreign.place(one, minion) for one in _own_clusters()}
+    places = {one.name: etcd_ha_host_foreign.place(one, minion) for one in clusters}
     if not any(one.ports for one in places.values()):
         if not record:
             return ""

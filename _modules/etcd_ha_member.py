@@ -513,7 +513,8 @@ def retire(cluster, purge=False, whole=False):
             "(etcd_ha_member.remove on another member)"
         )
     _end("etcd.service")
-    _end_backups()
+    known = etcd_ha_client.member_on_disk()
+    _end_backups(known["config_dir"] if known else "")
     folders = [configured.get("ETCD_DATA_DIR"), os.path.dirname(configured.get("ETCD_WAL_DIR", ""))]
     aside = set_aside([folder for folder in folders if folder], "removed", purge)
     for path in (record_file, etcd_ha_machine.MARK_FILE):
@@ -942,7 +943,7 @@ def _stop_balancer(cluster):
     etcd_ha_machine.write_json(etcd_ha_machine.MARK_FILE, {**found, "digest": ""})
 
 
-def _end_backups():
+def _end_backups(config_dir):
     """A host that is no member any more takes no backups: its timer would fail each night."""
     for unit in (etcd_ha_backup_host.TIMER, etcd_ha_backup_host.SERVICE):
         _end(unit)
@@ -954,6 +955,10 @@ def _end_backups():
     # Last: until then the timer may start it.
     if etcd_ha_common_files.lexists(etcd_ha_backup_program.FOLDER):
         shutil.rmtree(etcd_ha_backup_program.FOLDER)
+    # What opens the buckets and backups of those who stay is nothing for whoever has left.
+    for path in etcd_ha_backup_host.files(config_dir):
+        if etcd_ha_common_files.lexists(path):
+            os.unlink(path)
 
 
 def _end(unit):

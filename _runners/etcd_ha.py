@@ -187,15 +187,16 @@ def _inform(master, plans):
     Have the minions that run a function know the pillar that its plan was made from.
 
     A state compiles the pillar anew, a function sees the one in the minion's memory: after an edit
-    it would look for the data where it was before.
+    it would look for the data where it was before. What a host that leaves should know is in no
+    plan, so it is always told.
     """
     settings = master.context.get("etcd_ha_settings", {})
     steps = [step for one in plans if not one.refusal for step in one.steps]
-    asked = {m for one in steps if one.kind == "function" for m in one.targets if m in settings}
-    if not asked:
-        return
-    told = etcd_ha_minions.ask(master, sorted(asked), "etcd_ha.wanted_digest")
-    unaware = [m for m in sorted(asked) if told.get(m, {}).get("ret") != settings[m]]
+    asked = sorted({m for one in steps if one.kind == "function" for m in one.targets})
+    known = [minion for minion in asked if minion in settings]
+    told = etcd_ha_minions.ask(master, known, "etcd_ha.wanted_digest") if known else {}
+    aware = [minion for minion in known if told.get(minion, {}).get("ret") == settings[minion]]
+    unaware = [minion for minion in asked if minion not in aware]
     if unaware:
         etcd_ha_minions.refresh(master, unaware)
 
@@ -214,12 +215,21 @@ def _rows(master, plans, command, before):
         else:
             facts = master.context.get("etcd_ha_facts", {})
             record, ids = master.record(cluster), etcd_ha_rows.ids(cluster, facts)
-            partial = bool(one.waits)
-            rows += etcd_ha_rows.remembered(cluster, one.steps, source, record, ids, partial)
+            partial, unseen = bool(one.waits), _unseen(master, cluster, record, facts)
+            rows += etcd_ha_rows.remembered(
+                cluster, one.steps, source, record, ids, partial, unseen
+            )
         for row in rows:
             if row["kind"] == "again" and row["cluster"] == one.cluster:
                 row["earlier"] = before.handed(one)
     return [etcd_ha_rows.planned_from(row, settings) for row in rows]
+
+
+def _unseen(master, cluster, record, facts):
+    """Hosts that left while they were silent, and may come back: their keys are accepted."""
+    left = [*record.get("members", {}), *record.get("balancers", ())]
+    left = [minion for minion in left if minion not in cluster.hosts and minion not in facts]
+    return etcd_ha_minions.accepted(master, left) if left else []
 
 
 def _confirmed(master, cluster, confirm, command="remove_cluster"):
@@ -241,6 +251,8 @@ def _plans(master, name, command, asked):
         raise SaltInvocationError(f"command is {command!r}; use one of {', '.join(commands)}")
     master.check_own_modules()
     clusters, faults = master.clusters_and_faults(name)
+    if not clusters and not faults:
+        raise CommandExecutionError(f"{etcd_ha_master.NO_CLUSTER}: there is nothing to plan")
     hurried = command in FROM_DATA
     facts = etcd_ha_minions.facts(master, clusters.values(), hurried)
     master.context["etcd_ha_facts"] = facts

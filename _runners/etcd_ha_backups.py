@@ -127,8 +127,8 @@ def backups(cluster=None):
     exit code of salt-run is 1; also where the pillar of a cluster is wrong: its faults stand in the
     table's place.
 
-    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
-    SaltInvocationError when there is no such cluster.
+    What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
+    text, with exit code 1.
 
     CLI Example:
 
@@ -138,14 +138,15 @@ def backups(cluster=None):
         salt-run etcd_ha.backups cluster=main
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
-    master = etcd_ha_master.Master(__opts__, __context__)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    clusters, faults = master.clusters_and_faults(cluster)
-    reports = [
-        etcd_ha_backup_report.backups(one, _everywhere(master, one), now)
-        for one in clusters.values()
-    ]
-    return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
+    with etcd_ha_master.in_words():
+        master = etcd_ha_master.Master(__opts__, __context__)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        clusters, faults = master.clusters_and_faults(cluster)
+        reports = [
+            etcd_ha_backup_report.backups(one, _everywhere(master, one), now)
+            for one in clusters.values()
+        ]
+        return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
 
 def _new(master, one, members):

@@ -37,8 +37,8 @@ def status(cluster=None):
     of space. Where the pillar of a cluster is wrong, its faults stand in the table's place, and the
     exit code is 1.
 
-    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
-    SaltInvocationError when there is no such cluster.
+    What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
+    text, with exit code 1.
 
     CLI Example:
 
@@ -47,18 +47,19 @@ def status(cluster=None):
         salt-run etcd_ha.status
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
-    master = etcd_ha_master.Master(__opts__, __context__)
-    clusters, faults = master.clusters_and_faults(cluster)
-    facts = etcd_ha_minions.facts(master, clusters.values())
-    observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
-    reports = []
-    for one in clusters.values():
-        notes = [f"{host} {facts.silent[host]}" for host in one.hosts if host in facts.silent]
-        notes += etcd_ha_plan_paused.notes(one, observed)
-        notes += etcd_ha_space.notes(one, observed)
-        reports.append("\n".join([etcd_ha_report.status(one, facts), *notes]))
-    told = "\n\n".join([*reports, *dict.fromkeys(faults.values())])
-    return etcd_ha_master.failed(told) if faults else told
+    with etcd_ha_master.in_words():
+        master = etcd_ha_master.Master(__opts__, __context__)
+        clusters, faults = master.clusters_and_faults(cluster)
+        facts = etcd_ha_minions.facts(master, clusters.values())
+        observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
+        reports = []
+        for one in clusters.values():
+            notes = [f"{host} {facts.silent[host]}" for host in one.hosts if host in facts.silent]
+            notes += etcd_ha_plan_paused.notes(one, observed)
+            notes += etcd_ha_space.notes(one, observed)
+            reports.append("\n".join([etcd_ha_report.status(one, facts), *notes]))
+        told = "\n\n".join([*reports, *dict.fromkeys(faults.values())]) or etcd_ha_master.NO_CLUSTER
+        return etcd_ha_master.failed(told) if faults else told
 
 
 def certificates(cluster=None):
@@ -73,8 +74,8 @@ def certificates(cluster=None):
     host has none yet, gives an odd answer or none, the exit code of salt-run is 1; also where the
     pillar of a cluster is wrong: its faults stand in the table's place.
 
-    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
-    SaltInvocationError when there is no such cluster.
+    What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
+    text, with exit code 1.
 
     CLI Example:
 
@@ -84,17 +85,18 @@ def certificates(cluster=None):
         salt-run etcd_ha.certificates cluster=main
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
-    master = etcd_ha_master.Master(__opts__, __context__)
-    clusters, faults = master.clusters_and_faults(cluster)
-    named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
-    found = _certificates(master, etcd_ha_minions.connected(master, named))
-    # Minions with older modules do not know the function yet.
-    blank = [minion for minion, told in found.items() if not isinstance(told, list)]
-    etcd_ha_minions.sync(master, blank)
-    found |= _certificates(master, blank)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    reports = [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
-    return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
+    with etcd_ha_master.in_words():
+        master = etcd_ha_master.Master(__opts__, __context__)
+        clusters, faults = master.clusters_and_faults(cluster)
+        named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
+        found = _certificates(master, etcd_ha_minions.connected(master, named))
+        # Minions with older modules do not know the function yet.
+        blank = [minion for minion, told in found.items() if not isinstance(told, list)]
+        etcd_ha_minions.sync(master, blank)
+        found |= _certificates(master, blank)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        reports = [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
+        return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
 
 def hash_kv(cluster=None):
@@ -110,8 +112,8 @@ def hash_kv(cluster=None):
     asked), or a host gives an odd answer, the exit code of salt-run is 1; also where the pillar of
     a cluster is wrong: its faults stand in the table's place.
 
-    Raises CommandExecutionError when what holds for all clusters is wrong in the pillar,
-    SaltInvocationError when there is no such cluster.
+    What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
+    text, with exit code 1.
 
     CLI Example:
 
@@ -121,13 +123,14 @@ def hash_kv(cluster=None):
         salt-run etcd_ha.hash_kv cluster=main
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
-    master = etcd_ha_master.Master(__opts__, __context__)
-    clusters, faults = master.clusters_and_faults(cluster)
-    facts = etcd_ha_minions.facts(master, clusters.values())
-    reports = [
-        etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters.values()
-    ]
-    return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
+    with etcd_ha_master.in_words():
+        master = etcd_ha_master.Master(__opts__, __context__)
+        clusters, faults = master.clusters_and_faults(cluster)
+        facts = etcd_ha_minions.facts(master, clusters.values())
+        reports = [
+            etcd_ha_report.hashes(one, *_hashes(master, one, facts)) for one in clusters.values()
+        ]
+        return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
 
 def endpoints(cluster=None, consumer=None):
@@ -143,8 +146,8 @@ def endpoints(cluster=None, consumer=None):
     Returns a dict cluster -> list of URLs (the virtual address, or each balancer, or else the
     members), or text for a consumer.
 
-    Raises CommandExecutionError when the pillar is wrong, SaltInvocationError when there is no such
-    cluster or consumer.
+    What is wrong in the pillar, and that there is no such cluster or consumer, is told as text,
+    with exit code 1.
 
     CLI Example:
 
@@ -154,13 +157,14 @@ def endpoints(cluster=None, consumer=None):
         salt-run etcd_ha.endpoints main consumer=kube-apiserver
     """
     etcd_ha_faces.sound(locals(), cluster="name?")
-    clusters = etcd_ha_master.Master(__opts__, __context__).clusters(cluster)
-    if consumer is None:
-        return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
-    try:
-        return "\n".join(etcd_ha_report.consumer(one, consumer) for one in clusters.values())
-    except ValueError as err:
-        raise SaltInvocationError(str(err)) from err
+    with etcd_ha_master.in_words():
+        clusters = etcd_ha_master.Master(__opts__, __context__).clusters(cluster)
+        if consumer is None:
+            return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
+        try:
+            return "\n".join(etcd_ha_report.consumer(one, consumer) for one in clusters.values())
+        except ValueError as err:
+            raise SaltInvocationError(str(err)) from err
 
 
 def _certificates(master, minions):

@@ -160,7 +160,7 @@ def forget(cluster):
     cluster
         The name of the cluster (text).
 
-    Returns True. Raises CommandExecutionError when there is no such record.
+    Returns True. Where there is no such record, it says so, with exit code 1.
 
     CLI Example:
 
@@ -169,8 +169,9 @@ def forget(cluster):
         salt-run etcd_ha.forget main
     """
     etcd_ha_faces.sound(locals())
-    cache = etcd_ha_master.Master(__opts__, __context__).cache
-    if not cache.contains(etcd_ha_master.RECORDS, cluster):
-        raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
-    cache.flush(etcd_ha_master.RECORDS, cluster)
-    return True
+    with etcd_ha_master.in_words():
+        cache = etcd_ha_master.Master(__opts__, __context__).cache
+        if not cache.contains(etcd_ha_master.RECORDS, cluster):
+            raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
+        cache.flush(etcd_ha_master.RECORDS, cluster)
+        return True

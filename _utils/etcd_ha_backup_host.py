@@ -18,9 +18,9 @@ def describe(cluster: Cluster, member: Member) -> dict[str, Any]:
     ``settings`` is what the job reads, ``settings_text`` the file with it. Secrets stand here as
     one hash alone: this mapping is written to logs and shown to people.
     """
-    backup, folder = cluster.settings["backup"], member.settings["config_dir"]
+    backup = cluster.settings["backup"]
+    file, secrets_file = files(member.settings["config_dir"])
     s3 = {key: value for key, value in backup["s3"].items() if key not in etcd_ha_s3.SECRETS}
-    secrets_file = f"{folder}/backup.secrets"
     settings = {
         "cluster": cluster.name,
         "directory": backup["directory"],
@@ -32,7 +32,7 @@ def describe(cluster: Cluster, member: Member) -> dict[str, Any]:
     }
     return {
         "cluster": cluster.name,
-        "file": f"{folder}/backup.json",
+        "file": file,
         "directory": backup["directory"],
         "schedule": backup["schedule"],
         "settings": settings,
@@ -48,6 +48,11 @@ def describe(cluster: Cluster, member: Member) -> dict[str, Any]:
         "timer": TIMER,
         "service": SERVICE,
     }
+
+
+def files(config_dir: str) -> tuple[str, str]:
+    """The settings of a member's backups, and their secrets, in its configuration's directory."""
+    return f"{config_dir}/backup.json", f"{config_dir}/backup.secrets"
 
 
 def secrets(s3: dict[str, Any]) -> dict[str, str]:

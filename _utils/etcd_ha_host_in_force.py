@@ -169,14 +169,15 @@ def held(
     elif parts or (record is None and desired["clusters"]):
         what = " and the ".join(parts) or "CA"
         host["pending"] = [f"the {what} is not in force here yet"]
+    if host["cleared"]:
+        # What was in force is no word on a host that has no part any more.
+        return host | {"firewall": None, "entries": [], "hostname": None, "clusters": []}
     if record is not None:
         differing = differences(host, desired)
         if differing:
             shown = ", ".join(differing[:_SHOWN]) + (" ..." if len(differing) > _SHOWN else "")
             host["pending"].append(f"the pillar differs from what is in force here in {shown}")
         host["firewall"] = _united(known["firewall"], desired["firewall"])
-    if host["cleared"]:
-        host |= {"firewall": None, "entries": [], "hostname": None, "clusters": []}
     return host
 
 

@@ -4,6 +4,7 @@ Salt's loader gives its dunders to the runners alone, so a runner hands its ``__
 ``__context__`` over. This file knows Salt: runners and etcd_ha_minions import it, and no logic.
 """
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -28,6 +29,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 # Where the master remembers each cluster that was bootstrapped.
 RECORDS = "etcd_ha/clusters"
 MODULES = ("_modules", "_states", "_utils")
+# What there is to say where the last cluster was removed.
+NO_CLUSTER = "the pillar names no cluster (etcd_ha:clusters is empty)"
 
 
 class Master:
@@ -64,10 +67,8 @@ class Master:
         if name in read.faults:
             return {}, {name: str(read.error(name))}
         if name not in read.clusters:
-            known = sorted([*read.clusters, *read.faults])
-            raise SaltInvocationError(
-                f"the pillar has no cluster {name!r}; it has {', '.join(known)}"
-            )
+            known = ", ".join(sorted([*read.clusters, *read.faults])) or "none at all"
+            raise SaltInvocationError(f"the pillar has no cluster {name!r}; it has {known}")
         return {name: read.clusters[name]}, {}
 
     def clusters_on(self, os_file: str, minion: str = "") -> dict[str, Cluster]:
@@ -218,9 +219,18 @@ def events(opts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]] | Non
             yield (found["tag"], found["data"]) if found else None
 
 
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """Have salt-run show what is wrong as a sentence: of any other error it shows a traceback."""
+    try:
+        yield
+    except (CommandExecutionError, SaltInvocationError) as err:
+        failed(str(err))
+
+
 def shown(reports: Sequence[Report]) -> str:
     """All reports as one text; an exit code of 1 where one of them needs somebody."""
-    told = "\n\n".join(report.text for report in reports)
+    told = "\n\n".join(report.text for report in reports) or NO_CLUSTER
     return told if all(report.sound for report in reports) else failed(told)
 
 

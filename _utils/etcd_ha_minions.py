@@ -15,6 +15,7 @@ import etcd_ha_restore
 import etcd_ha_told
 import etcd_ha_trust
 import salt.client
+import salt.key
 import salt.utils.minions
 from etcd_ha_master import Master
 from etcd_ha_topology import Cluster, Member
@@ -58,6 +59,13 @@ def connected(master: Master, wanted: Iterable[str]) -> list[str]:
     """
     found, wanted = salt.utils.minions.CkMinions(master.opts).connected_ids(), list(wanted)
     return [minion for minion in wanted if minion in found] or wanted
+
+
+def accepted(master: Master, wanted: Iterable[str]) -> list[str]:
+    """Those of the wanted minions whose keys the master accepts, whether they are there or not."""
+    with salt.key.get_key(dict(master.opts)) as keys:
+        found = keys.list_keys().get("minions", [])
+    return [minion for minion in wanted if minion in found]
 
 
 def ask(

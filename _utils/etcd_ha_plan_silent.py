@@ -74,11 +74,15 @@ def refusal(
 
 
 def notes(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> tuple[str, ...]:
-    """Hosts that have left the cluster and give no facts: nobody stops what runs there."""
+    """Hosts that have left the cluster and give no facts: nobody stops what runs there yet.
+
+    The master remembers them until they answer, or their keys are deleted.
+    """
     left = [m for m in (*wanted.managed, *wanted.balancers) if m not in cluster.hosts]
     return tuple(
         f"{minion} {_cause(minion, wanted).partition('. ')[0]}: what the pillar no longer names "
-        "there is not stopped"
+        "there is not stopped, and its certificates open the cluster. A run in which it answers "
+        f"does that; if its machine is gone for good: salt-key -d {minion}"
         for minion in dict.fromkeys(left)
         if minion not in observed
     )

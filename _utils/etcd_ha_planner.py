@@ -86,11 +86,13 @@ def plan(
             space = ()
         elif command == "remove_cluster":
             steps = _remove(cluster, observed, wanted)
+            nothing = "" if steps else f"nothing of {cluster.name} is left to remove"
         else:
             observed, wanted = _beside_unusable(cluster, observed, wanted)
             observed, wanted = _beside_lost_authority(cluster, observed, wanted)
             steps, waits = _steps(cluster, observed, wanted)
             notes = (*notes, *_lost_notes(cluster, observed, wanted)) if steps else notes
+            notes = (*notes, *etcd_ha_trust.leaving_notes(cluster, steps))
         steps = [*etcd_ha_plan_foreign.lost_records(cluster, observed, wanted), *steps]
     except Refused as why:
         hidden = etcd_ha_plan_hidden.unsaid(cluster, observed, [str(why)])
@@ -336,6 +338,8 @@ def _remove(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
     _refuse_foreign(cluster, observed, wanted)
     etcd_ha_plan_silent.refuse(cluster, observed, wanted, cluster.hosts)
     etcd_ha_plan_hidden.refuse_reachable(cluster, observed)
+    if not _is_left(cluster, observed, wanted):
+        return []
     steps = []
     healthy = [m.minion for m in cluster.members if observed[m.minion].healthy]
     if healthy:
@@ -344,8 +348,10 @@ def _remove(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
                 cluster, healthy[-1], "a snapshot", "removal", "before the removal"
             )
         )
+    former_members, former_balancers = _former(cluster, observed, wanted)
     balancers = [b.minion for b in cluster.balancers if cluster.member(b.minion) is None]
-    for hosts in (balancers, [member.minion for member in cluster.members]):
+    members = [member.minion for member in cluster.members]
+    for hosts in (balancers + former_balancers, members + former_members):
         if hosts:
             steps.append(
                 Step(
@@ -362,7 +368,33 @@ def _remove(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) 
                     disruptive=True,
                 )
             )
-    return [*steps, etcd_ha_parts.forget(cluster)]
+    return [*steps, *([etcd_ha_parts.forget(cluster)] if wanted.recorded else [])]
+
+
+def _is_part(cluster: Cluster, host: Observed) -> bool:
+    """Whether a host holds a member of this cluster or is its balancer, by its own records."""
+    names = {cluster.name, cluster.former} - {""}
+    return host.record.get("cluster") in names or host.balancer_of in names
+
+
+def _is_left(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
+    """Whether there is anything of the cluster, on a host or in the master's memory."""
+    hosts = [observed[m] for m in (*cluster.hosts, *wanted.managed) if m in observed]
+    return wanted.recorded or any(
+        _is_part(cluster, host) or host.has_data or host.active for host in hosts
+    )
+
+
+def _former(
+    cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
+) -> tuple[list[str], list[str]]:
+    """Members and balancers that the pillar no longer names, and that were not stopped yet."""
+    found = [
+        [m for m in known if m not in cluster.hosts and m in observed]
+        for known in (wanted.managed, wanted.balancers)
+    ]
+    members, balancers = ([m for m in part if _is_part(cluster, observed[m])] for part in found)
+    return members, [minion for minion in balancers if minion not in members]
 
 
 def _was_bootstrapped(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:

@@ -32,6 +32,7 @@ def remembered(
     record: Mapping[str, Any],
     ids: Mapping[str, tuple[str, str]],
     partial: bool = False,
+    unseen: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The plan's steps, and what the master remembers before and after them.
 
@@ -39,6 +40,7 @@ def remembered(
     ``ids`` what the members tell of themselves, ``partial`` that a part of the plan waits: whoever
     is to leave is a member until then. Where nothing is left to do, a run may have ended
     before it could remember; a plan that gives members other ids ends by remembering these.
+    ``unseen`` are hosts without facts that have left: they are still to be stopped.
     """
     past = {
         minion: {key: one[key] for key in one if key != "member_id"}
@@ -46,6 +48,8 @@ def remembered(
     }
     own = {m.minion: {"name": m.name, "peer_url": cluster.peer_url(m)} for m in cluster.members}
     balancers = [balancer.minion for balancer in cluster.balancers]
+    own = {**{minion: past[minion] for minion in unseen if minion in past}, **own}
+    balancers += [m for m in record.get("balancers", []) if m in unseen and m not in balancers]
     if partial:
         own = {**past, **own}
         balancers = list(dict.fromkeys([*record.get("balancers", []), *balancers]))

@@ -340,13 +340,16 @@ def read_each(
 ) -> Read:
     """Each cluster of the pillar by itself: what is wrong with one does not stop the others.
 
+    There may be none: the last one was removed, and its hosts have no part any more.
+
     Raises PillarError with what is wrong beside the clusters, which holds for all of them.
     """
     if not isinstance(pillar, Mapping) or not pillar:
         raise PillarError(
             [
                 "etcd_ha is missing or empty; copy pillar.example into your pillar and assign it "
-                "to the hosts and to the master's own id (<master id>_master)"
+                "to the hosts and to the master's own id (<master id>_master). Where the last "
+                "cluster was removed, leave clusters: {} under it"
             ]
         )
     faults = etcd_ha_plain.faults(pillar, "etcd_ha")
@@ -354,9 +357,12 @@ def read_each(
         raise PillarError(faults)
     told = etcd_ha_plain.quiet(pillar)
     clusters_pillar = told.get("clusters")
-    if not isinstance(clusters_pillar, Mapping) or not clusters_pillar:
+    if not isinstance(clusters_pillar, Mapping):
         raise PillarError(
-            [f"etcd_ha:clusters is {clusters_pillar!r}; it must name at least one cluster"]
+            [
+                f"etcd_ha:clusters is {clusters_pillar!r}; name each cluster under it, or write "
+                "{} where the last one was removed"
+            ]
         )
     common = {key: value for key, value in told.items() if key != "clusters"}
     faults += _shape(common, defaults, "etcd_ha", extra=("clusters",))

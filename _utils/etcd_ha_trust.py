@@ -8,15 +8,18 @@ the last phase restart each member; a new certificate is in use from the next ha
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import etcd_ha_certificates
+import etcd_ha_parts
 import etcd_ha_pem
 from etcd_ha_observed import Observed, Trust
 from etcd_ha_pem import Bundle
-from etcd_ha_steps import names
+from etcd_ha_steps import Step, names
 from etcd_ha_topology import Cluster
 
+# The functions of steps by which a host leaves.
+RETIRING = ("etcd_ha_member.retire", "etcd_ha_member.retire_balancer")
 # What a host does with its CAs: as they are; both; both, with certificates from the new one.
 KEPT, BOTH, ISSUED, ALONE = "kept", "both", "issued", ""
 # As they are, and the CA is not asked: it is silent, so nobody knows which it is.
@@ -129,6 +132,20 @@ def notes(cluster: Cluster, observed: Mapping[str, Observed]) -> tuple[str, ...]
             "new one, then set it to whole",
         )
     return ()
+
+
+def leaving_notes(cluster: Cluster, steps: Sequence[Step]) -> tuple[str, ...]:
+    """That whoever leaves keeps keys that open the cluster, and what ends that."""
+    leaving = [m for step in steps if step.function in RETIRING for m in step.targets]
+    if not cluster.tls or not leaving:
+        return ()
+    how = f"{etcd_ha_parts.asked(cluster, 'rotate_ca')}, once this is done"
+    if cluster.ca_minion is None:
+        how = "have another CA sign the certificates of those who stay"
+    return (
+        f"{names(leaving)} {'leave' if len(leaving) > 1 else 'leaves'} with certificates that open "
+        f"{cluster.name} until they expire. To end that sooner: {how}",
+    )
 
 
 def change_goes(cluster: Cluster) -> str:

@@ -136,6 +136,35 @@ def test_nothing_runs_from_salts_cache(compile_states, pillar, minion_opts, mini
         assert "/var/cache/salt" not in told and "extmods" not in told
 
 
+def refused(compiled):
+    """What the only state says by which a host is left alone; nothing else is rendered."""
+    (state,) = sound(compiled).chunks
+    assert f"{state['state']}.{state['fun']}" == "test.fail_without_changes"
+    return state["comment"]
+
+
+class TestPillarThatIsWrong:
+    """A highstate has other formulas' states, too: an error in rendering would end them all."""
+
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
+    def test_is_one_state_that_fails(self, compile_states, pillar, minion):
+        main(pillar)["verson"] = "3.6.14"
+        told = refused(compile_states(minion, pillar, "etcd_ha"))
+        assert "etcd_ha:clusters:main:verson" in told and "version" in told
+
+    def test_so_is_a_pillar_that_does_not_reach_the_host(self, compile_states, pillar):
+        del pillar["etcd_ha"]
+        assert "copy pillar.example" in refused(compile_states(MEMBER, pillar, "etcd_ha"))
+
+    @pytest.mark.parametrize("minion", [MEMBER, BALANCER, CA])
+    def test_without_any_cluster_no_host_has_a_part(self, compile_states, pillar, minion):
+        """The last one was removed: what it left on hosts is cleared like that of any other."""
+        pillar["etcd_ha"]["clusters"] = {}
+        compiled = sound(compile_states(minion, pillar, "etcd_ha"))
+        assert compiled.of("etcd_ha_firewall.cleared")
+        assert f"{minion} has no part in an etcd cluster" in compiled.ids()
+
+
 class TestEachStandsAlone:
     """Whoever applies one SLS by name gets all that it requires."""
 
@@ -164,16 +193,17 @@ def test_every_sls_is_rendered_by_some_test():
 
 def test_unknown_operating_system_is_refused_by_name(compile_states, pillar, monkeypatch):
     monkeypatch.setitem(GRAINS, "Plan9", {"os": "Plan9", "os_family": "Plan9", "osarch": "amd64"})
-    compiled = compile_states(MEMBER, pillar, os="Plan9")
-    assert any("Plan9" in error and "Debian" in error for error in compiled.errors)
+    told = refused(compile_states(MEMBER, pillar, "etcd_ha", os="Plan9"))
+    assert "Plan9" in told and "Debian" in told
+    # A part by itself is applied by hand alone, and says the same as an error.
+    alone = compile_states(MEMBER, pillar, "etcd_ha.account", os="Plan9")
+    assert any("Plan9" in error for error in alone.errors)
 
 
 def test_wrong_pillar_is_refused_with_every_fault(compile_states, pillar):
     main(pillar)["versoin"] = "3.6.14"
     main(pillar)["members"][MEMBER]["address"] = "192.168.200.999"
-    compiled = compile_states(MEMBER, pillar)
-    assert compiled.chunks == []
-    told = " ".join(compiled.errors)
+    told = refused(compile_states(MEMBER, pillar, "etcd_ha"))
     assert "did you mean 'version'" in told
     assert "192.168.200.999" in told
 

@@ -259,6 +259,45 @@ def test_an_end_of_a_cluster_that_does_not_answer_takes_no_snapshot(cluster):
     assert [step.function.rpartition(".")[2] for step in plan.steps] == ["retire", "retire", ""]
 
 
+def test_an_end_stops_those_as_well_whom_the_pillar_no_longer_names(cluster):
+    """Taken out of the pillar just before, or never stopped: the master forgets all of them."""
+    fewer = dataclasses.replace(cluster, members=cluster.members[:2], balancers=())
+    known = dataclasses.replace(
+        wanted(cluster), balancers=("lb.example.com",), silent={"gone.example.com": "is down"}
+    )
+    managed = {**known.managed, "gone.example.com": {"name": "gone", "peer_url": "https://x"}}
+    known = dataclasses.replace(known, managed=managed)
+    hosts = change(healthy(cluster), "lb.example.com", balancer_of="main")
+    plan = etcd_ha_planner.plan(fewer, hosts, known, command="remove_cluster")
+    retired = [step.targets for step in plan.steps if step.function.endswith("retire")]
+    assert retired == [
+        ("lb.example.com",),
+        tuple(member.minion for member in cluster.members),
+    ]
+    assert any("gone.example.com is down" in note for note in plan.warnings)
+
+
+def test_an_end_that_is_done_has_nothing_to_do(cluster):
+    blank = {minion: type(host)(minion) for minion, host in healthy(cluster).items()}
+    forgotten = dataclasses.replace(wanted(cluster), recorded=False, managed={}, balancers=())
+    plan = etcd_ha_planner.plan(cluster, blank, forgotten, command="remove_cluster")
+    assert plan.steps == () and plan.nothing == "nothing of main is left to remove"
+    # The master alone may still know of it.
+    forgotten = dataclasses.replace(forgotten, recorded=True)
+    plan = etcd_ha_planner.plan(cluster, blank, forgotten, command="remove_cluster")
+    assert plan.steps[-1].kind == "forget"
+
+
+def test_who_leaves_with_keys_is_told_of(cluster):
+    fewer = dataclasses.replace(cluster, members=cluster.members[:2])
+    plan = etcd_ha_planner.plan(fewer, healthy(cluster), wanted(cluster))
+    told = [note for note in plan.warnings if "certificates that open main" in note]
+    assert len(told) == 1 and told[0].startswith("etcd3 leaves")
+    assert "etcd_ha.orch.rotate_ca" in told[0]
+    whole = etcd_ha_planner.plan(cluster, healthy(cluster), wanted(cluster))
+    assert not any("certificates that open" in note for note in whole.warnings)
+
+
 # Another name
 
 

@@ -243,9 +243,12 @@ def test_a_record_that_is_no_good_is_not_no_record(pillar, defaults):
 
 def test_rules_of_a_host_without_a_part_are_cleared_as_ever(pillar, defaults):
     assert held(None, described(pillar, defaults, "stranger"))["cleared"]
-    record = {**EMPTY, "firewall": {"kind": "auto", "rules": []}}
+    entries = [{"address": "192.168.200.52", "names": ["etcd1.example.com"]}]
+    record = {**EMPTY, "firewall": {"kind": "auto", "rules": []}, "entries": entries}
     found = held(record, described(pillar, defaults, "stranger"))
     assert found["cleared"] and found["firewall"] is None
+    # What was in force on it once is no reason to wait for the orchestrate, which has no step here.
+    assert found["entries"] == [] and found["pending"] == []
 
 
 def test_what_was_prepared_is_in_force_and_the_rest_is_coming(pillar, defaults):

@@ -1,11 +1,14 @@
 """The functions of a member: what they say where etcd does not answer, and whom they believe."""
 
+import etcd_ha_backup_program
 import etcd_ha_client
 import etcd_ha_common_systemd
 import etcd_ha_etcdctl
 import etcd_ha_host_etcds
+import etcd_ha_host_in_force
 import etcd_ha_host_record
 import etcd_ha_machine
+import etcd_ha_progress
 import pytest
 import systemd_units
 from faces import load
@@ -244,6 +247,36 @@ def test_what_does_not_stop_keeps_its_data(cluster, tmp_path, monkeypatch, state
     with pytest.raises(CommandExecutionError, match=r"etcd\.service did not stop"):
         module.retire("main")
     assert (data / "member").is_dir() and (tmp_path / "main.json").exists()
+
+
+def test_who_leaves_keeps_no_secret_of_the_backups(cluster, tmp_path, monkeypatch):
+    """They open the bucket and the backups of those who stay."""
+    module = cluster([entry(1)], [])
+    for owner, name in (
+        (etcd_ha_host_record, "FOLDER"),
+        (etcd_ha_backup_program, "FOLDER"),
+        (etcd_ha_progress, "FOLDER"),
+        (module, "UNITS"),
+    ):
+        (tmp_path / name.lower()).mkdir(exist_ok=True)
+        monkeypatch.setattr(owner, name, str(tmp_path / name.lower()))
+    monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
+    monkeypatch.setattr(etcd_ha_host_in_force, "FILE", str(tmp_path / "in_force.json"))
+    monkeypatch.setattr(module.etcd_ha_host_paused, "lift", lambda: None)
+    systemd_units.told(monkeypatch, unit(state="inactive", pid=0))
+    monkeypatch.setattr(etcd_ha_common_systemd, "systemctl", lambda *_, **__: None)
+    monkeypatch.setattr(etcd_ha_client, "configured", dict)
+    monkeypatch.setattr(etcd_ha_client, "member_on_disk", lambda: {"config_dir": str(tmp_path)})
+    etcd_ha_machine.write_json(str(tmp_path / "folder/main.json"), {"cluster": "main"})
+    kept = tmp_path / "etcdctl.env"
+    for path in (tmp_path / "backup.json", tmp_path / "backup.secrets", kept):
+        path.write_text("x")
+    module.__salt__ = {
+        "etcd_ha.local_health": lambda: {"healthy": False},
+        "etcd_ha.refusal": lambda: "",
+    }
+    assert module.retire("main") == {"stopped": True, "aside": []}
+    assert not list(tmp_path.glob("backup.*")) and kept.exists()
 
 
 def test_somebody_else_s_etcd_is_not_retired(cluster, tmp_path, monkeypatch):

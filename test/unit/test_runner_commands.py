@@ -15,6 +15,8 @@ MASTER = Master({}, {})
 def runner(monkeypatch):
     found = {"main": 1, "other": 2}
     monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: (found, {}))
+    monkeypatch.setattr(etcd_ha_minions, "refresh", lambda *_: None)
+    monkeypatch.setattr(etcd_ha_minions, "accepted", lambda *_: [])
     return load("_runners/etcd_ha")
 
 
@@ -62,6 +64,18 @@ def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     assert ("remember" in kinds) is remembers and "function" in kinds
 
 
+def test_who_left_while_silent_is_remembered_as_long_as_it_may_come_back(
+    runner, cluster, monkeypatch
+):
+    monkeypatch.setattr(
+        etcd_ha_minions, "accepted", lambda _, wanted: [m for m in wanted if m != "c"]
+    )
+    members = {minion: {} for minion in ("etcd1.example.com", "a", "b", "c")}
+    record = {"members": members, "balancers": ["d"]}
+    facts = {"etcd1.example.com": {}, "a": {}}
+    assert runner._unseen(None, cluster, record, facts) == ["b", "d"]
+
+
 @pytest.mark.parametrize("known", ["now", "before", ""])
 def test_who_runs_a_function_knows_the_pillar_of_the_plan(runner, monkeypatch, known):
     etcd1, etcd2, gone = "etcd1.example.com", "etcd2.example.com", "gone.example.com"
@@ -82,7 +96,8 @@ def test_who_runs_a_function_knows_the_pillar_of_the_plan(runner, monkeypatch, k
     monkeypatch.setattr(etcd_ha_minions, "refresh", lambda _, minions: refreshed.append(minions))
     runner._inform(master, plans)
     assert asked == [([etcd1], "etcd_ha.wanted_digest")]
-    assert refreshed == ([] if known == "now" else [[etcd1]])
+    # What whoever leaves should know is in no plan.
+    assert refreshed == ([[gone]] if known == "now" else [[etcd1, gone]])
     runner._inform(master, [etcd_ha_steps.Plan("main", "x", (steps[1],))])
     assert len(asked) == 1
 

@@ -86,6 +86,18 @@ def test_who_is_to_leave_is_remembered_while_a_part_of_the_plan_waits(cluster):
         assert (left, stopped) == (not partial, not partial)
 
 
+def test_who_left_while_silent_is_still_to_be_stopped(cluster):
+    """Its host comes back with its unit enabled, its timer and its keys."""
+    smaller = dataclasses.replace(cluster, members=cluster.members[:2], balancers=())
+    record = {"cluster": "main", "members": members(cluster), "balancers": ["lb.example.com"]}
+    for unseen in (["etcd3.example.com", "lb.example.com"], []):
+        rows = etcd_ha_rows.remembered(smaller, (), "s", record, {}, unseen=unseen)
+        # Who is still known as before is not remembered anew in each run.
+        assert bool(rows) is not bool(unseen)
+        assert not any("etcd3.example.com" in row["members"] for row in rows)
+        assert not any("lb.example.com" in row["balancers"] for row in rows)
+
+
 def test_a_removed_cluster_is_not_remembered(cluster, rows):
     forget = Step("main: forget", "forget", ())
     assert [row["kind"] for row in rows({}, (VERIFY, forget))] == ["verify", "forget"]
