@@ -809,6 +809,7 @@ def _known(path):
         "keys": told.get("keys"),
         "when": str(told.get("when", written)),
         "verified": bool(told.get("verified")),
+        "cluster": told.get("cluster", ""),
     }
     if told.get("size", found["size"]) != found["size"]:
         found["fault"] = f"it has {found['size']} bytes instead of {told['size']}"

@@ -107,6 +107,7 @@ def steps(
     survivor="",
     member="",
     earlier=None,
+    given=(),
 ):
     """
     The plan as data, for the SLS files of ``etcd_ha/orch``; prints it for people first.
@@ -139,6 +140,10 @@ def steps(
         What the same orchestrate has planned for this cluster before (dict), as the step that plans
         again hands it over: a plan that comes no nearer is refused.
 
+    given : ()
+        The keys of the pillar that the orchestrate sees (list of text): one that it does not know,
+        and that is not of the master's own pillar, is refused, and so is one without a value.
+
     Returns ``{"refusals": [{id, why}], "steps": [{id, kind, cluster, after, targets, sls, pillar,
     ...}], "idle": [{id, why}], "ends": [{id, after, sound, comment}]}``. ``after`` is the id of the
     step before it of the same cluster. ``idle`` are the clusters for which the command has nothing
@@ -153,15 +158,17 @@ def steps(
         salt-run etcd_ha.steps
         salt-run etcd_ha.steps command=restore confirm=main
     """
-    given = locals()
+    words = locals()
     began = time.monotonic()
     master = etcd_ha_master.Master(__opts__, __context__)
     try:
-        etcd_ha_faces.sound(given, cluster="name?")
+        etcd_ha_faces.sound({"given": given})
+        words |= master.asked(command, given, words)
+        etcd_ha_faces.sound(words, cluster="name?")
+        cluster = words["cluster"]
         if command in CONFIRMED:
-            cluster = _confirmed(master, cluster, confirm, command)
-        asked = {"backup": backup, "lost": lost, "survivor": survivor, "member": member}
-        plans = _plans(master, cluster, command, asked)
+            cluster = _confirmed(master, cluster, words["confirm"], command)
+        plans = _plans(master, cluster, command, words)
         now = int(time.time())
         before = etcd_ha_plan_again.Earlier.of(earlier if cluster else None, now)
         plans = [etcd_ha_plan_again.bounded(one, before, now) for one in plans]

@@ -81,12 +81,16 @@ def backup(cluster, take=True):
     return {**{key: found[key] for key in kept}, "places": places}
 
 
-def backup_steps(cluster=None):
+def backup_steps(cluster=None, given=()):
     """
     Which clusters ``etcd_ha.orch.backup`` backs up, for its SLS file; asks no minion.
 
     cluster : None
         The name of one cluster (text); without it all.
+
+    given : ()
+        The keys of the pillar that the orchestrate sees (list of text), as ``etcd_ha.steps`` has
+        them.
 
     Returns ``{"refusals": [{id, why}], "clusters": [{name, id}]}``. It refuses, and does not raise,
     for a wrong pillar, of one cluster or of all, or where the master's own copy of the formula's
@@ -98,12 +102,14 @@ def backup_steps(cluster=None):
 
         salt-run etcd_ha.backup_steps
     """
-    given = locals()
+    words = locals()
     try:
-        etcd_ha_faces.sound(given, cluster="name?")
         master = etcd_ha_master.Master(__opts__, __context__)
+        etcd_ha_faces.sound({"given": given})
+        words |= master.asked("backup", given, words)
+        etcd_ha_faces.sound(words, cluster="name?")
         master.check_own_modules()
-        clusters, faults = master.clusters_and_faults(cluster)
+        clusters, faults = master.clusters_and_faults(words["cluster"])
     except (CommandExecutionError, SaltInvocationError) as err:
         return {"refusals": [{"id": "No backup is taken", "why": str(err)}], "clusters": []}
     told = etcd_ha_backup_report.step

@@ -314,6 +314,7 @@ PARAMETERS: Mapping[str, str] = {
     "folder": "name",
     "folders": "folders",
     "former": "name?",
+    "given": "list",
     "group": "name",
     "host": "host",
     "hours": "hours",

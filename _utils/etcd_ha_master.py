@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from functools import cached_property
 from typing import Any, NoReturn
 
+import etcd_ha_asked
 import etcd_ha_faces
 import etcd_ha_topology
 import salt.cache
@@ -82,6 +83,25 @@ class Master:
             return dict(read.known_to(minion) if minion else read.clusters)
         except etcd_ha_topology.PillarError as err:
             raise CommandExecutionError(str(err)) from err
+
+    def asked(
+        self, command: str, names: Sequence[str], values: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The words of an orchestrate as its command line gave them; raises for one it lacks.
+
+        Without ``names``, the keys of the pillar that it sees, it was not called by an orchestrate.
+        """
+        if not names:
+            return {}
+        names = [name for name in names if isinstance(name, str)]
+        self._pillar()
+        own, none = self.context.get("etcd_ha_own_pillar", {}), {"cluster": None, "confirm": None}
+        try:
+            found = etcd_ha_asked.given(command, names, values, own)
+        except ValueError as err:
+            raise SaltInvocationError(str(err)) from err
+        words = [word for word in etcd_ha_asked.WORDS if word in values and word not in found]
+        return {**{word: none.get(word, "") for word in words}, **found}
 
     def record(self, cluster: Cluster) -> dict[str, Any]:
         """What the master remembers of a cluster; empty where it was never bootstrapped.
@@ -174,6 +194,8 @@ class Master:
                     "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
                 )
             self.context["etcd_ha_pillar"] = compiled.get("etcd_ha")
+            words = {word: compiled.get(word) for word in etcd_ha_asked.WORDS}
+            self.context["etcd_ha_own_pillar"] = {name: words.get(name) for name in compiled}
         return copy.deepcopy(self.context["etcd_ha_pillar"])
 
     @property

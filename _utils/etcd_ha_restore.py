@@ -48,6 +48,8 @@ class Backup:
     keys: int | None = None
     when: str = ""
     verified: bool = False
+    # Of which cluster it was taken, by its sidecar.
+    cluster: str = ""
     fault: str = ""
 
     @classmethod
@@ -64,6 +66,7 @@ class Backup:
             keys=None if keys is None else int(keys),
             when=str(found.get("when", "")),
             verified=bool(found.get("verified")),
+            cluster=str(found.get("cluster", "")),
             fault=str(found.get("fault", "")),
         )
 
@@ -80,7 +83,9 @@ class Backup:
 
 def sidecar(told: Mapping[str, Any]) -> dict[str, Any]:
     """What stands beside a backup, without what is of another kind than it should be."""
-    kinds: dict[str, type] = dict.fromkeys(("sha256", "version", "etcd_version", "when"), str)
+    kinds: dict[str, type] = dict.fromkeys(
+        ("sha256", "version", "etcd_version", "when", "cluster"), str
+    )
     kinds |= {"revision": int, "keys": int, "size": int, "verified": bool}
     return {name: told[name] for name, kind in kinds.items() if type(told.get(name)) is kind}
 
@@ -430,6 +435,13 @@ def _notes(cluster: Cluster, backup: Backup, begun: str) -> tuple[str, ...]:
         f"the backup is {backup.name}{told}: all that was written after it is lost to clients, and "
         "stays in what is set aside"
     ]
+    if not backup.cluster:
+        notes.append(
+            "no backup's record (NAME.json) lies beside it: it is not known of which cluster it "
+            "is, and it was not tried. Users, roles and authentication will be those in it"
+        )
+    elif backup.cluster not in (cluster.name, cluster.former):
+        notes.append(f"it was taken of another cluster, {backup.cluster}")
     if begun:
         notes.append("a restore of it was begun and not ended: it is gone on with")
     if etcd_ha_release.parse(cluster.version) < etcd_ha_release.Version(3, 5, 0):

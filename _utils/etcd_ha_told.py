@@ -265,6 +265,7 @@ _BACKUP = _form(
         **_all("size revision", _number),
         "keys": OrNone(_number),
         "verified": _flag,
+        "cluster": _text,
     },
     "path",
 )

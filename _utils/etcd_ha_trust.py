@@ -8,10 +8,10 @@ the last phase restart each member; a new certificate is in use from the next ha
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 
 import etcd_ha_certificates
-import etcd_ha_parts
 import etcd_ha_pem
 from etcd_ha_observed import Observed, Trust
 from etcd_ha_pem import Bundle
@@ -139,7 +139,8 @@ def leaving_notes(cluster: Cluster, steps: Sequence[Step]) -> tuple[str, ...]:
     leaving = [m for step in steps if step.function in RETIRING for m in step.targets]
     if not cluster.tls or not leaving:
         return ()
-    how = f"{etcd_ha_parts.asked(cluster, 'rotate_ca')}, once this is done"
+    asked = json.dumps({"cluster": cluster.name})
+    how = f"salt-run state.orchestrate etcd_ha.orch.rotate_ca pillar='{asked}', once this is done"
     if cluster.ca_minion is None:
         how = "have another CA sign the certificates of those who stay"
     return (

@@ -1,6 +1,8 @@
 {#- Takes a backup of every cluster, or of the one that pillar='{"cluster": NAME}' names. -#}
-{%- set asked = {"cluster": pillar.get("cluster")} %}
-{%- set plan = salt["saltutil.runner"]("etcd_ha.backup_steps", kwarg=asked) %}
+{%- from "etcd_ha/orch/steps.jinja" import asked with context %}
+{%- set words = asked("backup") | load_json %}
+{%- do words.pop("command") %}
+{%- set plan = salt["saltutil.runner"]("etcd_ha.backup_steps", kwarg=words) %}
 {%- for refusal in plan.refusals %}
 {{ refusal.id | json }}:
   test.fail_without_changes:

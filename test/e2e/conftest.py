@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=rank)
 
 
+SAID = "the last that etcd said"
 spent: dict[str, float] = {}
 
 
@@ -39,7 +40,9 @@ def pytest_runtest_logreport(report):
     """Say at once why a test failed: a run that is ended by its time never comes to its summary."""
     spent[report.nodeid] = spent.get(report.nodeid, 0.0) + report.duration
     if report.failed:
-        print(f"\n{report.nodeid} failed:\n{report.longreprtext[-6000:]}", file=sys.__stderr__)
+        said = "\n".join(f"{title}:\n{text}" for title, text in report.sections if SAID in title)
+        told = f"{report.longreprtext[-6000:]}\n{said}"
+        print(f"\n{report.nodeid} failed:\n{told}", file=sys.__stderr__)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -48,9 +51,7 @@ def pytest_runtest_makereport(item, call):
     made = yield
     report, lab = made.get_result(), getattr(item, "funcargs", {}).get("lab")
     if report.when == "call" and report.failed and isinstance(lab, Lab):
-        report.sections += [
-            (f"the last that etcd said on {host}", lab.said(host)) for host in MEMBERS
-        ]
+        report.sections += [(f"{SAID} on {host}", lab.said(host)) for host in MEMBERS]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -197,7 +197,7 @@ def test_the_orchestrate_hands_over_what_it_is_asked(command, words):
     environment = jinja2.Environment(
         loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
     )
-    environment.filters["json"] = json.dumps
+    environment.filters |= {"json": json.dumps, "load_json": json.loads}
 
     def runner(name, kwarg):
         handed.append((name, kwarg))
@@ -208,7 +208,28 @@ def test_the_orchestrate_hands_over_what_it_is_asked(command, words):
         pillar=words, salt={"saltutil.runner": runner}
     )
     assert list(yaml.safe_load(text)) == ["a step"]
-    assert handed == [("etcd_ha.steps", {"cluster": None, "command": command, **words})]
+    asked = {"command": command, "given": list(words), **words}
+    assert handed == [("etcd_ha.steps", asked)]
+
+
+def test_other_formulas_secrets_are_not_handed_over():
+    """Runners' arguments stand in events and the job cache."""
+    handed = []
+    folder = jinja2.FileSystemLoader(FORMULA)
+    environment = jinja2.Environment(
+        loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"json": json.dumps, "load_json": json.loads}
+
+    def runner(name, kwarg):
+        handed.append(kwarg)
+        return {"refusals": [], "steps": []}
+
+    own = {"backup": {"password": "secret"}, "users": {"root": "secret"}, "confirm": "main"}
+    environment.get_template("etcd_ha/orch/restore.sls").render(
+        pillar=own, salt={"saltutil.runner": runner}
+    )
+    assert handed == [{"command": "restore", "given": [*own], "confirm": "main", "backup": {}}]
 
 
 @pytest.mark.parametrize(("name", "asked"), [("etcd1", []), ("etcd2", [("127.0.0.1", 1)])])

@@ -112,7 +112,7 @@ def rendered(plan, command="init"):
         extensions=["jinja2.ext.do"],
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["json"] = json.dumps
+    environment.filters |= {"json": json.dumps, "load_json": json.loads}
     text = environment.get_template(f"etcd_ha/orch/{command}.sls").render(
         pillar={}, salt={"saltutil.runner": lambda *_, **__: plan}
     )

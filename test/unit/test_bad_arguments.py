@@ -135,6 +135,7 @@ def good(folder, host):
         "folder": "etcd",
         "folders": [f"{folder}/data"],
         "former": "old",
+        "given": [],
         "group": "etcd",
         "host": host,
         "kept": False,

@@ -48,8 +48,16 @@ def test_nothing_is_stopped_before_all_have_the_data(cluster):
 
 
 def test_the_plan_says_what_is_lost(cluster):
-    (note,) = plan(cluster, looks(ONE)).warnings
+    (note,) = plan(cluster, looks(dataclasses.replace(ONE, cluster="main"))).warnings
     assert "one" in note and "revision 40" in note and "9 keys" in note and "is lost" in note
+
+
+def test_the_plan_says_whose_backup_it_is(cluster):
+    """A file of another cluster is restored as well as one's own: whoever clones means it."""
+    (_, unknown) = plan(cluster, looks(ONE), "one").warnings
+    assert "not known of which cluster" in unknown and "authentication" in unknown
+    (_, other) = plan(cluster, looks(dataclasses.replace(ONE, cluster="prod")), "one").warnings
+    assert other == "it was taken of another cluster, prod"
 
 
 def test_the_newest_verified_backup_is_taken(cluster):
