@@ -303,7 +303,7 @@ def running(
         ``begin`` starts a stopped member like ``restart``, but does not wait until it is healthy:
         those that are started after it make the quorum;
         ``hold`` leaves a member as it is, running
-        or not, since a restore is about to put its data in place.
+        or not, since a restore is about to put its data in place, or it is to be retired.
 
     start_timeout : 120
         Seconds (int or float) to wait until the member has joined a quorum.
@@ -359,7 +359,10 @@ def running(
         )
         return ret
     if action == "hold":
-        ret["comment"] = f"{unit} is left as it is: a restore is to put its data in place"
+        ret["comment"] = (
+            f"{unit} is left as it is: a restore is to put its data in place, or the pillar no "
+            "longer names it, and the orchestrate will stop it for good"
+        )
         return ret
     try:
         begun = etcd_ha_progress.unfinished()

@@ -146,6 +146,9 @@ def held(
     host: dict[str, Any] = {**copy.deepcopy(dict(desired)), **known}
     host |= {"action": "none", "successor": "", "endpoints": "", "restart_before": 0}
     host |= {"former": {}, "keeps": True, "prepares": False, "phase": "kept", "pending": []}
+    if known["member"] and not desired["member"]:
+        # It may be out of the member list by now: its start would take its whole time and fail.
+        host["action"] = "hold"
     parts = [part for part in ("member", "balancer") if desired[part] and not known[part]]
     lost = [part for part in converged if not known[part]]
     host["coming"] = {

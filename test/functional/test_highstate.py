@@ -194,7 +194,7 @@ def test_a_member_that_left_the_pillar_keeps_its_rules(compile_states, pillar):
     before = compile_states(MEMBER, pillar, by_orch=False).texts["/etc/nftables.d/etcd_ha.nft"]
     del main(pillar)["members"][MEMBER]
     compiled = sound(compile_states(MEMBER, pillar, by_orch=False))
-    assert compiled.one("etcd_ha.running")["action"] == "none"
+    assert compiled.one("etcd_ha.running")["action"] == "hold"
     assert compiled.texts["/etc/nftables.d/etcd_ha.nft"] == before
 
 

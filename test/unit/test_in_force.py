@@ -203,6 +203,9 @@ def test_a_host_that_left_the_pillar_stays_what_it_is(pillar, defaults):
     del new["clusters"]["main"]["members"][MEMBER]
     found = held(record, described(new, defaults, MEMBER), ["member"])
     assert kept(found) == kept(record) and found["pending"] and not found["cleared"]
+    # A member that was taken out of the list while its host was away cannot start any more.
+    assert found["action"] == "hold"
+    assert held(record, described(pillar, defaults, MEMBER), ["member"])["action"] == "none"
 
 
 def test_a_cluster_under_a_new_name_keeps_the_old_one(pillar, defaults):
