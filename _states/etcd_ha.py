@@ -1105,7 +1105,7 @@ def _start_stopped(
     if action == "begin":
         etcd_ha_common_systemd.systemctl("start", "--no-block", unit)
         return
-    _start("start", unit, start_timeout)
+    _start("start", unit, start_timeout, None if bootstrap else etcd_ha_client.nudge())
 
 
 def _is_outdated(found, process, environment, program):
@@ -1147,9 +1147,9 @@ def _restart(unit, environment, record, moves, release, successor, start_timeout
         _stop(unit, start_timeout)
         etcd_ha_host_move_data.move(moves, record)
         _own(environment, account, changes)
-        _start("start", unit, start_timeout)
+        _start("start", unit, start_timeout, etcd_ha_client.nudge())
         return
-    _start("restart", unit, start_timeout)
+    _start("restart", unit, start_timeout, etcd_ha_client.nudge())
 
 
 def _logs(environment, moves):
@@ -1196,7 +1196,7 @@ def _join(
             }
         )
     etcd_ha_common_systemd.reset_failed(unit)
-    _start("restart", unit, start_timeout)
+    _start("restart", unit, start_timeout, etcd_ha_client.nudge(endpoints))
 
 
 def _member_folders(environment, moves):
@@ -1206,9 +1206,9 @@ def _member_folders(environment, moves):
     return [environment["ETCD_DATA_DIR"], *old, *([os.path.dirname(wal)] if wal else [])]
 
 
-def _start(verb, unit, start_timeout):
+def _start(verb, unit, start_timeout, beside=None):
     with etcd_ha_faces.told(etcd_ha_host_start.StartError):
-        etcd_ha_host_start.start(verb, unit, start_timeout)
+        etcd_ha_host_start.start(verb, unit, start_timeout, beside)
 
 
 def _stop(unit, timeout):

@@ -52,7 +52,8 @@ def given(
     told += [_empty(word, values) for word in asked]
     faults = [fault for fault in told if fault]
     if faults:
-        raise ValueError(f"{'. '.join(faults)}. Nothing was changed")
+        ended = [fault if fault.endswith("?") else f"{fault}." for fault in faults]
+        raise ValueError(f"{' '.join(ended)} Nothing was changed")
     return {word: values[word] for word in asked}
 
 

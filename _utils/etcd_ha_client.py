@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -251,6 +251,30 @@ def members(
     """The member list, linearizable: it needs a quorum."""
     answer = etcdctl(member, ["member", "list", "-w", "json"], timeout, endpoints)
     return etcd_ha_etcdctl.members(answer.json())
+
+
+def nudge(endpoints: str | None = None) -> Callable[[], None]:
+    """What makes the cluster commit an entry that changes nothing, so that a member can start.
+
+    etcd says READY once its own name is committed, but proposes that only while it is at most 5,000
+    entries behind what it knows to be committed; and it counts a snapshot that it was sent as
+    applied only with the next entry (setAppliedIndex in etcdserver/server.go of 3.4 to 3.7). In a
+    cluster in which nobody writes, a member that needs a snapshot would not start before somebody
+    does. Each question for alarms is an entry, which no client sees, not even by the revision.
+
+    ``endpoints`` are client URLs of the other members; without it those in the file of root's
+    etcdctl.
+    """
+
+    def ask() -> None:
+        # Whether the others answer is not this one's matter: its start tells what is wrong.
+        with contextlib.suppress(Failed, OSError):
+            known = member_on_disk()
+            others_urls = endpoints or (others(known) if known else "")
+            if known and others_urls:
+                etcdctl(known, ["alarm", "list"], 5, others_urls)
+
+    return ask
 
 
 def status(

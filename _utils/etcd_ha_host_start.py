@@ -1,6 +1,9 @@
 """Starting etcd's unit, and why it did not start or does not stay."""
 
+import contextlib
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 import etcd_ha_common_systemd
 import etcd_ha_etcd_log
@@ -11,23 +14,45 @@ from etcd_ha_common_systemd import Unit
 LINES = 1000
 # Starts by systemd (Restart=on-failure) within one wait after which no other one is waited for.
 STARTS = 3
+# Seconds between two calls of what is done beside a start.
+BESIDE = 2
 
 
 class StartError(RuntimeError):
     """etcd did not start, or does not stay; the text says why, as its own log has it."""
 
 
-def start(verb: str, unit: str, timeout: float) -> None:
+def start(verb: str, unit: str, timeout: float, beside: "Callable[[], None] | None" = None) -> None:
     """Start or restart etcd; with Type=notify it returns once a quorum was joined.
 
-    ``verb`` is systemctl's, ``timeout`` in seconds. Raises StartError.
+    ``verb`` is systemctl's, ``timeout`` in seconds. ``beside`` is called every other second until
+    then; it must not raise. Raises StartError.
     """
     since, began = time.time(), time.monotonic()
     try:
-        etcd_ha_common_systemd.systemctl(verb, unit, timeout=timeout + 10)
+        with _repeated(beside):
+            etcd_ha_common_systemd.systemctl(verb, unit, timeout=timeout + 10)
     except ProgramError as err:
         took = time.monotonic() - began
         raise StartError(_sentence(unit, took, timeout, why(unit, since) or str(err))) from err
+
+
+@contextlib.contextmanager
+def _repeated(work: "Callable[[], None] | None") -> Iterator[None]:
+    """Have this done again and again beside what is done meanwhile."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while work is not None and not ended.wait(BESIDE):
+            work()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _sentence(unit: str, took: float, timeout: float, told: str) -> str:

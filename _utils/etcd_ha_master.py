@@ -186,8 +186,10 @@ class Master:
             own, grains = str(self.opts["id"]), self.opts.get("grains") or {}
             # Salt's own name for the pillar of a master.
             name = own if own.endswith("_master") else f"{own}_master"
+            # Inside an orchestrate they have its pillar, with what its command line gave.
+            opts = {key: value for key, value in self.opts.items() if key != "pillar"}
             compiled = salt.pillar.get_pillar(
-                self.opts, grains, name, self.opts.get("saltenv")
+                opts, grains, name, self.opts.get("saltenv")
             ).compile_pillar()
             if compiled.get("_errors"):
                 raise CommandExecutionError(

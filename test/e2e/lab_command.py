@@ -355,6 +355,10 @@ class Lab:
         script = f'set -a; . /etc/etcd/etcdctl.env; {at}set +a; exec etcdctl "$@"'
         return self.exec(host, "sh", "-c", script, "sh", *argv)
 
+    def put_many(self, count, host="etcd1"):
+        """Have this many entries of the log in a few seconds, by one member's gateway."""
+        self.probe(host, "entries", count, self.own(host))
+
     def through_balancer(self):
         return f"https://{self.address('lb')}:2379"
 

@@ -58,6 +58,19 @@ def test_a_refused_plan_is_plain_text_and_exit_code_1(salt_run):
     assert "Traceback" not in done.stdout and "retcode" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"confirm": "main", "bakcup": "x"}, "bakcup is no word of etcd_ha.orch.restore"),
+        ({"confirm": "main", "backup": ""}, "backup is given without a value"),
+    ],
+)
+def test_an_orchestrate_passes_no_word_over(salt_run, words, says):
+    """By Salt itself: its runners see the pillar of the orchestrate that they are called in."""
+    done = salt_run("state.orchestrate", "etcd_ha.orch.restore", f"pillar={json.dumps(words)}")
+    assert done.returncode == 1 and says in done.stdout, done.stdout + done.stderr
+
+
 def a_certificate(path, days):
     """A self-signed certificate at this path."""
     key = ec.generate_private_key(ec.SECP256R1())
