@@ -15,6 +15,9 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_ca"
 
+# Bytes that must find room where a new CA is to be made; its files are of 3 kB.
+ROOM = 64 << 10
+
 
 def __virtual__():
     return __virtualname__
@@ -63,6 +66,46 @@ def _name_in(path):
         ) from err
 
 
+def needs_key(directory):
+    """
+    Whether a CA has to be given a key: it has none, or an empty one that a full disk has left.
+
+    An empty key beside a certificate is a CA that has lost its key, which no new one replaces.
+
+    directory
+        The CA's directory (absolute path), such as ``/etc/pki/etcd_ha/main``.
+
+    Returns True or False. Raises CommandExecutionError where that cannot be known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt ca.example.com etcd_ha_ca.needs_key /etc/pki/etcd_ha/main
+    """
+    etcd_ha_faces.sound(locals())
+    key, certificate = (f"{directory}/{name}" for name in ("ca.key", "ca.crt"))
+    if not etcd_ha_common_files.exists(key):
+        return True
+    try:
+        return not os.path.getsize(key) and not etcd_ha_common_files.exists(certificate)
+    except OSError as err:
+        raise CommandExecutionError(f"{key} cannot be looked at: {err}") from err
+
+
+def _refuse_without_room(directory):
+    """Before a CA is put aside: another key and certificate must find room in its place."""
+    path = f"{directory}/.room"
+    try:
+        etcd_ha_machine.write_bytes(path, b"\0" * ROOM, 0o600)
+        os.unlink(path)
+    except OSError as err:
+        raise CommandExecutionError(
+            f"another key and certificate would find no room in {directory} ({err}), so the "
+            "present ones were not put aside. Make room there, and run this again"
+        ) from err
+
+
 def set_aside(directory):
     """
     Put a CA's key and certificate aside, so that the next converge makes new ones.
@@ -75,7 +118,7 @@ def set_aside(directory):
 
     Returns the folder (text) in which the former key and certificate lie from now on.
 
-    Raises CommandExecutionError where there is no whole CA.
+    Raises CommandExecutionError where there is no whole CA, and where a new one has no room.
 
     CLI Example:
 
@@ -91,6 +134,7 @@ def set_aside(directory):
             f"{' and '.join(missing)} is missing, so there is no CA to put aside. Run "
             "salt-run etcd_ha.plan"
         )
+    _refuse_without_room(directory)
     # First out of the memory of the last converge: a CA that is missing there was lost, not put
     # aside (etcd_ha_planner, _refuse_lost_authority).
     mark = etcd_ha_mark.read()

@@ -504,7 +504,7 @@ def _stage(member, about, path):
         member["environment"],
         about["token"],
         member["environment"]["ETCD_INITIAL_CLUSTER"],
-        etcd_ha_restore.BUMP if _can_bump() else 0,
+        etcd_ha_restore.bump(about["token"]) if _can_bump() else 0,
     )
     with etcd_ha_faces.told(
         etcd_ha_data.DataError,

@@ -669,19 +669,20 @@ def key_kept(name, key, certificate):
         return refused
     ret = {"name": name, "result": True, "changes": {}, "comment": "the key is there"}
     try:
-        held = etcd_ha_common_files.exists(key)
+        # A full disk leaves an empty one; etcd_ha_ca.needs_key has it written again.
+        held = etcd_ha_common_files.exists(key) and os.path.getsize(key) > 0
         if not held and not etcd_ha_common_files.exists(certificate):
             ret["comment"] = "there is no CA yet"
             return ret
-    except CommandExecutionError as err:
+    except (CommandExecutionError, OSError) as err:
         return _failed(ret, f"it is unknown whether there is a CA: {err}. No new one is made")
     if held:
         return ret
     ret["result"] = False
     ret["comment"] = (
-        f"{key} is missing, but {certificate} is there. No new key is made, since it would make "
-        "every certificate of this CA worthless. Put the key back from a backup, or, if the CA is "
-        f"to begin anew, move {certificate} away as well"
+        f"{key} is missing or empty, but {certificate} is there. No new key is made, since it "
+        "would make every certificate of this CA worthless. Put the key back from a backup, or, if "
+        f"the CA is to begin anew, move {certificate} away as well"
     )
     return ret
 

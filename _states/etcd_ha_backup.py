@@ -133,6 +133,51 @@ def program_kept(name, path):
     return {**ret, "comment": f"{path} has been written"}
 
 
+def schedule_understood(name, schedule):
+    """
+    This host's systemd understands the schedule of backups; nothing is changed.
+
+    It is asked before anything else of the same edit is done: a timer that cannot be written would
+    end the change of the cluster at its first member.
+
+    name
+        A sentence for people.
+
+    schedule
+        When, as systemd's OnCalendar has it (text).
+
+    .. code-block:: yaml
+
+        systemd understands the schedule of backups:
+          etcd_ha_backup.schedule_understood:
+            - schedule: '*-*-* 02:30:00'
+    """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
+    wrong = _not_understood(schedule)
+    return {
+        "name": name,
+        "result": not wrong,
+        "changes": {},
+        "comment": wrong or f"{schedule} is a schedule",
+    }
+
+
+def _not_understood(schedule):
+    """What is wrong with a schedule, as systemd has it; empty where nothing is."""
+    try:
+        etcd_ha_common_systemd.calendar(schedule)
+    except ProgramError as err:
+        if err.code != 1:
+            return f"{err}. {_AGAIN}"
+        return (
+            f"backup:schedule is {schedule!r}, which systemd does not understand: {err.reason}. "
+            "Try: systemd-analyze calendar daily"
+        )
+    return ""
+
+
 def timer_kept(name, path, cluster, schedule):
     """
     A systemd timer has the pillar's schedule; one that systemd does not understand is refused.
@@ -170,16 +215,9 @@ def timer_kept(name, path, cluster, schedule):
         return {**ret, "result": False, "comment": f"{path} was not written: {err}. {_AGAIN}"}
     if old == text and not unread:
         return ret
-    try:
-        etcd_ha_common_systemd.calendar(schedule)
-    except ProgramError as err:
-        comment = f"{path} was not written: {err}. {_AGAIN}"
-        if err.code == 1:
-            comment = (
-                f"backup:schedule is {schedule!r}, which systemd does not understand: "
-                f"{err.reason}. Try: systemd-analyze calendar daily"
-            )
-        return {**ret, "result": False, "comment": comment}
+    wrong = _not_understood(schedule)
+    if wrong:
+        return {**ret, "result": False, "comment": f"{path} was not written: {wrong}"}
     changes = {"schedule": {"old": _schedule(old), "new": schedule}}
     if unread:
         changes = {path: {"old": "not read by systemd", "new": "in force"}}

@@ -264,8 +264,11 @@ def _endpoint_faults(s3: Mapping[str, Any], key: str) -> list[str]:
     endpoint = s3["endpoint"]
     if endpoint is None:
         return []
-    if not isinstance(endpoint, str) or not re.fullmatch(r"https?://[^\s\"'/]+", endpoint):
-        return [f"{key}:endpoint is {endpoint!r}; give an URL such as https://s3.example.com"]
+    if not isinstance(endpoint, str) or not re.fullmatch(r"https?://[^\s\"'/@]+", endpoint):
+        return [
+            f"{key}:endpoint is {endpoint!r}; give an URL such as https://s3.example.com, without "
+            "user and password"
+        ]
     if endpoint.startswith("http://") and s3["encryption_password"] is None:
         return [
             f"{key}:endpoint is {endpoint!r}: backups would travel in plain. Use https, or set "

@@ -59,12 +59,18 @@ def write_bytes(path: str, content: bytes, mode: int) -> None:
     folder = os.path.dirname(path)
     etcd_ha_common_files.make_directory(folder, 0o755)
     temporary = f"{path}.tmp"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-        os.fchmod(file.fileno(), mode)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        # On a full disk it would take what room there is left.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
     sync_folder(folder)
 
 

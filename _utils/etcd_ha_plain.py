@@ -21,6 +21,8 @@ SENTENCE = 400
 _STRANGE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
 )
+# A user and a password in an URL.
+_USER_INFO = re.compile(r"(?<=://)[^/@\s'\"]*@")
 _PEM = re.compile(r"-----BEGIN .*?(-----END [A-Z ]*-----|$)", re.S)
 
 
@@ -95,9 +97,14 @@ def quiet(value: Any) -> Any:
     return [quiet(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
+def holds_user(url: object) -> bool:
+    """Whether an URL holds a user or a password."""
+    return isinstance(url, str) and _USER_INFO.search(url) is not None
+
+
 def brief(sentence: str) -> str:
-    """A sentence that tells of a value, on one line and short, without what may be a key."""
-    found = _PEM.sub("PEM text", sentence)
+    """A sentence that tells of a value, on one line and short, without key or password."""
+    found = _USER_INFO.sub("***@", _PEM.sub("PEM text", sentence))
     if len(found) > SENTENCE:
         # The key stands at its beginning, the cure at its end.
         found = f"{found[: SENTENCE // 2]} ... {found[-SENTENCE // 2 :]}"

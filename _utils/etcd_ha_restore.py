@@ -7,6 +7,7 @@ command goes on where it was interrupted.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +99,8 @@ class Look:
     wal_free: int | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
     backups: tuple[Backup, ...] = ()
+    # How far the data there goes, by its database.
+    revision: int = 0
 
     @classmethod
     def of(cls, minion: str, found: Mapping[str, Any]) -> "Look":
@@ -108,6 +111,7 @@ class Look:
             wal_free=None if wal_free is None else int(wal_free),
             progress=found.get("progress") or {},
             backups=tuple(Backup.of(minion, one) for one in found.get("backups", ())),
+            revision=int((found.get("evidence") or {}).get("revision", 0)),
         )
 
 
@@ -136,7 +140,7 @@ def plan(
         begun = under_way(looks, backup)
         if not begun:
             _refuse_full(cluster, looks, backup)
-        token = begun or f"{cluster.token}-restored-{now}"
+        token = begun or new_token(cluster, now, _bump(backup, observed, looks))
         steps = etcd_ha_plan_foreign.lost_records(cluster, observed, wanted)
         steps += _steps(cluster, observed, wanted, backup, token)
     except Refused as why:
@@ -196,6 +200,32 @@ def folders(cluster: Cluster) -> list[str]:
 def _listed(known: Iterable[Backup]) -> str:
     newest = sorted((one for one in known if not one.fault), key=lambda one: one.when)[-5:]
     return ", ".join(dict.fromkeys(one.name for one in reversed(newest))) or "none"
+
+
+def new_token(cluster: Cluster, now: str, bump: int) -> str:
+    """The token of the cluster that a restore makes, unlike any before.
+
+    It also tells by how much the revision is raised: whoever goes on with the restore later must
+    raise it by just as much, or members would hold different data.
+    """
+    return f"{cluster.token}-restored-{now}-by-{bump}"
+
+
+def bump(token: str) -> int:
+    """By how much the revision is raised in the restore that has this token."""
+    found = re.search(r"-by-([0-9]{10,18})$", token)
+    return int(found[1]) if found else BUMP
+
+
+def _bump(backup: Backup, observed: Mapping[str, Observed], looks: Mapping[str, Look]) -> int:
+    """By how much the revision is raised: beyond all that the present cluster has reached.
+
+    Whatever watches is behind the new revision then, and is told that it must read anew. By less, a
+    second restore would take the revision back, and watches would wait in silence.
+    """
+    reached = [host.revision for host in observed.values()]
+    reached += [look.revision for look in looks.values()]
+    return BUMP + max(0, max(reached, default=0) - backup.revision)
 
 
 def under_way(looks: Mapping[str, Look], backup: Backup) -> str:

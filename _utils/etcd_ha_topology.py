@@ -57,6 +57,8 @@ _PORTS = (
     "balancer:stats:port",
     "backup:master:port",
 )
+# Those that etcd listens on itself.
+_OF_ETCD = ("ports:client", "ports:peer", "ports:metrics")
 _POSITIVE = (
     "tls:days_valid",
     "tls:days_remaining",
@@ -591,6 +593,11 @@ def _values(settings: Settings, key: str) -> list[str]:
         value = _at(settings, path)
         if not _is_int(value) or not 1 <= value <= 65535:
             faults.append(f"{key}:{path} is {value!r}; a port is a number from 1 to 65535")
+        elif path in _OF_ETCD and value < 1024:
+            faults.append(
+                f"{key}:{path} is {value}, which is root's alone; etcd does not run as root. Give "
+                "a port from 1024 to 65535"
+            )
     for path in _POSITIVE:
         value = _at(settings, path)
         if not _is_int(value) or value < 1:
@@ -652,6 +659,11 @@ def _install_faults(install: Settings, key: str) -> list[str]:
     url = install["url"]
     if not etcd_ha_arguments.is_link(url):
         faults.append(f"{key}:install:url is {url!r}; give an URL with upstream's layout below it")
+    elif etcd_ha_plain.holds_user(url):
+        faults.append(
+            f"{key}:install:url holds a user or password, which job caches and events would show. "
+            "Give a mirror that asks for none, or one on the master's file server (salt://...)"
+        )
     checksum = install["checksum"]
     hashes = list(checksum.values()) if isinstance(checksum, Mapping) else [checksum]
     if isinstance(checksum, Mapping):

@@ -29,12 +29,14 @@
 
 {#- Made once: whatever changes in the pillar, a key that is there is never replaced. (Not by
     `creates`: for a state without mod_run_check Salt then loads every module that it has.) #}
-{%- if not host.keeps and not salt["file.file_exists"](key) %}
+{%- if not host.keeps and salt["etcd_ha_ca.needs_key"](ca.dir) %}
 "{{ ca.cluster }}: the CA has a key":
   x509.private_key_managed:
     - name: {{ key }}
     - algo: {{ ca.algo }}
     - keysize: {{ ca.keysize }}
+    # What is there is empty: a full disk left it.
+    - overwrite: true
     - mode: "0400"
     - user: root
     - group: root

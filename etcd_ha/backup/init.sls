@@ -3,6 +3,9 @@
 {%- set backup = host.member.backup %}
 include:
   - etcd_ha.environment
+{%- if backup.schedule %}
+  - etcd_ha.backup.schedule
+{%- endif %}
 
 {{ backup.file }} tells how {{ backup.cluster }} is backed up:
   file.managed:
@@ -66,6 +69,7 @@ the timer of backups has the pillar's schedule:
     - cluster: {{ backup.cluster | json }}
     - schedule: {{ backup.schedule | json }}
     - require:
+      - etcd_ha_backup: systemd understands the schedule of backups
       - file: {{ backup.file }} tells how {{ backup.cluster }} is backed up
       - etcd_ha_backup: the program that takes a scheduled backup is there
       - file: the unit that takes a scheduled backup is hardened

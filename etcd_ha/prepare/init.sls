@@ -19,6 +19,9 @@ include:
 {%- if member %}
   - etcd_ha.account
   - etcd_ha.install
+{%- if member.backup.schedule %}
+  - etcd_ha.backup.schedule
+{%- endif %}
 {%- endif %}
 {%- if balancer %}
   - etcd_ha.balancer.package

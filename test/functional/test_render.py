@@ -22,6 +22,7 @@ OF_MEMBER = (
     "access",
     "account",
     "backup",
+    "backup.schedule",
     "certificates",
     "environment",
     "hosts",
@@ -99,6 +100,9 @@ class TestEveryOperatingSystem:
         compiled = sound(compile_states(MEMBER, pillar, "etcd_ha", os=os))
         assert compiled.one("pkg.installed", name=RCLONE)["pkgs"] == ["rclone"]
         assert compiled.one("etcd_ha_backup.timer_kept")["schedule"] == "daily"
+        # Before any member is restarted for the other changes of the edit.
+        prepared = sound(compile_states(MEMBER, pillar, "etcd_ha.prepare", os=os))
+        assert prepared.one("etcd_ha_backup.schedule_understood")["schedule"] == "daily"
         unit = compiled.file("/etc/systemd/system/etcd_ha-backup.service")
         program = "/usr/local/lib/etcd_ha/backup.pyz"
         assert f" {program} /etc/etcd/backup.json\n" in unit
@@ -596,7 +600,12 @@ class TestAuthority:
         certificate = compiled.one("x509.certificate_managed")
         assert key["__id__"] in compiled.behind(certificate)
         (tmp_path / "main").mkdir()
-        (tmp_path / "main" / "ca.key").touch()
+        key = tmp_path / "main" / "ca.key"
+        # A full disk has left it.
+        key.touch()
+        made = sound(compile_states(CA, pillar, "etcd_ha.prepare"))
+        assert made.one("x509.private_key_managed")["overwrite"] is True
+        key.write_text("key")
         # Another algorithm in the pillar must not replace the key that everything hangs on.
         compiled = sound(compile_states(CA, pillar, "etcd_ha.prepare"))
         assert not compiled.of("x509.private_key_managed")

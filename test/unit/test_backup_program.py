@@ -192,9 +192,9 @@ def test_who_leaves_keeps_no_program(monkeypatch, tmp_path):
     monkeypatch.setattr(module.etcd_ha_common_systemd, "systemctl", lambda *_: None)
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "backup.pyz").write_text("")
-    module._end_backups()
+    module._end_backups(str(tmp_path))
     assert not (tmp_path / "lib").exists()
-    module._end_backups()
+    module._end_backups(str(tmp_path))
 
 
 # Which files may know where Salt keeps its modules: to compare them, and to make the program.

@@ -90,3 +90,34 @@ def test_a_backup_that_is_not_there_is_no_fault_of_the_master(tmp_path, monkeypa
     pem_text = "-----BEGIN CERTIFICATE-----\n"
     with pytest.raises(CommandExecutionError, match=r"there is no backup .* see salt-run"):
         module.send("main-20261124T101500Z-r4711", None, 4510, pem_text, "token", 3)
+
+
+def test_a_ca_is_not_put_aside_where_another_one_has_no_room(tmp_path, monkeypatch):
+    module = load("_modules/etcd_ha_ca")
+    monkeypatch.setattr(etcd_ha_machine, "MARK_FILE", str(tmp_path / "host.json"))
+    for name in ("ca.key", "ca.crt"):
+        (tmp_path / name).write_text(name)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(etcd_ha_machine, "write_bytes", full)
+        with pytest.raises(CommandExecutionError, match=r"find no room in .* Make room there"):
+            module.set_aside(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"ca.key", "ca.crt"}
+    folder = module.set_aside(str(tmp_path))
+    assert sorted(os.listdir(folder)) == ["ca.crt", "ca.key"]
+    assert not (tmp_path / ".room").exists()
+
+
+def test_an_empty_key_is_none_unless_there_is_a_certificate(tmp_path):
+    module = load("_modules/etcd_ha_ca")
+    assert module.needs_key(str(tmp_path)) is True
+    (tmp_path / "ca.key").touch()
+    assert module.needs_key(str(tmp_path)) is True
+    (tmp_path / "ca.crt").touch()
+    assert module.needs_key(str(tmp_path)) is False
+    (tmp_path / "ca.crt").unlink()
+    (tmp_path / "ca.key").write_text("key")
+    assert module.needs_key(str(tmp_path)) is False

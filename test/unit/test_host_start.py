@@ -1,5 +1,8 @@
 """Starts that fail are told by the decisive words, and a unit that has ended is not waited for."""
 
+import threading
+import time
+
 import etcd_ha_common_systemd
 import etcd_ha_common_wait
 import etcd_ha_host_start
@@ -122,3 +125,23 @@ def test_several_waits_share_one_end():
     deadline = etcd_ha_common_wait.Deadline(10, lambda: now[0])
     now[0] = 9
     assert deadline.left() == 1 and not deadline.is_over()
+
+
+def test_what_is_done_beside_a_start_is_done_until_it_ends(monkeypatch):
+    """In a cluster in which nobody writes, a member waits for an entry of the log."""
+    monkeypatch.setattr(etcd_ha_host_start, "BESIDE", 0.01)
+    enough = threading.Event()
+    calls = []
+
+    def beside():
+        calls.append(1)
+        if len(calls) == 3:
+            enough.set()
+
+    monkeypatch.setattr(
+        etcd_ha_common_systemd, "systemctl", lambda *_, **__: enough.wait(5) or pytest.fail("not")
+    )
+    etcd_ha_host_start.start("start", "etcd.service", 5, beside)
+    told = len(calls)
+    time.sleep(0.05)
+    assert len(calls) == told >= 3

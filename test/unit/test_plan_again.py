@@ -103,7 +103,7 @@ class Orchestrate:
         self.environment = jinja2.Environment(
             loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
         )
-        self.environment.filters["json"] = json.dumps
+        self.environment.filters |= {"json": json.dumps, "load_json": json.loads}
 
     def run(self, pillar):
         self.plans += 1
@@ -132,6 +132,7 @@ def test_the_orchestrate_itself_has_an_end(cluster, planned, monkeypatch):
     monkeypatch.setattr(Master, "clusters_and_faults", lambda self, name=None: read)
     monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
     monkeypatch.setattr(Master, "record", lambda self, cluster: {})
+    monkeypatch.setattr(Master, "_pillar", lambda self: {})
     monkeypatch.setattr(runner, "_plans", lambda *_: [planned("start etcd1")])
     found = Orchestrate(runner)
     found.run({})

@@ -32,6 +32,7 @@ BY_CODE = {
     # Orders to systemd; of a schedule, whether it is understood.
     ("timer_kept", "systemctl"),
     ("timer_kept", "systemd-analyze"),
+    ("schedule_understood", "systemd-analyze"),
     # A log may hold any text; what decides nothing is not quoted, and where to look is said.
     ("promote", "journalctl"),
     # Its lists may hold any names.
