@@ -717,7 +717,7 @@ def _owner(member):
 
 def _fit_clusters():
     """The clusters of this minion's pillar, where it can be what they want."""
-    refused = refusal()
+    refused = refusal(fit=True)
     if refused:
         raise CommandExecutionError(refused)
     return list(_own_clusters())
@@ -800,7 +800,7 @@ def etcds(ports=()):
     return etcd_ha_host_etcds.found(_places([]), _logs([]), ports or [])
 
 
-def refusal():
+def refusal(fit=False):
     """
     Why this formula must not change this host: an etcd is in the way that somebody else set up.
 
@@ -812,6 +812,9 @@ def refusal():
     Whose an etcd is, is known by its cluster and member id and this host's record of them
     (``/var/lib/etcd_ha/CLUSTER.json``), which the orchestrate writes.
 
+    fit : False
+        Also say why this host cannot be what the pillar wants, such as by its architecture (bool).
+
     Returns text; empty where nothing is in the way. It also says why that cannot be known.
 
     CLI Example:
@@ -820,18 +823,21 @@ def refusal():
 
         salt '*' etcd_ha.refusal
     """
+    etcd_ha_faces.sound(locals())
     # Each SLS asks, and a minion without multiprocessing keeps its context from job to job.
     known = __context__.get("etcd_ha_refusal")
     if known is None or time.monotonic() - known[0] > REFUSAL_AGE:
         known = __context__["etcd_ha_refusal"] = (time.monotonic(), _refusal())
-    return known[1]
+    return known[1] or (_unfit() if fit else "")
+
+
+def _unfit():
+    return etcd_ha_host.unfit(__grains__["id"], list(_own_clusters()), _arch())
 
 
 def _refusal():
     try:
-        clusters = list(_own_clusters())
-        unfit = etcd_ha_host.unfit(__grains__["id"], clusters, _arch())
-        return unfit or _in_the_way(clusters)
+        return _in_the_way(list(_own_clusters()))
     except CommandExecutionError as err:
         return str(err)
 

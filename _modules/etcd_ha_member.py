@@ -956,7 +956,7 @@ def _end_backups(config_dir):
     if etcd_ha_common_files.lexists(etcd_ha_backup_program.FOLDER):
         shutil.rmtree(etcd_ha_backup_program.FOLDER)
     # What opens the buckets and backups of those who stay is nothing for whoever has left.
-    for path in etcd_ha_backup_host.files(config_dir):
+    for path in etcd_ha_backup_host.files(config_dir) if config_dir else ():
         if etcd_ha_common_files.lexists(path):
             os.unlink(path)
 
@@ -997,7 +997,12 @@ def _add(member, name, peer_url, endpoints, deadline):
     """Add a learner; where an answer was lost, see that it was done: etcd would refuse another."""
 
     def is_there():
-        return any(peer_url in one["peer_urls"] for one in _listed(member, endpoints))
+        try:
+            listed = _listed(member, endpoints)
+        except CommandExecutionError:
+            # Then it is tried again: an add of what is there changes nothing.
+            return False
+        return any(peer_url in one["peer_urls"] for one in listed)
 
     command = ["member", "add", name, "--learner", f"--peer-urls={peer_url}"]
     _try(member, command, endpoints, deadline, done=is_there)

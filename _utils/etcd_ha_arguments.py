@@ -311,6 +311,7 @@ PARAMETERS: Mapping[str, str] = {
     "environment": "variables",
     "everyone": "bool",
     "files": "paths",
+    "fit": "bool",
     "folder": "name",
     "folders": "folders",
     "former": "name?",

@@ -1,5 +1,5 @@
 {#- Everything that this minion is, in the order in which it can work. -#}
-{%- set refusal = salt["etcd_ha.refusal"]() %}
+{%- set refusal = salt["etcd_ha.refusal"](fit=True) %}
 {%- if refusal %}
 etcd_ha changes nothing on this host:
   test.fail_without_changes:

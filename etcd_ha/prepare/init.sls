@@ -1,5 +1,5 @@
 {#- What disturbs no running cluster: it may be applied to all hosts at once, at any time. -#}
-{%- set refusal = salt["etcd_ha.refusal"]() %}
+{%- set refusal = salt["etcd_ha.refusal"](fit=True) %}
 {%- if refusal %}
 etcd_ha changes nothing on this host:
   test.fail_without_changes:

@@ -132,6 +132,7 @@ def good(folder, host):
         },
         "everyone": False,
         "files": [f"{folder}/a.crt"],
+        "fit": True,
         "folder": "etcd",
         "folders": [f"{folder}/data"],
         "former": "old",

@@ -333,3 +333,21 @@ def test_only_an_etcd_that_runs_is_asked_for_its_version(monkeypatch, pid, runni
     monkeypatch.setattr(module, "_installed_version", lambda: "3.6.14")
     assert module.version() == {"installed": "3.6.14", "running": running}
     assert len(asked) == (1 if pid else 0)
+
+
+def test_an_add_is_tried_again_while_the_cluster_tells_nothing(cluster, monkeypatch):
+    module = cluster([], [])
+    tries = []
+
+    def ctl(member, command, timeout, endpoints=None, **_):
+        tries.append(command)
+        return etcd_ha_etcdctl.Answer(int(len(tries) < 3), "", "no leader")
+
+    def silent(*_):
+        raise CommandExecutionError("the cluster does not tell its members")
+
+    monkeypatch.setattr(etcd_ha_client, "etcdctl", ctl)
+    monkeypatch.setattr(module, "_listed", silent)
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    module._add({}, "etcd4", "https://p4", "https://c1", module.time.monotonic() + 5)
+    assert len(tries) == 3
