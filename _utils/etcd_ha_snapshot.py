@@ -31,7 +31,10 @@ def told_hash(path: str) -> str:
     """The sha256 at the end of a snapshot, as it stands there; raises ValueError where none can."""
     size = os.path.getsize(path)
     if size % 512 != _HASH:
-        raise ValueError(f"the snapshot has {size} bytes: it is cut off, without a hash")
+        raise ValueError(
+            f"the snapshot has {size} bytes: it is cut off, or a plain copy of member/snap/db; a "
+            "snapshot of etcdctl ends with its hash"
+        )
     with open(path, "rb") as file:
         file.seek(size - _HASH)
         return file.read().hex()
