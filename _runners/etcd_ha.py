@@ -217,7 +217,7 @@ def _rows(master, plans, command, before):
         if one.refusal:
             continue
         cluster = clusters[one.cluster]
-        if command in etcd_ha_planner.KEEPING:
+        if command in etcd_ha_planner.UNREMEMBERED:
             rows += etcd_ha_rows.rows(cluster, one.steps, source)
         else:
             facts = master.context.get("etcd_ha_facts", {})

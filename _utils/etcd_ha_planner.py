@@ -37,6 +37,8 @@ COMMANDS = (
 )
 # Those of them that leave the members as they are, also where the pillar has others by now.
 KEEPING = ("defrag", "recover_space")
+# Those after which the master remembers no members: who they are has not changed, or nobody is one.
+UNREMEMBERED = (*KEEPING, "remove_cluster")
 _NO_AUTHORITY = "cannot issue certificates"
 
 

@@ -47,6 +47,23 @@ def test_an_unknown_command_is_told_with_those_that_are_known(runner):
     assert all(known in str(told.value) for known in etcd_ha_planner.COMMANDS)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("steps", [1, 0])
+def test_a_cluster_that_is_removed_is_not_remembered(runner, cluster, monkeypatch, recorded, steps):
+    """Also where the master had no record of it, or nothing is left to do: it would begin anew."""
+    step = etcd_ha_steps.Step("main: stop etcd1 for good", "function", ("etcd1.example.com",))
+    made = etcd_ha_steps.Plan("main", "x", (step,) * steps, nothing="nothing is left")
+    monkeypatch.setattr(runner, "_plans", lambda *_: [made])
+    monkeypatch.setattr(
+        Master, "clusters_and_faults", lambda self, name=None: ({"main": cluster}, {})
+    )
+    monkeypatch.setattr(Master, "source_digest", lambda self: "hash")
+    record = {"cluster": "main", "members": {"old": {}}} if recorded else {}
+    monkeypatch.setattr(Master, "record", lambda self, cluster: record)
+    found = runner.steps(command="remove_cluster", confirm="main")
+    assert [row["kind"] for row in found["steps"]] == ["function"] * steps
+
+
 @pytest.mark.parametrize(("command", "remembers"), [("restart", True), ("defrag", False)])
 def test_who_is_a_member_is_not_remembered_by_an_upkeep(
     runner, cluster, monkeypatch, command, remembers
