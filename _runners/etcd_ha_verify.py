@@ -6,7 +6,6 @@ Whether clients reach the cluster: writes through its balancers, and what these 
 import etcd_ha_faces
 import etcd_ha_master
 import etcd_ha_minions
-from salt.exceptions import CommandExecutionError
 
 # Beside _runners/etcd_ha.py: Salt puts the functions of both under this name.
 __virtualname__ = "etcd_ha"
@@ -41,7 +40,7 @@ def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=
     Returns a dict: minion -> what ``etcd_ha.verify`` returns there. A balancer that does not answer
     is told and stops nothing.
 
-    Raises CommandExecutionError with what failed, and where the member that writes does not answer.
+    What failed is told as text, with exit code 1; also that the member that writes did not answer.
 
     CLI Example:
 
@@ -64,7 +63,8 @@ def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=
     if speaker and speaker not in answers:
         failed.insert(0, f"{speaker} did not answer, so nothing was written through {endpoints}")
     if failed:
-        raise CommandExecutionError("; ".join(failed))
+        # Of any other error Salt shows a traceback, in the midst of an orchestrate's result.
+        return etcd_ha_master.failed("; ".join(failed))
     silent = [minion for minion in asked if minion not in answers]
     if silent:
         etcd_ha_master.tell(

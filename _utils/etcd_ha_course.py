@@ -392,7 +392,14 @@ class Course:
 
     def verify(self) -> Step:
         silent = etcd_ha_plan_silent.all_of(self.cluster, self.observed)
-        return etcd_ha_parts.verify(self.cluster, silent, self.paused)
+        apart = [*self.paused, *self._waiting()]
+        return etcd_ha_parts.verify(self.cluster, silent, apart)
+
+    def _waiting(self) -> list[str]:
+        """Members that join in a later run, since this plan waits: no balancer knows them yet."""
+        taken = {minion for step in self.taken for minion in step.targets}
+        absent = [m for m in self.members if m not in self.ids and m not in taken]
+        return absent if self.waits else []
 
     def proxy_phase(self, minion: str) -> str:
         if not self.cluster.tls:

@@ -22,7 +22,10 @@ def prepare(cluster: Cluster, targets: Sequence[str], stage: Stage | None) -> St
 
 
 def verify(cluster: Cluster, silent: Collection[str] = (), paused: Collection[str] = ()) -> Step:
-    """A client's whole path, but for hosts without facts and members stopped on purpose."""
+    """A client's whole path, but for hosts without facts and members that are not to serve.
+
+    ``paused`` are those that were stopped on purpose, or that have not joined yet.
+    """
     there = [b.minion for b in cluster.balancers if b.minion not in silent]
     where = "every balancer" if cluster.balancers else "the members"
     if len(there) < len(cluster.balancers):

@@ -330,3 +330,21 @@ def test_a_ca_that_is_gone_from_a_member_stops_the_plan_as_before(cluster, lost)
     hosts = change(hosts, one, authorities=hosts.pop(CA).authorities, ca=one)
     made = etcd_ha_planner.plan(shared, change(hosts, one, **lost), wanted(shared))
     assert not made.steps and "from a backup" in made.refusal
+
+
+def test_who_joins_in_a_later_run_is_not_looked_for_by_balancers(pillar, defaults, cluster):
+    """Found by faults: the cluster is to grow, a member is silent, another one is started."""
+    members = {f"etcd{n}.example.com": {"address": f"192.168.200.6{n}"} for n in range(1, 6)}
+    pillar["clusters"]["main"]["members"] = members
+    five = etcd_ha_topology.read(pillar, defaults)["main"]
+    hosts = down(healthy(cluster), ETCD2)
+    blank = [f"etcd{n}.example.com" for n in (4, 5)]
+    hosts |= {minion: Observed(minion) for minion in blank}
+    made = plan(five, hosts, ETCD3)
+    assert targets(made) == [(ETCD2,)] and made.waits
+    (row,) = etcd_ha_rows.rows(five, [made.steps[-1]], "s")
+    assert row["kind"] == "verify" and row["arguments"]["minions"] == [ETCD1, ETCD2]
+    # In a run that brings them in, they are.
+    made = plan(five, healthy(cluster) | {minion: Observed(minion) for minion in blank})
+    (row,) = etcd_ha_rows.rows(five, [made.steps[-1]], "s")
+    assert "minions" not in row["arguments"] and not made.waits
