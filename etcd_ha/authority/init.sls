@@ -79,6 +79,8 @@
       - file: "{{ ca.cluster }}: the CA's key can be read by root alone"
 {%- endif %}
 {% endfor %}
+{#- A CA that no cluster names any more stays as it is: its pillar has policies, but none of it. #}
+{%- if not host.keeps or salt["pillar.get"]("x509_signing_policies", none) != {} %}
 the CA signs by the present pillar:
   etcd_ha.policies_loaded:
     - require:
@@ -88,3 +90,4 @@ the CA signs by the present pillar:
       - x509: "{{ ca.cluster }}: the CA has a certificate that it signed itself"
 {%- endif %}
 {%- endfor %}
+{%- endif %}

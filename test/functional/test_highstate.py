@@ -198,6 +198,16 @@ def test_a_member_that_left_the_pillar_keeps_its_rules(compile_states, pillar):
     assert compiled.texts["/etc/nftables.d/etcd_ha.nft"] == before
 
 
+def test_the_ca_of_a_removed_cluster_stays_as_it_is(compile_states, pillar):
+    """Its pillar has no policy any more, which is no fault then."""
+    put_in_force(CA, pillar)
+    pillar["etcd_ha"]["clusters"] = {}
+    pillar["x509_signing_policies"] = {}
+    compiled = sound(compile_states(CA, pillar, "etcd_ha", by_orch=False))
+    assert not compiled.of("etcd_ha.policies_loaded")
+    assert compiled.of("etcd_ha.key_kept")
+
+
 def test_access_is_left_to_the_orchestrate(compile_states, pillar):
     main(pillar)["access"] = {"enabled": False}
     compiled = sound(compile_states(MEMBER, pillar, "etcd_ha.access", by_orch=False))
