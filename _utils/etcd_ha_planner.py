@@ -382,9 +382,9 @@ def _is_part(cluster: Cluster, host: Observed) -> bool:
 def _is_left(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted) -> bool:
     """Whether there is anything of the cluster, on a host or in the master's memory."""
     hosts = [observed[m] for m in (*cluster.hosts, *wanted.managed) if m in observed]
-    return wanted.recorded or any(
-        _is_part(cluster, host) or host.has_data or host.active for host in hosts
-    )
+    if wanted.recorded:
+        return True
+    return any(_is_part(cluster, host) or host.has_data or host.active for host in hosts)
 
 
 def _former(
