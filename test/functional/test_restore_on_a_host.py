@@ -9,11 +9,10 @@ import etcd_ha_common_systemd
 import etcd_ha_data
 import etcd_ha_faces
 import etcd_ha_progress
-import jinja2
+import orchestrates
 import pytest
 import salt.loader
 import yaml
-from compiled import FORMULA
 
 E1 = "etcd1.example.com"
 VARIABLES = {
@@ -193,20 +192,13 @@ def test_nothing_starts_that_was_not_exchanged(member):
 )
 def test_the_orchestrate_hands_over_what_it_is_asked(command, words):
     handed = []
-    folder = jinja2.FileSystemLoader(FORMULA)
-    environment = jinja2.Environment(
-        loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"json": json.dumps, "load_json": json.loads}
 
     def runner(name, kwarg):
         handed.append((name, kwarg))
         step = {"id": "a step", "kind": "function", "targets": [E1], "function": "test.ping"}
         return {"refusals": [], "steps": [{**step, "arguments": {}}]}
 
-    text = environment.get_template(f"etcd_ha/orch/{command}.sls").render(
-        pillar=words, salt={"saltutil.runner": runner}
-    )
+    text = orchestrates.rendered(command, runner, pillar=words)
     assert list(yaml.safe_load(text)) == ["a step"]
     asked = {"command": command, "given": list(words), **words}
     assert handed == [("etcd_ha.steps", asked)]
@@ -215,20 +207,13 @@ def test_the_orchestrate_hands_over_what_it_is_asked(command, words):
 def test_other_formulas_secrets_are_not_handed_over():
     """Runners' arguments stand in events and the job cache."""
     handed = []
-    folder = jinja2.FileSystemLoader(FORMULA)
-    environment = jinja2.Environment(
-        loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"json": json.dumps, "load_json": json.loads}
 
     def runner(name, kwarg):
         handed.append(kwarg)
         return {"refusals": [], "steps": []}
 
     own = {"backup": {"password": "secret"}, "users": {"root": "secret"}, "confirm": "main"}
-    environment.get_template("etcd_ha/orch/restore.sls").render(
-        pillar=own, salt={"saltutil.runner": runner}
-    )
+    orchestrates.rendered("restore", runner, pillar=own)
     assert handed == [{"command": "restore", "given": [*own], "confirm": "main", "backup": {}}]
 
 

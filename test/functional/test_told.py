@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import etcd_ha_machine
-import jinja2
+import orchestrates
 import pytest
 import salt.loader
 import yaml
@@ -120,15 +120,7 @@ SMALL = "nothing to defragment: the largest database is etcd1's: 12.0 MiB"
 
 def rendered(plan, command="init"):
     """The states that an orchestrate makes of a plan: title -> (function, arguments)."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FORMULA),
-        extensions=["jinja2.ext.do"],
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"json": json.dumps, "load_json": json.loads}
-    text = environment.get_template(f"etcd_ha/orch/{command}.sls").render(
-        pillar={}, salt={"saltutil.runner": lambda *_, **__: plan}
-    )
+    text = orchestrates.rendered(command, lambda *_, **__: plan, pillar={})
     states = {}
     for title, state in yaml.safe_load(text).items():
         ((function, given),) = state.items()

@@ -6,7 +6,7 @@ import pathlib
 
 import etcd_ha_parts
 import etcd_ha_plan_again
-import jinja2
+import orchestrates
 import pytest
 import yaml
 from etcd_ha_master import Master
@@ -99,11 +99,6 @@ class Orchestrate:
     def __init__(self, runner):
         self.runner, self.plans, self.failed = runner, 0, {}
         self.opts, self.rows = {"test": None}, []
-        folder = jinja2.FileSystemLoader(ROOT)
-        self.environment = jinja2.Environment(
-            loader=folder, extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
-        )
-        self.environment.filters |= {"json": json.dumps, "load_json": json.loads}
 
     def run(self, pillar):
         self.plans += 1
@@ -113,9 +108,7 @@ class Orchestrate:
             assert name == "etcd_ha.steps"
             return self.runner.steps(**kwarg)
 
-        text = self.environment.get_template("etcd_ha/orch/init.sls").render(
-            pillar=pillar, salt={"saltutil.runner": asked}, opts=self.opts
-        )
+        text = orchestrates.rendered("init", asked, pillar=pillar, opts=self.opts)
         for name, state in yaml.safe_load(text).items():
             ((function, words),) = state.items()
             given = {key: value for one in words for key, value in one.items()}
