@@ -6,6 +6,7 @@ Salt's loader gives its dunders to the runners alone, so a runner hands its ``__
 
 import contextlib
 import copy
+import gc
 import hashlib
 import os
 import sys
@@ -188,9 +189,10 @@ class Master:
             name = own if own.endswith("_master") else f"{own}_master"
             # Inside an orchestrate they have its pillar, with what its command line gave.
             opts = {key: value for key, value in self.opts.items() if key != "pillar"}
-            compiled = salt.pillar.get_pillar(
-                opts, grains, name, self.opts.get("saltenv")
-            ).compile_pillar()
+            with _uncollected():
+                compiled = salt.pillar.get_pillar(
+                    opts, grains, name, self.opts.get("saltenv")
+                ).compile_pillar()
             if compiled.get("_errors"):
                 raise CommandExecutionError(
                     "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
@@ -227,6 +229,22 @@ class Master:
             for path in sorted(self._files.file_list("base", prefix=prefix))
             if wanted(path)
         ]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage within.
+
+    What Salt left unclosed imports as it is collected, and Python before 3.12 breaks an import in
+    which another one ends (its issue 106176): a module of Salt is missing then, at random.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def tell(line: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import re
 import types
@@ -21,13 +22,14 @@ class Pillar:
     """Salt's compiler of pillars: tells one after the other, and notes for whom."""
 
     def __init__(self, *told):
-        self.told, self.minions = list(told), []
+        self.told, self.minions, self.collected = list(told), [], []
 
     def __call__(self, opts, grains, minion, saltenv):
         self.minions.append(minion)
         return self
 
     def compile_pillar(self):
+        self.collected.append(gc.isenabled())
         return self.told.pop(0)
 
 
@@ -50,6 +52,13 @@ def test_the_pillar_is_the_master_s_own_and_compiled_once(master, name):
     found = master(name=name)
     assert list(found.clusters()) == list(found.clusters("main")) == ["main"]
     assert found.compiled.minions == ["master.example.com_master"]
+
+
+def test_nothing_is_collected_while_salt_imports(master):
+    """A finalizer of Salt's that imports took a module of Salt's away (cpython 106176)."""
+    found = master()
+    found.clusters()
+    assert found.compiled.collected == [False] and gc.isenabled()
 
 
 def test_a_cluster_that_nobody_knows_is_told_with_those_that_are(master):
