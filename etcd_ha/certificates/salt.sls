@@ -3,12 +3,13 @@
     A renewal makes a new key. Nothing live is touched before the CA has signed: the new key and its
     certificate lie in `next/` first. So a CA that is away leaves a working pair behind.
 
-    Round trips to the CA: one for ca.crt, which also leaves the policy in x509's cache, and one for
-    each new leaf. Rendering asks nobody. -#}
+    One question to the CA for all: it brings the policies, the CA's certificate, and certificates
+    for keys that have none yet. A renewal asks for each leaf by itself. Rendering asks nobody. -#}
 {%- set host = salt["etcd_ha.host"]() %}
 {%- for part in (host.member, host.balancer) if part and part.pki %}
 {%- set pki = part.pki %}
 {%- set next = pki.dir ~ "/next" %}
+{%- set whose = "member" if part == host.member else "balancer" %}
 "{{ part.cluster }}: {{ next }} is root's alone":
   file.directory:
     - name: {{ next }}
@@ -18,16 +19,8 @@
     - require:
       - file: "{{ part.cluster }}: {{ pki.dir }} is there"
 
-"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
-  etcd_ha_ca.trusted:
-    - path: {{ pki.ca_certificate }}
-    - phase: {{ host.phase | json }}
-    - ca_server: {{ pki.ca_server | json }}
-    - policy: {{ pki.ca_policy | json }}
-    - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
 {%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
-{% for leaf in leaves %}
+{%- for leaf in leaves %}
 {%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
 "{{ part.cluster }}: a new key for the {{ leaf.purpose }} certificate is made where it is used":
   etcd_ha.key_made:
@@ -36,12 +29,40 @@
     - keysize: {{ leaf.keysize }}
     - require:
       - file: "{{ part.cluster }}: {{ next }} is root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
 {%- if salt["file.file_exists"](key) %}
+      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
     - prereq:
       - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+{%- else %}
+    - require_in:
+      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_server }} is asked for the {{ whose }}'s certificates at once"
 {%- endif %}
 {% endfor %}
+{%- if leaves %}
+"{{ part.cluster }}: {{ pki.ca_server }} is asked for the {{ whose }}'s certificates at once":
+  etcd_ha_ca.asked:
+    - ca_server: {{ pki.ca_server | json }}
+    - not_before: {{ host.not_before | json }}
+    - leaves:
+{%- for leaf in leaves %}
+      - policy: {{ leaf.policy | json }}
+        key: {{ next }}/{{ leaf.purpose }}.key
+        certificate: {{ next }}/{{ leaf.purpose }}.crt
+{%- endfor %}
+    - require:
+      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+    - require_in:
+      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+{%- endif %}
+
+"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
+  etcd_ha_ca.trusted:
+    - path: {{ pki.ca_certificate }}
+    - phase: {{ host.phase | json }}
+    - ca_server: {{ pki.ca_server | json }}
+    - policy: {{ pki.ca_policy | json }}
+    - require:
+      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
 {#- One after the other: a question to the CA holds a worker of the master while it needs a second
     one, so hosts that ask several at once can stop a whole master (worker_threads is 5). #}
 {%- for leaf in leaves %}

@@ -34,7 +34,7 @@ CLASSES = {
         "safe": "compact defragment disarm",
     },
     "etcd_ha_virtual": {"reads": "fit former interface python"},
-    "etcd_ha_ca": {"reads": "common_name needs_key", "formula": "set_aside"},
+    "etcd_ha_ca": {"reads": "common_name needs_key", "formula": "sign set_aside"},
 }
 
 
