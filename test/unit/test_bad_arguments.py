@@ -354,7 +354,6 @@ class Salt(dict):
             "etcd_ha.wanted_digest": "",
             "etcd_ha_auth.observed": {},
             "etcd_ha_maintenance.alarms": [],
-            "saltutil.running": [],
             "file.user_to_uid": os.getuid(),
             "file.group_to_gid": os.getgid(),
             "x509.create_private_key": "key",
