@@ -478,7 +478,7 @@ def facts(
     }
 
 
-def verify(endpoints, cluster, timeout=15, minions=(), former=""):
+def verify(endpoints, cluster, timeout=15, minions=(), former="", fresh=True):
     """
     Prove the way from clients to data: by writes on a member, by a balancer's own view of members.
 
@@ -504,6 +504,10 @@ def verify(endpoints, cluster, timeout=15, minions=(), former=""):
         The name that the cluster had before (text), while it is being renamed: a balancer has that
         until its turn comes.
 
+    fresh : True
+        Whether HAProxy's checks must have passed since each member's process began (bool). Not in a
+        bootstrap: no etcd was there before, whose answer they could have had.
+
     Returns a dict: endpoint -> seconds (float) that the put and the get took, on a balancer minion
     of a member -> seconds until it was seen up.
 
@@ -520,7 +524,7 @@ def verify(endpoints, cluster, timeout=15, minions=(), former=""):
     etcd_ha_faces.sound(locals(), endpoints="list of urls or none")
     mark, took = etcd_ha_client.certain_mark(), {}
     if mark.get("balancer", {}).get("cluster") in {cluster, former or cluster}:
-        took.update(_verify_members(mark["balancer"], minions, _seconds(timeout)))
+        took.update(_verify_members(mark["balancer"], minions, _seconds(timeout), fresh))
     if "member" not in mark:
         if took:
             return took
@@ -1366,7 +1370,7 @@ def _policies_in_force():
     )
 
 
-def _verify_members(balancer, minions, timeout):
+def _verify_members(balancer, minions, timeout, fresh):
     if "backends" not in balancer:
         raise CommandExecutionError(
             "this balancer was set up by an older release of the formula, so its own view of the "
@@ -1374,7 +1378,7 @@ def _verify_members(balancer, minions, timeout):
         )
     wanted = list(minions) or list(dict.fromkeys(one["minion"] for one in balancer["backends"]))
     began = time.monotonic()
-    down = etcd_ha_host_balancer.Watch(balancer).wait(wanted, timeout)
+    down = etcd_ha_host_balancer.Watch(balancer, fresh=fresh).wait(wanted, timeout)
     if down:
         told = "; ".join(f"{minion}: {why}" for minion, why in down.items())
         raise CommandExecutionError(

@@ -15,7 +15,9 @@ def __virtual__():
     return __virtualname__
 
 
-def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=15, former=None):
+def verify(
+    cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=15, former=None, fresh=True
+):
     """
     Prove that clients reach the cluster; the orchestrate does it between members and at its end.
 
@@ -41,6 +43,9 @@ def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=
         The name that the cluster had before (text), while it is being renamed; without it the
         pillar tells, which is compiled for that. Empty where it had no other one.
 
+    fresh : True
+        As ``etcd_ha.verify`` on a balancer has it (bool).
+
     Returns a dict: minion -> what ``etcd_ha.verify`` returns there. A balancer that does not answer
     is told and stops nothing.
 
@@ -56,7 +61,7 @@ def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=
     master = etcd_ha_master.Master(__opts__, __context__)
     asked = list(dict.fromkeys([*([speaker] if speaker else []), *balancers]))
     given = {"endpoints": list(endpoints), "cluster": cluster, "timeout": timeout}
-    given["minions"] = list(minions)
+    given |= {"minions": list(minions), "fresh": fresh}
     if former is None:
         known = master.clusters_and_faults()[0].get(cluster)
         former = known.former if known else ""

@@ -343,6 +343,7 @@ PARAMETERS: Mapping[str, str] = {
     "folder": "name",
     "folders": "folders",
     "former": "name?",
+    "fresh": "bool",
     "given": "list",
     "group": "name",
     "host": "host",

@@ -35,11 +35,12 @@ _METRICS = 8 << 20
 class Watch:
     """Looks at the members of one balancer until they are up, or a time is over.
 
-    ``balancer`` is the balancer's part of the host's mark (``etcd_ha_host.mark``).
+    ``balancer`` is the balancer's part of the host's mark (``etcd_ha_host.mark``). Without
+    ``fresh`` a check of HAProxy that passed counts whenever the member's process began.
     """
 
-    def __init__(self, balancer: Mapping[str, Any], path: str = SOCKET) -> None:
-        self.balancer, self.path = balancer, path
+    def __init__(self, balancer: Mapping[str, Any], path: str = SOCKET, fresh: bool = True) -> None:
+        self.balancer, self.path, self.fresh = balancer, path, fresh
         self.began = time.monotonic()
         # Endpoint -> since when the member's process runs there, by this host's clock.
         self.since: dict[str, float] = {}
@@ -90,7 +91,9 @@ class Watch:
         says = f"HAProxy says {row['status']} ({row['check_status']} {row['last_chk']})".strip()
         if not row["status"].startswith("UP") or row["check_status"] not in PASSED:
             return says
-        return "" if self._is_fresh(backend["endpoint"], row) else f"{says}, from before its start"
+        if not self.fresh or self._is_fresh(backend["endpoint"], row):
+            return ""
+        return f"{says}, from before its start"
 
     def _is_fresh(self, endpoint: str, row: Mapping[str, str]) -> bool:
         """Whether a check has passed since the member's process began."""

@@ -21,10 +21,16 @@ def prepare(cluster: Cluster, targets: Sequence[str], stage: Stage | None) -> St
     )
 
 
-def verify(cluster: Cluster, silent: Collection[str] = (), paused: Collection[str] = ()) -> Step:
+def verify(
+    cluster: Cluster,
+    silent: Collection[str] = (),
+    paused: Collection[str] = (),
+    first: bool = False,
+) -> Step:
     """A client's whole path, but for hosts without facts and members that are not to serve.
 
-    ``paused`` are those that were stopped on purpose, or that have not joined yet.
+    ``paused`` are those that were stopped on purpose, or that have not joined yet. ``first`` where
+    no etcd ran at the members' addresses before: a check that passed is of the one that runs now.
     """
     there = [b.minion for b in cluster.balancers if b.minion not in silent]
     where = "every balancer" if cluster.balancers else "the members"
@@ -36,7 +42,8 @@ def verify(cluster: Cluster, silent: Collection[str] = (), paused: Collection[st
         title=f"{cluster.name}: verify a put and a get through {where}",
         kind="verify",
         targets=(able[0] if able else cluster.members[0].minion,),
-        arguments={name: those for name, those in arguments.items() if those},
+        arguments={name: those for name, those in arguments.items() if those}
+        | ({"fresh": False} if first else {}),
         why="a client's whole path is what counts",
     )
 

@@ -556,7 +556,7 @@ def _bootstrap(cluster: Cluster) -> list[Step]:
             why="a majority must start inside one election window; no member holds data",
         ),
         *([access] if managed else []),
-        etcd_ha_parts.verify(cluster),
+        etcd_ha_parts.verify(cluster, first=True),
     ]
 
 

@@ -157,6 +157,8 @@ def _row(cluster: Cluster, step: Step, source: str) -> dict[str, Any]:
             "endpoints": etcd_ha_report.verified_urls(cluster, silent, paused),
             "balancers": [b.minion for b in cluster.balancers if b.minion not in silent],
         }
+        if "fresh" in step.arguments:
+            row["arguments"]["fresh"] = step.arguments["fresh"]
         if len(up) < len(cluster.members):
             # A balancer is not asked for a member of which nobody says that it is up.
             row["arguments"]["minions"] = up

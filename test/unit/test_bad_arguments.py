@@ -136,6 +136,7 @@ def good(folder, host):
         "folder": "etcd",
         "folders": [f"{folder}/data"],
         "former": "old",
+        "fresh": False,
         "given": [],
         "group": "etcd",
         "host": host,

@@ -121,6 +121,13 @@ def test_a_check_from_before_the_member_s_start_proves_nothing(
     assert (down(balancer(member), haproxy) == {}) is fresh
 
 
+@pytest.mark.parametrize(("row", "up"), [("UP,L7OK,500,", True), ("UP,INI,0,", False)])
+def test_where_no_etcd_was_before_each_check_that_passed_counts(member, haproxy, row, up):
+    member.age, haproxy.rows = 1, [[row]]
+    found = Watch(balancer(member), haproxy.path, fresh=False).wait(["e1"], 0.2)
+    assert (found == {}) is up
+
+
 def test_it_counts_once_an_interval_is_over(member, haproxy):
     member.age = 0
     began = time.monotonic()

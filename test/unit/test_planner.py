@@ -590,6 +590,16 @@ def test_a_look_and_the_end_reach_the_balancers(cluster):
     assert last["arguments"]["former"] == "main"
 
 
+def test_a_check_from_before_counts_in_a_bootstrap_alone(cluster):
+    """No etcd was there before, whose answer it could have been."""
+    last = etcd_ha_planner.plan(cluster, blank(cluster), wanted(cluster, recorded=False)).steps[-1]
+    assert last.kind == "verify" and last.arguments == {"fresh": False}
+    assert etcd_ha_rows._row(cluster, last, "source")["arguments"]["fresh"] is False
+    looks = [s for s in rolling(cluster) if s.kind in ("verify", "seen")]
+    assert looks and all("fresh" not in step.arguments for step in looks)
+    assert all("fresh" not in etcd_ha_rows._row(cluster, s, "source")["arguments"] for s in looks)
+
+
 def without_clients(cluster, *some, **values):
     """These members run with a setting that is gone from the pillar, and serve no client."""
     hosts = healthy(cluster)
