@@ -85,7 +85,7 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
 
     .. code-block:: bash
 
-        salt etcd1.example.com etcd_ha_auth.set_user app '[app]' password=sdb://vault/etcd/app
+        salt etcd1.example.com etcd_ha_auth.set_user app '[app]' password=sdb://etcd_secrets/main:app
     """
     etcd_ha_faces.sound(locals())
     _check_name(user, "user")
