@@ -24,6 +24,7 @@ FACES = {
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_modules/etcd_ha_maintenance.py": ("Function of the upkeep", "CLI Example:"),
     "_modules/etcd_ha_auth.py": ("Function of users and roles", "CLI Example:"),
+    "_modules/etcd_ha_pillar.py": ("Function of the pillar", "CLI Example:"),
     "_modules/etcd_ha_virtual.py": ("Function of the virtual address", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner of the plan", "CLI Example:"),
     "_runners/etcd_ha_overview.py": ("Runner of the overview", "CLI Example:"),
@@ -44,6 +45,7 @@ FACES = {
 SHARED = {
     "_modules/etcd_ha_member_data.py": "etcd_ha_member",
     "_modules/etcd_ha_pause.py": "etcd_ha",
+    "_modules/etcd_ha_pillar.py": "etcd_ha",
     "_runners/etcd_ha_pause.py": "etcd_ha",
     "_runners/etcd_ha_overview.py": "etcd_ha",
     "_runners/etcd_ha_backups.py": "etcd_ha",
