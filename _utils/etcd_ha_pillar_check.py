@@ -49,9 +49,7 @@ def _decrypted(value: Any) -> Any:
     Certificates and keys (``tls:files``) stay: they are taken as PEM text, which it is.
     """
     if isinstance(value, Mapping):
-        return {
-            key: part if key == "files" else _decrypted(part) for key, part in value.items()
-        }
+        return {key: part if key == "files" else _decrypted(part) for key, part in value.items()}
     if isinstance(value, str) and value.lstrip().startswith(_ENCRYPTED):
         return _STAND_IN
     return value

@@ -67,7 +67,7 @@ SPECIAL = {
     "install:url": {"type": "string", "pattern": "^(https?|file|salt)://"},
     "install:packages": listed(NAME),
     "install:checksum": one_of(
-        SHA256, mapping({arch: SHA256 for arch in sorted(set(release.ARCHITECTURES.values()))})
+        SHA256, mapping(dict.fromkeys(sorted(set(release.ARCHITECTURES.values())), SHA256))
     ),
     "upgrade:through": {
         "type": "object",

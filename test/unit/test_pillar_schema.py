@@ -92,7 +92,7 @@ def test_every_setting_has_its_meaning(defaults):
     for path, _ in leaves(defaults):
         found = CHECKER.schema["definitions"]["setting"]
         for part in path.split(":"):
-            found = found["properties"] if "properties" in found else found
+            found = found.get("properties", found)
             found = found[part]
         lacking += [] if found.get("description") else [path]
     assert lacking == []
