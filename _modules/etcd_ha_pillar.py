@@ -61,7 +61,7 @@ def check_pillar(file, also=()):
             merged,
             _rendered(one),
             strategy=__opts__.get("pillar_source_merging_strategy", "smart"),
-            renderer=__opts__["renderer"],
+            renderer=__opts__.get("renderer", "yaml"),
             merge_lists=__opts__.get("pillar_merge_lists", False),
         )
     found = etcd_ha_pillar_check.check(merged.get("etcd_ha"), _defaults())
@@ -80,7 +80,8 @@ def _rendered(file):
     path = os.path.abspath(file)
     if not os.path.isfile(path):
         raise CommandExecutionError(f"{file} is not a file; give the path of a file of the pillar")
-    opts, default = _opts_of_a_pillar(os.path.dirname(path)), __opts__["renderer"]
+    opts = _opts_of_a_pillar(os.path.dirname(path))
+    default = __opts__.get("renderer", "jinja|yaml")
     if path.endswith((".yaml", ".yml", ".json")):
         default = "yaml"
     try:

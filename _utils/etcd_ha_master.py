@@ -136,7 +136,8 @@ class Master:
     def source_digest(self) -> str:
         """One hash of all states and templates, so that a changed formula is applied everywhere."""
         if "etcd_ha_source" not in self.context:
-            lines = self._hashes("etcd_ha", lambda path: not path.startswith("etcd_ha/orch/"))
+            apart = ("etcd_ha/orch/", "etcd_ha/pillar/")
+            lines = self._hashes("etcd_ha", lambda path: not path.startswith(apart))
             self.context["etcd_ha_source"] = _digest(lines)
         return str(self.context["etcd_ha_source"])
 

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import etcd_ha_access
 import etcd_ha_arguments
 import etcd_ha_backup
+import etcd_ha_etcd_known_holes
 import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_paths
@@ -410,6 +411,9 @@ def warnings(cluster: Cluster) -> list[str]:
         found.append(
             f"{key}:balancer:virtual_address has one balancer: nobody takes the address over"
         )
+    packaged = cluster.settings["install"]["method"] == "package"
+    holes = etcd_ha_etcd_known_holes.note(cluster.version, f"{key}:version", packaged)
+    found += [holes] if holes else []
     for member in cluster.members:
         found += etcd_ha_options.warnings(
             cluster.version, member.settings["options"], f"{key}:options"

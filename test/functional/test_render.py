@@ -184,13 +184,22 @@ class TestEachStandsAlone:
         main(pillar)["firewall"] = {"enabled": True, "kind": "nftables"}
         sound(compile_states(BALANCER, pillar, f"etcd_ha.{sls}"))
 
+    @pytest.mark.parametrize("os", GRAINS)
+    def test_of_a_host_that_has_left(self, compile_states, os):
+        """It has no pillar of etcd_ha any more; its firewall is cleared only where it may be."""
+        compiled = sound(compile_states("gone.example.com", {}, "etcd_ha.clean", os=os))
+        clean = "nothing of etcd_ha but data is left here"
+        assert compiled.ids() and clean in compiled.ids()
+        assert clean in json.dumps(compiled.one("etcd_ha_firewall.cleared"))
+
     def test_of_a_ca(self, compile_states, pillar):
         sound(compile_states(CA, pillar, "etcd_ha.authority"))
 
 
 def test_every_sls_is_rendered_by_some_test():
     """A new SLS must be reached by the cases above."""
-    known = {"applied", "authority", "balancer", "firewall", "trust", *OF_MEMBER, *OF_BALANCER}
+    known = {"applied", "authority", "balancer", "clean", "firewall", "trust"}
+    known |= {*OF_MEMBER, *OF_BALANCER}
     folders = {path.parent.name for path in (FORMULA / "etcd_ha").glob("*/init.sls")} - {"orch"}
     assert folders <= known
 

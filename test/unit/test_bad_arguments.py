@@ -34,6 +34,7 @@ import salt.cache
 import salt.exceptions
 import salt.utils.http
 import systemd_units
+import yaml
 from clock import ahead
 from etcd_ha_common_process import Done, ProgramError
 from etcd_ha_master import Master
@@ -338,13 +339,14 @@ class Salt(dict):
     def __init__(self, seen, host):
         super().__init__()
         self.seen = seen
-        os_data = {"haproxy": {"service": "haproxy"}, "nginx": {"service": "nginx"}}
+        os_data = yaml.safe_load((ROOT / "etcd_ha" / "os" / "Debian.yaml").read_text())["os"]
         self.answers = {
             "etcd_ha.version": {"installed": "3.6.14", "running": ""},
             "etcd_ha.host": host,
             "etcd_ha.wanted_host": host,
             "etcd_ha.refusal": "",
             "etcd_ha.os_data": os_data,
+            "etcd_ha.etcds": [],
             "etcd_ha.local_health": {"healthy": False, "error": "refused"},
             "etcd_ha.health": {"role": "member", "healthy": False, "error": "refused"},
             "etcd_ha.facts": {"etcd": {}},

@@ -103,6 +103,12 @@ def test_it_says_what_a_plan_says(key, says, change, defaults):
     assert set(found.faults) == set(caught.value.faults)
 
 
+def test_notes_are_those_of_a_plan(check):
+    pillar = laid_over("{version: 3.6.4}")
+    (note,) = check(a__sls=text(pillar))["notes"]
+    assert "known holes" in note
+
+
 def test_jinja_is_rendered_and_finds_what_lies_beside_it(check):
     sizes = "quota: 17179869184"
     found = check(a__sls=JINJA % "false", sizes__yaml=sizes)

@@ -39,6 +39,7 @@ FACES = {
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
     "_states/etcd_ha_members.py": ("State of the cluster", ".. code-block:: yaml"),
     "_states/etcd_ha_balancer.py": ("State of a balancer", ".. code-block:: yaml"),
+    "_states/etcd_ha_clean.py": ("State of a host that has left", ".. code-block:: yaml"),
     "_states/etcd_ha_keys.py": ("State of a key", ".. code-block:: yaml"),
 }
 # Files whose functions stand under another name than their own: Salt puts all of them there.
@@ -54,6 +55,7 @@ SHARED = {
     "_states/etcd_ha_members.py": "etcd_ha",
     "_states/etcd_ha_balancer.py": "etcd_ha",
     "_states/etcd_ha_keys.py": "etcd_ha",
+    "_states/etcd_ha_clean.py": "etcd_ha",
     "_states/etcd_ha_access.py": "etcd_ha",
 }
 # Cells split at bars that are not escaped.
