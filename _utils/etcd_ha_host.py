@@ -5,13 +5,13 @@ Pure: clusters in, plain data out. Jinja prints it and decides nothing.
 
 import dataclasses
 import hashlib
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import etcd_ha_backup_host
 import etcd_ha_certificates
+import etcd_ha_common_addresses
 import etcd_ha_desired_certificates
 import etcd_ha_environment
 import etcd_ha_host_balancer
@@ -519,8 +519,9 @@ def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dic
     coming = f"{bracketed(member.address)}:{member.settings['ports']['client']}"
     present = [one for one in leads_to.get(member.minion, ()) if one != coming]
     names = [member.name, *(f"{member.name}_until_moved_{n}" for n in range(1, len(present) + 1))]
+    host = etcd_ha_certificates.host_name(member.minion)
     return [
-        {"name": name, "minion": member.minion, "endpoint": endpoint}
+        {"name": name, "minion": member.minion, "endpoint": endpoint, "host": host}
         for name, endpoint in zip(names, [coming, *present], strict=True)
     ]
 
@@ -582,8 +583,10 @@ def _authority(cluster: Cluster) -> dict[str, Any]:
 
 def _plain(network: str) -> str:
     """A network as firewalls print it: compressed, and a single address without its length."""
-    parsed = ipaddress.ip_network(network)
-    return str(parsed.network_address if parsed.num_addresses == 1 else parsed)
+    found = etcd_ha_common_addresses.network(network)
+    if found is None:
+        raise ValueError(f"{network!r} is no network")
+    return str(found.network_address if found.num_addresses == 1 else found)
 
 
 def _firewall(
