@@ -24,6 +24,7 @@ import salt.pillar
 import salt.utils.event
 import salt.utils.hashutils
 import salt.utils.yaml
+from etcd_ha_common_text import few
 from etcd_ha_report import Report
 from etcd_ha_topology import Cluster
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -69,7 +70,7 @@ class Master:
         if name in read.faults:
             return {}, {name: str(read.error(name))}
         if name not in read.clusters:
-            known = ", ".join(sorted([*read.clusters, *read.faults])) or "none at all"
+            known = few(sorted([*read.clusters, *read.faults]), 10) or "none at all"
             raise SaltInvocationError(f"the pillar has no cluster {name!r}; it has {known}")
         return {name: read.clusters[name]}, {}
 
@@ -167,11 +168,9 @@ class Master:
             lacking += [name for name in served if there and name not in there]
         told = []
         if old:
-            told.append(
-                f"the master's own copy of {', '.join(old)} is older than its file server's"
-            )
+            told.append(f"the master's own copy of {few(old)} is older than its file server's")
         if lacking:
-            told.append(f"the master has no copy of {', '.join(lacking)} yet")
+            told.append(f"the master has no copy of {few(lacking)} yet")
         if told:
             raise CommandExecutionError(
                 f"{', and '.join(told)}. Run salt-run saltutil.sync_all, then this again"
@@ -195,7 +194,8 @@ class Master:
                 ).compile_pillar()
             if compiled.get("_errors"):
                 raise CommandExecutionError(
-                    "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
+                    "the master's own pillar does not render: "
+                    + few(compiled["_errors"], between="; ")
                 )
             self.context["etcd_ha_pillar"] = compiled.get("etcd_ha")
             words = {word: compiled.get(word) for word in etcd_ha_asked.WORDS}

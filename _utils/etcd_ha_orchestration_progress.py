@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from etcd_ha_common_text import few
+
 # Seconds after which a step that still runs is named again.
 EVERY = 20.0
 # What a step that runs on the master alone is called in its event.
@@ -62,7 +64,7 @@ class Progress:
             return ""
         one.said = now
         waited = sorted(one.hosts - one.answered) if one.job else []
-        of = f", waiting for {', '.join(waited)}" if waited else ""
+        of = f", waiting for {few(waited)}" if waited else ""
         return f"{one.title}: still at work after {now - one.began:.0f} s{of}"
 
     def _begins(self, data: Mapping[str, Any], now: float) -> str:

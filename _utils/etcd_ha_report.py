@@ -166,7 +166,7 @@ def hashes(cluster: Cluster, answer: Any, odd: Mapping[str, str] | None = None) 
     for member in answer["members"]:
         told = "differs" if member["differs"] else "ok" if answer["right"] else "?"
         state = told if member["hash"] else "no answer"
-        cells = (member["name"], member["member_id"], member["hash"] or "-", state)
+        cells = (member["name"] or "not started", member["member_id"], member["hash"] or "-", state)
         rows.append([brief(cell) for cell in cells])
     lines = [cluster.name, table(("MEMBER", "ID", "HASH", "STATE"), rows), *strange]
     if not answer["right"]:
