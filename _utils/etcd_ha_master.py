@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -34,6 +35,22 @@ RECORDS = "etcd_ha/clusters"
 MODULES = ("_modules", "_states", "_utils")
 # What there is to say where the last cluster was removed.
 NO_CLUSTER = "the pillar names no cluster (etcd_ha:clusters is empty)"
+
+
+# Outputters of Salt that programs read; what any other one shows is for people.
+FOR_PROGRAMS = ("json", "yaml", "raw", "pprint")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a runner found: for people, for programs, and with which exit code salt-run ends.
+
+    ``text`` is a mapping where people are to see the same as programs.
+    """
+
+    text: str | Mapping[str, Any]
+    data: Mapping[str, Any]
+    code: int = 0
 
 
 class Master:
@@ -261,19 +278,42 @@ def events(opts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]] | Non
             yield (found["tag"], found["data"]) if found else None
 
 
-@contextlib.contextmanager
-def in_words() -> Iterator[None]:
-    """Have salt-run show what is wrong as a sentence: of any other error it shows a traceback."""
+def answer(
+    opts: Mapping[str, Any],
+    context: MutableMapping[str, Any],
+    data: bool,
+    find: Callable[[Master], Answer],
+) -> Any:
+    """
+    What a runner returns of what ``find`` finds: text for people, or data for a program.
+
+    salt-run has ``--out`` in the runner's ``__opts__["output"]``; ``data`` is for those who call a
+    runner in another way. Whatever is wrong is a sentence, or an ``error``: of any other exception
+    than that of ``failed`` salt-run shows a traceback.
+
+    salt-run ends with the ``retcode`` of a mapping that a runner returns (salt.cli.run, ``run``).
+    ``__context__["retcode"]`` alone changes no exit code: it says whether the job is a success, so
+    that ``salt.runner`` of an orchestrate fails (salt.client.mixins, ``low``).
+    """
     try:
-        yield
+        found = find(Master(opts, context))
     except (CommandExecutionError, SaltInvocationError) as err:
-        failed(str(err))
+        found = Answer(str(err), {"error": str(err)}, 1)
+    shows_data = data is True or opts.get("output") in FOR_PROGRAMS
+    if found.code == 1 and not shows_data:
+        failed(str(found.text))
+    if found.code:
+        context["retcode"] = found.code
+        shown = found.data if shows_data else {"text": found.text}
+        return {**shown, "retcode": found.code}
+    return dict(found.data) if shows_data else found.text
 
 
-def shown(reports: Sequence[Report]) -> str:
-    """All reports as one text; an exit code of 1 where one of them needs somebody."""
+def shown(reports: Sequence[Report]) -> Answer:
+    """All reports as one answer; an exit code of 1 where one of them needs somebody."""
     told = "\n\n".join(report.text for report in reports) or NO_CLUSTER
-    return told if all(report.sound for report in reports) else failed(told)
+    clusters = {name: found for report in reports for name, found in report.data.items()}
+    return Answer(told, {"clusters": clusters}, 0 if all(one.sound for one in reports) else 1)
 
 
 def failed(text: str) -> NoReturn:
