@@ -210,6 +210,7 @@ def steps(
         if one.refusal
     ]
     rows = etcd_ha_rows.chained(_rows(master, plans, command, before))
+    etcd_ha_master.quiet_console()
     events = functools.partial(etcd_ha_master.events, master.opts)
     etcd_ha_orchestration_progress.FOLLOWER.start(rows, events, etcd_ha_master.tell)
     idle, ends = etcd_ha_steps.idle(plans), etcd_ha_rows.ends(plans, rows)

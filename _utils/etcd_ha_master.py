@@ -8,6 +8,7 @@ import contextlib
 import copy
 import gc
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -39,6 +40,8 @@ NO_CLUSTER = "the pillar names no cluster (etcd_ha:clusters is empty)"
 
 # Outputters of Salt that programs read; what any other one shows is for people.
 FOR_PROGRAMS = ("json", "yaml", "raw", "pprint")
+# Characters of a failed state's changes that are still a line for the console.
+LONGEST_LINE = 500
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,26 @@ def tell(line: str) -> None:
     """A line for who ran salt-run, beside what it returns."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def quiet_console() -> None:
+    """Have the console say no long line of Salt's with all that a failed state returned.
+
+    Salt logs the changes of each state that fails as one line (salt.state, ``format_log``). Those
+    of a step are all states of its hosts: 50,000 characters, which the output after it shows again
+    in a form for people. The log file has it as ever.
+    """
+    for handler in logging.root.handlers:
+        if getattr(handler, "stream", None) is sys.stderr and _is_told not in handler.filters:
+            handler.addFilter(_is_told)
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether this is anything else than such a line."""
+    if record.name != "salt.state" or record.levelno != logging.ERROR:
+        return True
+    told = record.getMessage()
+    return len(told) <= LONGEST_LINE or not told.startswith("{")
 
 
 def events(opts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]] | None]:
