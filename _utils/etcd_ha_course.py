@@ -22,6 +22,7 @@ import etcd_ha_release
 import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
+from etcd_ha_etcdctl import called
 from etcd_ha_membership import Entry, Match, Membership, quorum
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
@@ -234,28 +235,37 @@ class Course:
         member, host = self.members[minion], self.observed[minion]
         successor = self.next_leader(minion)
         disruptive = host.active or minion in self.applied
+        changes, words = self._settings(minion, stage), self._words(minion, stage, successor)
+        applies = f"apply {etcd_ha_drift.told(changes)}, " in words
+        why = etcd_ha_plan_examine.why_start(
+            self.cluster, minion, host
+        ) or etcd_ha_plan_reasons.of_member(
+            self.cluster, host, self.wanted, self.now(minion), stage, minion not in self.applied
+        )
         return Step(
-            title=f"{self.cluster.name}: {member.name}: {self._words(minion, stage, successor)}",
+            title=f"{self.cluster.name}: {member.name}: {words}",
             kind="state",
             targets=(minion,),
             sls=("etcd_ha",),
             action="restart",
             stage=etcd_ha_drift.handed(self.cluster, stage),
             successor=self.members[successor].name if successor else "",
-            why=etcd_ha_plan_examine.why_start(self.cluster, minion, host)
-            or etcd_ha_plan_reasons.of_member(
-                self.cluster, host, self.wanted, self.now(minion), stage, minion not in self.applied
-            ),
+            why=f"{why}{etcd_ha_drift.untold(changes) if applies else ''}",
             disruptive=disruptive,
         )
+
+    def _settings(self, minion: str, stage: Stage) -> dict[str, dict[str, str]]:
+        """What a member's process gets to know otherwise; once, by the first step that it has."""
+        if minion in self.applied:
+            return {}
+        member, host = self.members[minion], self.observed[minion]
+        return etcd_ha_drift.changes(self.cluster, member, host, stage)
 
     def _words(self, minion: str, stage: Stage, successor: str) -> str:
         """What happens to a member, as its step's title says it."""
         host, now, fresh = self.observed[minion], self.now(minion), minion not in self.applied
         away, role = self.handing_to(successor), self.role_of(minion)
-        changes = (
-            etcd_ha_drift.changes(self.cluster, self.members[minion], host, stage) if fresh else {}
-        )
+        changes = self._settings(minion, stage)
         if not host.active and fresh:
             return "start it, then wait until it is healthy"
         if now.version != stage.version:
@@ -282,8 +292,7 @@ class Course:
     def take_out(self, leaving: Sequence[Entry]) -> None:
         for entry in sorted(leaving, key=self.leads):
             one = str(entry["id"])
-            where = ", ".join(entry["peer_urls"]) or "no address"
-            name = entry.get("name") or f"the unstarted member at {where}"
+            name = called(entry)
             voter = not entry.get("learner")
             allowed = self.membership.can_remove(one) if voter else self.membership.has_quorum
             if not allowed:

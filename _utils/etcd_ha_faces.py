@@ -20,7 +20,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Where a person finds out more.
 LOG = "Look at: journalctl -u etcd"
-HEALTH = "Look at: salt '*' etcd_ha.health"
+HEALTH = "Look at: salt-run etcd_ha.status"
 
 
 def sound(given: Mapping[str, object], **kinds: str) -> None:
@@ -71,7 +71,7 @@ def of_cluster(host: Mapping[str, Any], cluster: str) -> dict[str, Any]:
     if not found or found["cluster"] != cluster:
         raise CommandExecutionError(
             f"{host['minion']} is no member of {cluster} by its pillar. Run "
-            "salt '*' saltutil.refresh_pillar, then this again"
+            f"salt {host['minion']} saltutil.refresh_pillar, then this again"
         )
     return found
 

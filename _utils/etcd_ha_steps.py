@@ -81,6 +81,31 @@ def idle(plans: Sequence[Plan]) -> list[dict[str, str]]:
     ]
 
 
+def data(plans: Sequence[Plan]) -> dict[str, Any]:
+    """All plans as a program reads them: cluster -> what ``text`` says of it."""
+    return {
+        one.cluster: {
+            "summary": one.summary,
+            "in_sync": one.sound and not one.steps,
+            "refusal": one.refusal,
+            "nothing": one.nothing,
+            "steps": [
+                {
+                    "title": step.title.partition(": ")[2],
+                    "because": step.why,
+                    "kind": step.kind,
+                    "minions": list(step.targets),
+                    "disruptive": step.disruptive,
+                }
+                for step in one.steps
+            ],
+            "waits": list(one.waits),
+            "notes": list(one.warnings),
+        }
+        for one in plans
+    }
+
+
 def text(plans: Sequence[Plan]) -> str:
     """All plans in words."""
     lines = []

@@ -120,6 +120,41 @@ def test_a_balancer_that_was_set_up_once_has_its_turn_after_the_members(cluster,
     assert at == sorted(at), told
 
 
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        # A replacement that failed halfway: etcd3 holds data, and has not told its name yet.
+        ({"active": False, "healthy": False}, "main: promote etcd3 once caught up"),
+        (
+            {"active": False, "healthy": False, "has_data": False, "record": {}},
+            "main: start etcd3 and let it catch up",
+        ),
+    ],
+)
+def test_a_learner_that_has_not_started_has_a_name_in_the_plan(cluster, values, title):
+    hosts = healthy(cluster)
+    third = {"id": "etcd3", "name": "", "learner": True, "started": False}
+    listed = hosts["etcd1.example.com"].members
+    listed = (*listed[:2], {**third, "peer_urls": listed[2]["peer_urls"]})
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, members=listed)
+    hosts = change(hosts, "etcd3.example.com", **values, learner=True)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert title in [step.title for step in plan.steps], plan
+
+
+def test_many_changed_settings_are_counted_in_the_title_and_shown_below_it(cluster):
+    changed = {"ETCD_HEARTBEAT_INTERVAL": "90", "ETCD_ELECTION_TIMEOUT": "900"}
+    hosts = healthy(cluster)
+    running = {**hosts["etcd2.example.com"].running, **changed}
+    hosts = change(hosts, "etcd2.example.com", running=running, digest="old")
+    (step,) = (
+        s for s in etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps if s.disruptive
+    )
+    assert step.title == "main: etcd2: apply 2 settings, restart (follower), then wait"
+    assert all(f"{name} {value} -> unset" in step.why for name, value in changed.items())
+
+
 def test_drift_rolls_one_by_one_the_leader_last(cluster):
     hosts = healthy(cluster, leader="etcd1")
     for member in cluster.members:
