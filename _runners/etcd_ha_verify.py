@@ -15,7 +15,7 @@ def __virtual__():
     return __virtualname__
 
 
-def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=15):
+def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=15, former=None):
     """
     Prove that clients reach the cluster; the orchestrate does it between members and at its end.
 
@@ -37,6 +37,10 @@ def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=
     timeout : 15
         Seconds (int or float) to try for at each endpoint, and on a balancer for all members.
 
+    former : None
+        The name that the cluster had before (text), while it is being renamed; without it the
+        pillar tells, which is compiled for that. Empty where it had no other one.
+
     Returns a dict: minion -> what ``etcd_ha.verify`` returns there. A balancer that does not answer
     is told and stops nothing.
 
@@ -53,9 +57,11 @@ def verify(cluster, balancers=(), minions=(), speaker="", endpoints=(), timeout=
     asked = list(dict.fromkeys([*([speaker] if speaker else []), *balancers]))
     given = {"endpoints": list(endpoints), "cluster": cluster, "timeout": timeout}
     given["minions"] = list(minions)
-    known = master.clusters_and_faults()[0].get(cluster)
-    if known and known.former:
-        given["former"] = known.former
+    if former is None:
+        known = master.clusters_and_faults()[0].get(cluster)
+        former = known.former if known else ""
+    if former:
+        given["former"] = former
     answers = etcd_ha_minions.ask(
         master, etcd_ha_minions.connected(master, asked), "etcd_ha.verify", kwarg=given
     )

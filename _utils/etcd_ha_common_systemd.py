@@ -131,24 +131,20 @@ _ALWAYS = "basic.target"
 def mount_points(timeout: float = BRIEF) -> dict[str, str]:
     """Where file systems are to be mounted by units, mounted or not: path -> the unit's name.
 
-    systemd takes the path from the unit's name (systemd.mount(5)). Masked units are left out.
-    Raises ProgramError.
-
-    Patterns, and no ``--type``: systemd looks at the state of every unit file that matches, and
-    systemctl drops other types only afterwards, which takes ten times as long.
+    systemd takes the path from the unit's name (systemd.mount(5)). Masked units are left out. They
+    are asked for by pattern: with ``--type`` systemd finds the state of every unit file, and
+    systemctl drops the other types afterwards, which takes ten times as long. Raises ProgramError.
     """
     command = ["systemctl", "list-unit-files", "--plain", "--full", "--no-legend", "--no-pager"]
     done = etcd_ha_common_process.run(
         [*command, "*.mount", "*.automount", _ALWAYS], timeout, environment=_UTC
     )
-    found: dict[str, str] = {}
-    told = [line.split() for line in done.out.splitlines() if line.strip()]
-    if [_ALWAYS] not in [words[:1] for words in told]:
+    rows = {words[0]: words[1:] for words in map(str.split, done.out.splitlines()) if words}
+    if rows.pop(_ALWAYS, None) is None:
         raise ProgramError(command[:2], f"the answer lacks {_ALWAYS}")
-    for name, *rest in told:
+    found: dict[str, str] = {}
+    for name, rest in rows.items():
         stem, _, kind = name.rpartition(".")
-        if name == _ALWAYS:
-            continue
         if kind not in ("mount", "automount") or not rest:
             line = " ".join([name, *rest])
             raise ProgramError(command[:2], f"a line of the answer is {line[:80]!r}")

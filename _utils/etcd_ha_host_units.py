@@ -63,9 +63,10 @@ def etcds(root: str = "/") -> list[Unit]:
     """All units below ``root`` that start etcd, by name."""
     found = []
     enabled = _enabled(root)
+    folders = _drop_in_folders(root)
     for name, path in sorted(_services(root).items()):
         text = _text(path)
-        drop_ins = _drop_ins(root, name)
+        drop_ins = _drop_ins(folders, name)
         # Most units never speak of etcd: only those that do are read with care.
         if "etcd" not in name and not any("etcd" in one for one in (text, *map(_text, drop_ins))):
             continue
@@ -117,12 +118,21 @@ def _is_masked(path: str) -> bool:
     )
 
 
-def _drop_ins(root: str, name: str) -> list[str]:
+def _drop_in_folders(root: str) -> dict[str, list[str]]:
+    """The folders of drop-ins by name, such as ``etcd.service.d``; what counts most comes last."""
+    found: dict[str, list[str]] = {}
+    for folder in (os.path.join(root, one) for one in reversed(FOLDERS)):
+        for entry in _entries(folder):
+            if entry.endswith(".d"):
+                found.setdefault(entry, []).append(f"{folder}/{entry}")
+    return found
+
+
+def _drop_ins(folders: Mapping[str, Sequence[str]], name: str) -> list[str]:
     prefix = name.partition("@")[0] + "@.service" if "@" in name else ""
-    folders = [f"{one}.d" for one in ("service", prefix, name) if one]
     chosen: dict[str, str] = {}
-    for place in folders:
-        for folder in (os.path.join(root, one, place) for one in reversed(FOLDERS)):
+    for one in ("service", prefix, name):
+        for folder in folders.get(f"{one}.d", ()):
             chosen |= {e: f"{folder}/{e}" for e in _entries(folder) if e.endswith(".conf")}
     return [chosen[entry] for entry in sorted(chosen)]
 
@@ -304,7 +314,7 @@ def started_words(name: str, root: str = "/") -> list[str]:
     path = _services(root).get(name)
     if path is None:
         return []
-    settings = _settings([_text(one) for one in (path, *_drop_ins(root, name))])
+    settings = _settings([_text(one) for one in (path, *_drop_ins(_drop_in_folders(root), name))])
     specifiers = _specifiers(name)
     environment: dict[str, str] = {}
     for line in settings.get("Environment", []):
@@ -320,7 +330,7 @@ def started_words(name: str, root: str = "/") -> list[str]:
 
 def drop_ins(root: str = "/") -> list[str]:
     """The drop-ins of the formula's unit, in the order in which they count."""
-    return _drop_ins(root, UNIT)
+    return _drop_ins(_drop_in_folders(root), UNIT)
 
 
 def _unquoted(value: str) -> str:

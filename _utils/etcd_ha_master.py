@@ -245,11 +245,13 @@ class Master:
 
     def _hashes(self, prefix: str, wanted: Callable[[str], bool]) -> list[str]:
         """``PATH HASH`` of each of these files on the file server."""
-        return [
-            f"{path} {self._files.hash_file(f'salt://{path}', 'base')['hsum']}"
-            for path in sorted(self._files.file_list("base", prefix=prefix))
-            if wanted(path)
-        ]
+        known = self.context.setdefault("etcd_ha_hashes", {})
+        lines = []
+        for path in filter(wanted, sorted(self._files.file_list("base", prefix=prefix))):
+            if path not in known:
+                known[path] = self._files.hash_file(f"salt://{path}", "base")["hsum"]
+            lines.append(f"{path} {known[path]}")
+        return lines
 
 
 @contextlib.contextmanager

@@ -152,6 +152,7 @@ def _row(cluster: Cluster, step: Step, source: str) -> dict[str, Any]:
         silent, paused = (step.arguments.get(name, ()) for name in ("silent", "paused"))
         up = [m.minion for m in cluster.members if m.minion not in (*silent, *paused)]
         row["arguments"] = {
+            "former": cluster.former,
             "speaker": step.targets[0],
             "endpoints": etcd_ha_report.verified_urls(cluster, silent, paused),
             "balancers": [b.minion for b in cluster.balancers if b.minion not in silent],
@@ -161,7 +162,11 @@ def _row(cluster: Cluster, step: Step, source: str) -> dict[str, Any]:
             row["arguments"]["minions"] = up
     elif step.kind == "seen":
         row["kind"] = "verify"
-        row["arguments"] = {"balancers": list(step.targets), **step.arguments}
+        row["arguments"] = {
+            "former": cluster.former,
+            "balancers": list(step.targets),
+            **step.arguments,
+        }
     elif step.kind == "function":
         row["function"], row["arguments"] = step.function, dict(step.arguments)
     elif step.kind == "state":

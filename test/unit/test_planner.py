@@ -615,12 +615,16 @@ def test_a_look_and_the_end_reach_the_balancers(cluster):
     looks = [row for row in rows if row["kind"] == "verify"]
     assert len(looks) == 3
     assert looks[0]["arguments"] == {
+        "former": "",
         "balancers": ["lb.example.com"],
         "minions": ["etcd2.example.com"],
     }
     assert looks[-1]["arguments"]["balancers"] == ["lb.example.com"]
     assert looks[-1]["arguments"]["speaker"] == "etcd1.example.com"
     assert looks[-1]["arguments"]["endpoints"] == ["https://192.168.200.56:2379"]
+    renamed = dataclasses.replace(cluster, former="main")
+    last = etcd_ha_rows._row(renamed, rolling(cluster)[-1], "source")
+    assert last["arguments"]["former"] == "main"
 
 
 def without_clients(cluster, *some, **values):

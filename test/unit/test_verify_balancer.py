@@ -45,3 +45,14 @@ def test_the_runner_hands_the_former_name_on(cluster, monkeypatch, former):
     monkeypatch.setattr(etcd_ha_master, "tell", lambda *_: None)
     load("_runners/etcd_ha_verify").verify("prod", balancers=["lb"])
     assert asked[0].get("former", "") == former
+
+
+@pytest.mark.parametrize("former", ["", "main"])
+def test_an_orchestrate_names_the_former_name_and_no_pillar_is_compiled(monkeypatch, former):
+    asked = []
+    monkeypatch.setattr(etcd_ha_master.Master, "clusters_and_faults", lambda *_: 1 / 0)
+    monkeypatch.setattr(etcd_ha_minions, "connected", lambda _, those: list(those))
+    monkeypatch.setattr(etcd_ha_minions, "ask", lambda *_, kwarg: asked.append(kwarg) or {})
+    monkeypatch.setattr(etcd_ha_master, "tell", lambda *_: None)
+    load("_runners/etcd_ha_verify").verify("prod", balancers=["lb"], former=former)
+    assert asked[0].get("former", "") == former
