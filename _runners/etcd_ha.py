@@ -178,7 +178,7 @@ def steps(
     took = time.monotonic() - began
     etcd_ha_master.tell(f"{etcd_ha_steps.text(plans)}\n  (planned in {took:.1f} s)")
     refusals = [
-        {"id": f"{one.cluster}: the plan is refused", "why": one.refusal}
+        {"id": etcd_ha_steps.state_id(f"{one.cluster}: the plan is refused"), "why": one.refusal}
         for one in plans
         if one.refusal
     ]

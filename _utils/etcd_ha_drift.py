@@ -109,11 +109,31 @@ def prepared(
     return [m for m in cluster.hosts if m in touched or m == authority]
 
 
+# Characters of the changes of one step that its title shows; it is to fit into a line.
+_SHOWN, _NAMED = 80, 2
+
+
 def told(changes: Mapping[str, Mapping[str, str]]) -> str:
-    return ", ".join(
+    """Changed variables as a step's title says them; where they are too long, the first names."""
+    found = ", ".join(_each(changes))
+    if len(found) <= _SHOWN:
+        return found
+    more = len(changes) - _NAMED
+    names = list(changes) if more <= 0 else [*list(changes)[:_NAMED], f"{more} more"]
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def details(changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Every changed variable, a line each, where the title has no room for them."""
+    found = _each(changes)
+    return found if len(", ".join(found)) > _SHOWN else []
+
+
+def _each(changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [
         f"{variable} {change['old'] or 'unset'} -> {change['new'] or 'unset'}"
         for variable, change in changes.items()
-    )
+    ]
 
 
 def trusted(stage: Stage) -> str:
