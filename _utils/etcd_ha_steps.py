@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST_ID = 255
-"""Characters of a state's ID. In a rendered SLS it is a key of YAML, and YAML ends a key that is not
-found to be one within 1,024 characters: "mapping values are not allowed in this context"
-(yaml/scanner.py, ``stale_possible_simple_keys``, as libyaml's scanner, which Salt's
-salt/utils/yamlloader.py prefers). A file's name has 255."""
+"""Characters of a state's ID. In a rendered SLS it is a key of YAML, which has 1,024 at most:
+"mapping values are not allowed in this context" (yaml/scanner.py, ``stale_possible_simple_keys``,
+and libyaml's scanner, which Salt's salt/utils/yamlloader.py prefers). A file's name has 255."""
 
 
 @dataclass(frozen=True)

@@ -630,6 +630,7 @@ class TestAuthority:
 OLD_HAPROXY = {
     **dict.fromkeys(("global", "defaults", "frontend", "backend", "mode", "log"), ()),
     **dict.fromkeys(("user", "group", "retries", "bind", "balance", "default_backend"), ()),
+    "hash-type": ("consistent",),
     **dict.fromkeys(("default-server", "server"), ()),
     "option": ("dontlognull", "redispatch", "clitcpka", "srvtcpka", "httpchk"),
     "timeout": (
@@ -689,7 +690,7 @@ class TestHaproxy:
         self, compile_states, pillar, version
     ):
         main(pillar)["version"] = version
-        main(pillar)["balancer"] = {"stats": {"enabled": True}}
+        main(pillar)["balancer"] = {"balance": "source", "stats": {"enabled": True}}
         lines = [x.split() for x in self.text(compile_states, pillar).splitlines() if x.strip()]
         for first, *rest in (words for words in lines if not words[0].startswith("#")):
             assert first in OLD_HAPROXY, (first, rest)
@@ -858,6 +859,7 @@ class TestFirewall:
 def second(pillar):
     """Give the pillar a second cluster."""
     pillar["etcd_ha"]["clusters"]["other"] = {
+        "version": "3.6.14",
         "members": {"db1.example.com": {"address": "192.168.201.1"}},
         "load_balancers": {"db1.example.com": {"address": "192.168.201.1"}},
         "balancer": {"port": 12379},
