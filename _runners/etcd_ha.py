@@ -96,8 +96,8 @@ def plan(
     ``{"text": TEXT, "retcode": 2}``, since salt-run takes its exit code from a mapping.
 
     As data: ``{"clusters": {NAME: {summary, in_sync, refusal, nothing, steps: [{title, because,
-    kind, minions, disruptive}], waits, notes}}}``, or ``{"error": TEXT}``; with ``retcode`` where
-    the exit code is not 0.
+    details, kind, minions, disruptive}], waits, notes}}}``, or ``{"error": TEXT}``; with
+    ``retcode`` where the exit code is not 0.
 
     CLI Example:
 
@@ -205,7 +205,7 @@ def steps(
     took = time.monotonic() - began
     etcd_ha_master.tell(f"{etcd_ha_steps.text(plans)}\n  (planned in {took:.1f} s)")
     refusals = [
-        {"id": f"{one.cluster}: the plan is refused", "why": one.refusal}
+        {"id": etcd_ha_steps.state_id(f"{one.cluster}: the plan is refused"), "why": one.refusal}
         for one in plans
         if one.refusal
     ]

@@ -14,6 +14,7 @@ import etcd_ha_faces
 import etcd_ha_master
 import etcd_ha_minions
 import etcd_ha_report
+import etcd_ha_steps
 import etcd_ha_told
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -99,9 +100,12 @@ def backup_steps(cluster=None, given=()):
     told = etcd_ha_backup_report.step
     return {
         "refusals": [
-            {"id": f"{name}: no backup is taken", "why": why} for name, why in faults.items()
+            {"id": etcd_ha_steps.state_id(f"{name}: no backup is taken"), "why": why}
+            for name, why in faults.items()
         ],
-        "clusters": [{"name": n, "id": told(c)} for n, c in clusters.items()],
+        "clusters": [
+            {"name": n, "id": etcd_ha_steps.state_id(told(c))} for n, c in clusters.items()
+        ],
     }
 
 

@@ -72,7 +72,8 @@ def _is_path(value: object) -> bool:
 
 def _is_own_folder(value: object) -> bool:
     """A directory that may be moved away or closed as a whole."""
-    return not etcd_ha_paths.fault(value) and value not in etcd_ha_paths.SHARED
+    wrong = etcd_ha_paths.fault(value, etcd_ha_paths.LONGEST_BELOW)
+    return not wrong and value not in etcd_ha_paths.SHARED
 
 
 def _is_list(value: object, one: Callable[[object], bool]) -> bool:

@@ -235,13 +235,10 @@ class Course:
         member, host = self.members[minion], self.observed[minion]
         successor = self.next_leader(minion)
         disruptive = host.active or minion in self.applied
-        changes, words = self._settings(minion, stage), self._words(minion, stage, successor)
-        applies = f"apply {etcd_ha_drift.told(changes)}, " in words
-        why = etcd_ha_plan_examine.why_start(
-            self.cluster, minion, host
-        ) or etcd_ha_plan_reasons.of_member(
-            self.cluster, host, self.wanted, self.now(minion), stage, minion not in self.applied
-        )
+        fresh = minion not in self.applied
+        changes = etcd_ha_drift.changes(self.cluster, member, host, stage) if fresh else {}
+        told = etcd_ha_drift.told(changes)
+        words = self._words(minion, stage, successor, told)
         return Step(
             title=f"{self.cluster.name}: {member.name}: {words}",
             kind="state",
@@ -250,22 +247,18 @@ class Course:
             action="restart",
             stage=etcd_ha_drift.handed(self.cluster, stage),
             successor=self.members[successor].name if successor else "",
-            why=f"{why}{etcd_ha_drift.untold(changes) if applies else ''}",
+            why=etcd_ha_plan_examine.why_start(self.cluster, minion, host)
+            or etcd_ha_plan_reasons.of_member(
+                self.cluster, host, self.wanted, self.now(minion), stage, fresh
+            ),
             disruptive=disruptive,
+            details=etcd_ha_drift.details(changes) if told in words else [],
         )
 
-    def _settings(self, minion: str, stage: Stage) -> dict[str, dict[str, str]]:
-        """What a member's process gets to know otherwise; once, by the first step that it has."""
-        if minion in self.applied:
-            return {}
-        member, host = self.members[minion], self.observed[minion]
-        return etcd_ha_drift.changes(self.cluster, member, host, stage)
-
-    def _words(self, minion: str, stage: Stage, successor: str) -> str:
-        """What happens to a member, as its step's title says it."""
+    def _words(self, minion: str, stage: Stage, successor: str, changes: str) -> str:
+        """What happens to a member, as its step's title says it; ``changes`` of its settings."""
         host, now, fresh = self.observed[minion], self.now(minion), minion not in self.applied
         away, role = self.handing_to(successor), self.role_of(minion)
-        changes = self._settings(minion, stage)
         if not host.active and fresh:
             return "start it, then wait until it is healthy"
         if now.version != stage.version:
@@ -279,7 +272,7 @@ class Course:
         if now.trust != stage.trust:
             return f"{away}{etcd_ha_drift.trusted(stage)}, restart {role}, then wait"
         if changes:
-            return f"{away}apply {etcd_ha_drift.told(changes)}, restart {role}, then wait"
+            return f"{away}apply {changes}, restart {role}, then wait"
         if not host.healthy:
             return "apply its configuration and wait until it is healthy"
         waited = etcd_ha_plan_own_certificates.purposes(host) if fresh else ""

@@ -115,23 +115,23 @@ def prepared(
 
 def told(changes: Mapping[str, Mapping[str, str]]) -> str:
     """Changed settings as the title of a step names them, which is one line: values if short."""
-    found = _values(changes)
+    found = ", ".join(_each(changes))
     if len(found) <= TITLE:
         return found
     return next(iter(changes)) if len(changes) == 1 else f"{len(changes)} settings"
 
 
-def untold(changes: Mapping[str, Mapping[str, str]]) -> str:
-    """What the title leaves out, for the end of the step's reason; empty where that is nothing."""
-    found = _values(changes)
-    return f": {found}" if len(found) > TITLE else ""
+def details(changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Every changed setting, a line each, where the title has no room for them."""
+    found = _each(changes)
+    return found if len(", ".join(found)) > TITLE else []
 
 
-def _values(changes: Mapping[str, Mapping[str, str]]) -> str:
-    return ", ".join(
+def _each(changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [
         f"{variable} {change['old'] or 'unset'} -> {change['new'] or 'unset'}"
         for variable, change in changes.items()
-    )
+    ]
 
 
 def trusted(stage: Stage) -> str:

@@ -16,6 +16,7 @@ import etcd_ha_desired_certificates
 import etcd_ha_environment
 import etcd_ha_host_balancer
 import etcd_ha_host_record
+import etcd_ha_pillar_balance
 import etcd_ha_plain
 import etcd_ha_release
 import etcd_ha_virtual
@@ -440,6 +441,11 @@ def _balancer(
 ) -> dict[str, Any]:
     settings = cluster.settings["balancer"]
     stats = settings["stats"]
+    # Where members move, an endpoint in two is closed, and has the fewest connections, or is the
+    # one of a client's address: by turns a client of HAProxy comes from each of these to one that
+    # is open. nginx itself leaves a closed one out for a while.
+    moving = settings["kind"] == "haproxy" and bool(leads_to)
+    balance = "roundrobin" if moving else settings["balance"]
     leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
     pki = _pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "root", "root")
     virtual = etcd_ha_virtual.describe(
@@ -467,9 +473,8 @@ def _balancer(
             "enabled": stats["enabled"],
             "listen": f"{bracketed(stats['address'])}:{stats['port']}",
         },
-        # Where members move, an endpoint in two is closed, and has the fewest connections: by turns
-        # a client comes from each of these to one that is open.
-        "balance": "roundrobin" if leads_to else "leastconn",
+        "balance": balance,
+        "balance_lines": etcd_ha_pillar_balance.lines(settings["kind"], balance),
         "backends": [row for one in cluster.members for row in _backends(one, leads_to)],
         "pki": pki,
         # HAProxy's certificate and key in one file; nginx checks nobody.

@@ -79,8 +79,9 @@ class Progress:
             return ""
         self._rows.remove(row)
         self.job = job
-        self._running = _Running(row["id"], frozenset(row.get("targets", ())), now, now)
-        return str(row["id"])
+        title = str(row.get("title", row["id"]))
+        self._running = _Running(title, frozenset(row.get("targets", ())), now, now)
+        return title
 
     def _follow(self, parts: Sequence[str], data: Mapping[str, Any]) -> None:
         one = self._running
@@ -95,7 +96,7 @@ def _is(row: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether this event is of this step, by what saltmod and saltutil fire."""
     kind, name = row["kind"], data.get("name")
     if data.get("type") == "state":
-        return bool(kind == "state" and name == row["id"])
+        return bool(kind == "state" and name == row.get("title", row["id"]))
     if data.get("type") == "function":
         same = kind == "function" and name == row["function"]
         return bool(same and _list(data.get("tgt")) == list(row["targets"]))

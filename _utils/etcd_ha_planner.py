@@ -779,8 +779,9 @@ def _let_hear(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
             action="restart",
             stage=etcd_ha_drift.handed(cluster, stage),
             why="the members have a quorum, but serve no client with the settings that they run "
-            f"with{etcd_ha_drift.untold(changes)}",
+            "with",
             disruptive=True,
+            details=etcd_ha_drift.details(changes),
         ),
         etcd_ha_parts.again(cluster),
     ]

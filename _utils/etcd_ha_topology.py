@@ -21,6 +21,7 @@ import etcd_ha_etcd_known_holes
 import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_paths
+import etcd_ha_pillar_balance
 import etcd_ha_pillar_names
 import etcd_ha_plain
 import etcd_ha_release
@@ -864,6 +865,11 @@ def _network_faults(settings: Settings, key: str) -> list[str]:
         value = _at(settings, path)
         if value != "*" and not etcd_ha_common_addresses.parsed(value):
             faults.append(f"{key}:{path} is {value!r}; give an IP address{_alone(value)}")
+    kind, balance = settings["balancer"]["kind"], settings["balancer"]["balance"]
+    wrong = etcd_ha_pillar_balance.fault(kind, balance)
+    if wrong:
+        joint = ", " if wrong.startswith("which") else "; "
+        faults.append(f"{key}:balancer:balance is {balance!r}{joint}{wrong}")
     package = settings["balancer"]["package"]
     if package is not None and not _is_package(package):
         faults.append(f"{key}:balancer:package is {package!r}; give the name of one package")

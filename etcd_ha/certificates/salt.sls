@@ -6,26 +6,26 @@
     Round trips to the CA: one for ca.crt, which also leaves the policy in x509's cache, and one for
     each new leaf. Rendering asks nobody. -#}
 {%- set host = salt["etcd_ha.host"]() %}
-{%- for part in (host.member, host.balancer) if part and part.pki %}
+{%- for kind, part in (("member", host.member), ("balancer", host.balancer)) if part and part.pki %}
 {%- set pki = part.pki %}
 {%- set next = pki.dir ~ "/next" %}
-"{{ part.cluster }}: {{ next }} is root's alone":
+"{{ part.cluster }}: new keys of the {{ kind }} are root's alone":
   file.directory:
     - name: {{ next }}
     - user: root
     - group: root
     - mode: "0700"
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 
-"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
+"{{ part.cluster }}: the {{ kind }} has the CA's certificate":
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
     - phase: {{ host.phase | json }}
     - ca_server: {{ pki.ca_server | json }}
     - policy: {{ pki.ca_policy | json }}
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 {%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
 {% for leaf in leaves %}
 {%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
@@ -35,17 +35,17 @@
     - algo: {{ leaf.algo }}
     - keysize: {{ leaf.keysize }}
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {%- if salt["file.file_exists"](key) %}
     - prereq:
-      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA"
 {%- endif %}
 {% endfor %}
 {#- One after the other: a question to the CA holds a worker of the master while it needs a second
     one, so hosts that ask several at once can stop a whole master (worker_threads is 5). #}
 {%- for leaf in leaves %}
-"{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}":
+"{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA":
   x509.certificate_managed:
     - name: {{ next }}/{{ leaf.purpose }}.crt
     - ca_server: {{ leaf.ca_server | json }}
@@ -58,8 +58,8 @@
     - user: root
     - group: root
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {% endfor %}
 {%- for leaf in leaves %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is in use, its key {{ leaf.owner }}'s alone to read":
@@ -73,6 +73,6 @@
     - user: {{ leaf.owner | json }}
     - group: {{ leaf.group | json }}
     - require:
-      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA"
 {% endfor %}
 {%- endfor %}

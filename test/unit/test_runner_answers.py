@@ -111,7 +111,9 @@ def test_the_runner_ends_by_it(cluster, facts, monkeypatch, healthy):
 
 # plan
 
-STEP = etcd_ha_steps.Step("main: restart etcd1", "state", ("etcd1.example.com",), why="it is due")
+STEP = etcd_ha_steps.Step(
+    "main: restart etcd1", "state", ("etcd1.example.com",), why="it is due", details=["a -> b"]
+)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,9 @@ def test_a_plan_s_exit_code(monkeypatch, plan, code, detailed):
     assert found.get("retcode", 0) == (code if detailed or code == 1 else 0)
     told = json.loads(json.dumps(found))["clusters"]["main"]
     assert told["in_sync"] is (code == 0) and told["refusal"] == plan.get("refusal", "")
-    steps = [(step["title"], step["because"], step["minions"]) for step in told["steps"]]
-    assert steps == [("restart etcd1", "it is due", ["etcd1.example.com"])] * len(steps)
+    steps = [tuple(step.values())[:3] for step in told["steps"]]
+    assert steps == [("restart etcd1", "it is due", ["a -> b"])] * len(steps)
+    assert all(step["minions"] == ["etcd1.example.com"] for step in told["steps"])
     assert len(steps) == len(plan.get("steps", ()))
     if code == 2:
         text = module.plan(detailed_exitcode=detailed)
