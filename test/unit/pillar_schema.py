@@ -21,6 +21,8 @@ import etcd_ha_etcd_flags as flags  # noqa: E402
 import etcd_ha_maintenance as maintenance  # noqa: E402
 import etcd_ha_options as options  # noqa: E402
 import etcd_ha_paths as paths  # noqa: E402
+import etcd_ha_pillar_balance as balance  # noqa: E402
+import etcd_ha_pillar_names as names  # noqa: E402
 import etcd_ha_release as release  # noqa: E402
 import etcd_ha_topology as topology  # noqa: E402
 
@@ -75,6 +77,7 @@ SPECIAL = {
         "additionalProperties": TEXT,
     },
     "firewall:client_networks": listed(TEXT),
+    "balancer:balance": {"enum": sorted({one for kind in balance._LINES.values() for one in kind})},
     "balancer:package": NAME,
     "balancer:virtual_address:address": ADDRESS,
     "balancer:virtual_address:prefix_length": WHOLE,
@@ -157,6 +160,14 @@ def of_files():
     return mapping({**pairs, "ca": mapping({"certificate": parts["certificate"]})})
 
 
+def directory(path):
+    """An absolute path in its plain form (etcd_ha_paths)."""
+    odd = {"pattern": rf"//|[^/]/$|/\.\.?(/|$)|[^/]{{{paths.LONGEST_PART + 1}}}"}
+    shared = [{"enum": sorted(paths.SHARED)}] if path in paths.OWN else []
+    refused = {"not": one_of(odd, *shared)}
+    return {**pattern(paths._PATH), "maxLength": paths.LONGEST, **refused}
+
+
 def leaf(path, default):
     """One setting by its key, as etcd_ha_topology's tables have it."""
     if path in topology._CHOICES:
@@ -170,7 +181,7 @@ def leaf(path, default):
     if path in topology._BOOLEANS:
         return BOOLEAN
     if path in topology._PATHS:
-        return {**pattern(paths._PATH), "maxLength": paths.LONGEST}
+        return directory(path)
     if path in topology._USERS:
         return {**pattern(topology._USER), "not": {"const": "root"}}
     if path in SPECIAL:
@@ -192,7 +203,8 @@ def settings(defaults, told, path=""):
         else:
             schema = leaf(here, default)
             schema = one_of(schema, NULL) if here in topology._OPTIONAL else schema
-            schema = {**schema, "default": default}
+            needed = default is None and here not in topology._OPTIONAL
+            schema = schema if needed else {**schema, "default": default}
         meaning = {"description": told[here]} if here in told else {}
         found[name] = {**meaning, **schema}
     return found
@@ -232,19 +244,21 @@ def made():
         required=["members"],
     )
     assert set(topology._CLUSTER_ONLY) | set(common) == set(cluster["properties"])
-    name = {**NAME, "maxLength": topology._LONGEST_CLUSTER}
+    name = {**NAME, "maxLength": topology._LONGEST_CLUSTER, "not": {"enum": list(names._FILES)}}
     clusters = {
         "type": "object",
         "propertyNames": name,
         "additionalProperties": {"$ref": "#/definitions/cluster"},
     }
     base = {"clusters": clusters, **named}
+    each = {"properties": {"clusters": {"additionalProperties": {"required": ["version"]}}}}
+    version = one_of({"required": ["version"]}, each)
     return {
         "$schema": DRAFT,
         "title": "The pillar of etcd_ha",
         "description": "Made by test/unit/pillar_schema.py from the formula's own rules.",
         "type": "object",
-        "properties": {"etcd_ha": mapping(base, required=["clusters"])},
+        "properties": {"etcd_ha": mapping(base, required=["clusters"], **version)},
         "definitions": {"setting": common, "cluster": cluster, "member": member},
     }
 

@@ -50,9 +50,17 @@ def test_other_good_pillars_are_taken():
 def test_the_shipped_example_is_taken_also_with_every_default_set(defaults):
     text = (ROOT / "pillar.example").read_text()
     assert told(yaml.safe_load(text)["etcd_ha"]) == []
-    every = {**PILLAR["clusters"]["main"], **defaults}
+    every = {**PILLAR["clusters"]["main"], **defaults, "version": "3.6.14"}
     every["tls"] = {**defaults["tls"], "ca": {**defaults["tls"]["ca"], "minion": "ca.example.com"}}
     assert told({"clusters": {"main": every}}) == []
+
+
+def test_the_version_stands_with_the_cluster_or_for_all():
+    main = {**PILLAR["clusters"]["main"], "version": "3.6.14"}
+    other = {name: value for name, value in main.items() if name != "version"}
+    assert told({"clusters": {"main": main}}) == []
+    assert told({"clusters": {"main": other}, "version": "3.6.14"}) == []
+    assert told({"clusters": {"main": other}}) and told({"clusters": {"main": main, "b": other}})
 
 
 def test_files_of_a_pillar_may_hold_other_keys():
@@ -70,9 +78,13 @@ def test_most_bad_pillars_of_the_corpus_are_refused():
     [
         "{versoin: 3.6.14}",
         "{version: 3.8.0}",
+        "{version: null}",
         "{ports: {client: 80}}",
         "{tls: {algo: dsa}}",
         "{purge: 5}",
+        "{data_dir: /var/lib/etcd/}",
+        "{data_dir: /srv}",
+        "{balancer: {balance: least_conn}}",
         "{options: {data-dir: /a}}",
         "{options: {force-new-cluster: true}}",
         "{options: {log-level: loud}}",
