@@ -10,12 +10,14 @@ To add one: the first release of each line that has the fix, and nothing for a l
 the hole, or that never got the fix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import etcd_ha_release
 
-CHANGELOG = "https://github.com/etcd-io/etcd/blob/main/CHANGELOG/CHANGELOG-{line}.md"
+REPOSITORY = "https://github.com/etcd-io/etcd"
+CHANGELOG = REPOSITORY + "/blob/main/CHANGELOG/CHANGELOG-{line}.md"
+_ADVISORY = "security/advisories/GHSA-"
 
 
 @dataclass(frozen=True)
@@ -27,82 +29,53 @@ class Hole:
     source: str
 
 
-HOLES = (
-    Hole(
-        "a password can be read in memory and logs (CVE-2021-28235)",
-        {"3.4": 25, "3.5": 8},
-        "https://nvd.nist.gov/vuln/detail/CVE-2021-28235",
-    ),
-    Hole(
-        "watches lose events after a compaction",
-        {"3.4": 31, "3.5": 13},
-        "https://github.com/etcd-io/etcd/pull/17612",
-    ),
-    Hole(
-        "a former leader revokes leases that are still kept alive",
-        {"3.4": 31, "3.5": 13},
-        "https://github.com/etcd-io/etcd/pull/17425",
-    ),
-    Hole(
-        "the revision goes back after a crash during a compaction",
-        {"3.4": 32, "3.5": 14},
-        "https://github.com/etcd-io/etcd/pull/17865",
-    ),
-    Hole(
-        "a transaction can be applied in part",
-        {"3.5": 17},
-        "https://github.com/etcd-io/etcd/pull/18799",
-    ),
-    Hole(
-        "a learner that was promoted can become a learner again",
-        {"3.5": 24},
-        "https://github.com/etcd-io/etcd/pull/20797",
-    ),
-    Hole(
-        "data can be damaged by a defragmentation while a member gets a snapshot",
-        {"3.4": 38, "3.5": 23, "3.6": 5},
-        "https://github.com/etcd-io/etcd/pull/20650",
-    ),
-    Hole(
-        "members that were removed can come back in an upgrade",
-        {"3.5": 26},
-        "https://github.com/etcd-io/etcd/pull/20995",
-    ),
-    Hole(
-        "reads can be stale after a pause of the process",
-        {"3.4": 42, "3.5": 28, "3.6": 9},
-        "https://github.com/etcd-io/etcd/pull/21417",
-    ),
-    Hole(
-        "some calls need no authentication (CVE-2026-33413)",
-        {"3.4": 42, "3.5": 28, "3.6": 9},
-        "https://github.com/etcd-io/etcd/security/advisories/GHSA-q8m4-xhhv-38mg",
-    ),
-    Hole(
-        "nested transactions get past permissions (CVE-2026-33343)",
-        {"3.4": 42, "3.5": 28, "3.6": 9},
-        "https://github.com/etcd-io/etcd/security/advisories/GHSA-rfx7-8w68-q57q",
-    ),
-    Hole(
-        "puts in transactions get past permissions (CVE-2026-44283)",
-        {"3.4": 44, "3.5": 30, "3.6": 11},
-        "https://github.com/etcd-io/etcd/pull/21681",
-    ),
-    Hole(
-        "a change of a learner's peer URL promotes it",
-        {"3.5": 31, "3.6": 12},
-        "https://github.com/etcd-io/etcd/pull/21736",
-    ),
-    Hole(
-        "a user who may read one key can watch all keys behind it (GHSA-xg4h-6gfc-h4m8)",
-        {"3.5": 33, "3.6": 14, "3.7": 1},
-        "https://github.com/etcd-io/etcd/security/advisories/GHSA-xg4h-6gfc-h4m8",
-    ),
-    Hole(
-        "a client that opens TLS and says nothing can block others (GHSA-6vch-q96h-7gc3)",
-        {"3.5": 33, "3.6": 14, "3.7": 1},
-        "https://github.com/etcd-io/etcd/security/advisories/GHSA-6vch-q96h-7gc3",
-    ),
+# The releases that brought the fix, one of each line -> what happens in older ones, and its source.
+_BY_FIX: Mapping[tuple[str, ...], Mapping[str, str]] = {
+    ("3.4.25", "3.5.8"): {
+        "a password can be read in memory and logs (CVE-2021-28235)": "pull/15648",
+    },
+    ("3.4.31", "3.5.13"): {
+        "watches lose events after a compaction": "pull/17612",
+        "a former leader revokes leases that are still kept alive": "pull/17425",
+    },
+    ("3.4.32", "3.5.14"): {
+        "the revision goes back after a crash during a compaction": "pull/17865",
+    },
+    ("3.5.17",): {"a transaction can be applied in part": "pull/18799"},
+    ("3.5.24",): {"a learner that was promoted can become a learner again": "pull/20797"},
+    ("3.4.38", "3.5.23", "3.6.5"): {
+        "data can be damaged by a defragmentation while a member gets a snapshot": "pull/20650",
+    },
+    ("3.5.26",): {"members that were removed can come back in an upgrade": "pull/20995"},
+    ("3.4.42", "3.5.28", "3.6.9"): {
+        "reads can be stale after a pause of the process": "pull/21417",
+        "some calls need no authentication (CVE-2026-33413)": f"{_ADVISORY}q8m4-xhhv-38mg",
+        "nested transactions get past permissions (CVE-2026-33343)": f"{_ADVISORY}rfx7-8w68-q57q",
+    },
+    ("3.4.44", "3.5.30", "3.6.11"): {
+        "puts in transactions get past permissions (CVE-2026-44283)": "pull/21681",
+    },
+    ("3.5.31", "3.6.12"): {"a change of a learner's peer URL promotes it": "pull/21736"},
+    ("3.5.33", "3.6.14", "3.7.1"): {
+        "a user who may read one key can watch all keys behind it (GHSA-xg4h-6gfc-h4m8)": (
+            f"{_ADVISORY}xg4h-6gfc-h4m8"
+        ),
+        "a client that opens TLS and says nothing can block others (GHSA-6vch-q96h-7gc3)": (
+            f"{_ADVISORY}6vch-q96h-7gc3"
+        ),
+    },
+}
+
+
+def _patches(versions: Iterable[str]) -> dict[str, int]:
+    parsed = map(etcd_ha_release.parse, versions)
+    return {release.line: release.patch for release in parsed}
+
+
+HOLES = tuple(
+    Hole(what, _patches(fixed), f"{REPOSITORY}/{source}")
+    for fixed, found in _BY_FIX.items()
+    for what, source in found.items()
 )
 
 
