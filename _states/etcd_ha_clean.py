@@ -79,16 +79,16 @@ def cleaned(name):
         return {**ret, "result": False, "comment": f"{why}. Nothing was changed"}
     if not found:
         return ret
-    changes = {path: {"old": "present", "new": "absent"} for path in found.paths}
-    changes |= {HOSTS: {"old": "a block of etcd_ha", "new": "without it"}} if found.block else {}
-    if __opts__["test"]:
-        return {**ret, "result": None, "changes": changes, "comment": "would be removed"}
     try:
-        _remove(found, ret["changes"])
-        _refresh(found)
+        if __opts__["test"]:
+            ret["changes"] = _changes(found)
+        else:
+            _remove(found, ret["changes"])
+            _refresh(found)
     except (CommandExecutionError, Failed, ProgramError, OSError) as err:
         return {**ret, "result": False, "comment": f"{err}. Run this again"}
-    return {**ret, "comment": "removed; data, backups, users and packages were left as they are"}
+    done = "removed. Data, backups, users and packages stay as they are"
+    return etcd_ha_faces.changed(ret, __opts__["test"], done)
 
 
 def _places():
@@ -162,8 +162,8 @@ def _reason_to_keep(places):
     folders, logs = etcd_ha_host_clean.data_dirs(places)
     if etcd_ha_machine.holds_data(folders, logs):
         return (
-            f"the data of a member is in {folders[0]}, so it was not retired. Run {RUN} first, or "
-            "move the data elsewhere if its cluster does not exist any more"
+            f"the data of a member is here ({', '.join(folders + logs)}), so it was not retired. "
+            f"Run {RUN} first, or move the data elsewhere if its cluster does not exist any more"
         )
     if etcd_ha_client.certain_mark().get("balancer"):
         return f"{minion} is still a load balancer by its last converge. Run {RUN} first"
@@ -202,8 +202,15 @@ def _reason_of_the_cluster(minion):
     return ""
 
 
+def _changes(found):
+    """What goes, as a state's changes."""
+    block = {HOSTS: {"old": "a block of etcd_ha", "new": "without it"}} if found.block else {}
+    return {**block, **{path: {"old": "present", "new": "absent"} for path in found.paths}}
+
+
 def _remove(found, changes):
     """Stop what may still be started, then remove what is there; ``changes`` tells what was."""
+    wanted = _changes(found)
     for path in found.paths:
         name = os.path.basename(path)
         if path.startswith(f"{UNITS}/") and name.startswith("etcd") and ".d/" not in path:
@@ -212,13 +219,13 @@ def _remove(found, changes):
         text = etcd_ha_common_files.text(HOSTS) or ""
         mode = os.stat(HOSTS).st_mode & 0o7777
         etcd_ha_machine.write_text(HOSTS, etcd_ha_host_clean.without_block(text), mode)
-        changes[HOSTS] = {"old": "a block of etcd_ha", "new": "without it"}
+        changes[HOSTS] = wanted[HOSTS]
     for path in found.paths:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             os.unlink(path)
-        changes[path] = {"old": "present", "new": "absent"}
+        changes[path] = wanted[path]
     for folder in found.folders:
         if etcd_ha_common_files.is_directory(folder) and not etcd_ha_common_files.names(folder):
             os.rmdir(folder)

@@ -47,6 +47,20 @@ def told(*kinds: type[Exception], cure: str = "") -> Iterator[None]:
         raise CommandExecutionError(f"{err}. {cure}" if cure else str(err)) from err
 
 
+def changed(ret: dict[str, Any], test: bool, done: str = "changed") -> dict[str, Any]:
+    """A state's return once its changes are made, or known under ``test``; as it is without any.
+
+    ``done`` says in its comment what was done, or would be.
+    """
+    if not ret["changes"]:
+        return ret
+    return {
+        **ret,
+        "result": None if test else True,
+        "comment": f"would be {done}" if test else done,
+    }
+
+
 def python() -> str:
     """Salt's own Python, by the name that stays the same when Salt is upgraded."""
     own = sys.executable
