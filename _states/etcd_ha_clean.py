@@ -191,15 +191,28 @@ def _reason_of_the_cluster(minion):
     own = etcd_ha_client.configured().get("ETCD_INITIAL_ADVERTISE_PEER_URLS", "")
     try:
         listed = etcd_ha_client.members(member, PATIENCE, known)
-    except (etcd_ha_etcdctl.EtcdctlError, ProgramError):
-        # A host that was retired has certificates that may have ended since: nobody answers it.
-        return ""
+    except (etcd_ha_etcdctl.EtcdctlError, ProgramError) as err:
+        if not _answers(member, known):
+            # A host that was retired has certificates that may have ended since, and the members'
+            # firewalls shut it out.
+            return ""
+        return (
+            f"the members of its cluster answer, but do not tell whether {minion} is one of them "
+            f"({err}). Give the cluster its quorum back first"
+        )
     if own and any(own in one["peer_urls"] for one in listed):
         return (
             f"its cluster still lists {minion} as a member ({own}). Run {RUN} first, which takes "
             "it out"
         )
     return ""
+
+
+def _answers(member, endpoints):
+    try:
+        return bool(etcd_ha_client.status(member, PATIENCE, endpoints))
+    except (etcd_ha_etcdctl.EtcdctlError, ProgramError):
+        return False
 
 
 def _changes(found):

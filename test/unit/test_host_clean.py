@@ -67,7 +67,7 @@ def host(tmp_path, monkeypatch):
     root = tmp_path / "host"
 
     class Host:
-        pillar, etcds, units, listed, data = {}, [], {}, [], str(root)
+        pillar, etcds, units, listed, answering = {}, [], {}, [], None
 
     found = Host()
     found.calls, found.root = [], root
@@ -121,7 +121,13 @@ def host(tmp_path, monkeypatch):
             raise etcd_ha_etcdctl.EtcdctlError("no answer")
         return found.listed
 
+    def status(*_):
+        if found.answering is None:
+            raise etcd_ha_etcdctl.EtcdctlError("no answer")
+        return found.answering
+
     monkeypatch.setattr(etcd_ha_client, "members", members)
+    monkeypatch.setattr(etcd_ha_client, "status", status)
     found.record, found.mark, found.others = {}, {}, ""
 
     def unit(name, *_):
@@ -262,6 +268,11 @@ def listed(host):
     host.listed = [{"peer_urls": ["https://192.168.200.63:2380"]}]
 
 
+def without_quorum(host):
+    host.others = "https://192.168.200.52:2379"
+    host.listed, host.answering = None, [{"leader": ""}]
+
+
 @pytest.mark.parametrize(
     ("state", "says"),
     [
@@ -274,6 +285,7 @@ def listed(host):
         (with_data, "it was not retired"),
         (balancing, "is still a load balancer"),
         (listed, f"its cluster still lists {MEMBER}"),
+        (without_quorum, f"do not tell whether {MEMBER} is one of them (no answer)"),
     ],
 )
 @pytest.mark.parametrize("test", [False, True])
@@ -294,8 +306,10 @@ def test_a_mark_that_is_broken_is_refused(host, monkeypatch):
     assert host.apply()["result"] is False and (host.root / "etc/default/etcd").exists()
 
 
-def test_a_retired_host_whom_nobody_answers_any_more_can_be_cleaned(host):
+@pytest.mark.parametrize("answering", [None, []])
+def test_a_retired_host_whom_nobody_answers_any_more_can_be_cleaned(host, answering):
     host.others, host.listed = "https://192.168.200.52:2379", None
+    host.answering = answering
     assert host.apply()["result"] is True
 
 
