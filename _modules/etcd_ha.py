@@ -51,6 +51,7 @@ import etcd_ha_trust
 import etcd_ha_virtual
 import salt.utils.files
 import salt.utils.http
+import salt.utils.minion
 import salt.utils.yaml
 from etcd_ha_common_process import ProgramError
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -1350,8 +1351,12 @@ def _leaderless_since():
 
 
 def _busy():
-    """What changes this host at this moment, as ``function jid``."""
-    jobs = __salt__["saltutil.running"]()
+    """What changes this host at this moment, as ``function jid``.
+
+    As ``saltutil.running`` has it; that module brings salt-ssh along, which takes longer to load
+    than all else here.
+    """
+    jobs = salt.utils.minion.running(__opts__)
     return [f"{j['fun']} {j['jid']}" for j in jobs if j["fun"].startswith(CHANGING)]
 
 

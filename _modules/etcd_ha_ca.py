@@ -1,8 +1,11 @@
 """
-The CA of a cluster on the minion that signs: its name, and what is done when it begins anew.
+The CA of a cluster on the minion that signs: what it signs for others, its name, and what is done
+when it begins anew.
 """
 
+import copy
 import os
+import ssl
 import time
 
 import etcd_ha_common_files
@@ -21,6 +24,85 @@ ROOM = 64 << 10
 
 def __virtual__():
     return __virtualname__
+
+
+def sign(requests, not_before=None, **kwargs):
+    """
+    Tell a minion its signing policies, and sign its keys by them: all in one answer.
+
+    A member or balancer asks so by ``publish.publish``. Salt's own ``x509.sign_remote_certificate``
+    answers for one certificate, and each question costs the master and the CA a job. It does the
+    work here as well; it takes ``minions`` out of the policy itself (``salt.modules.x509_v2``), so
+    that a second question of the same process would be anybody's: what it took is put back, and
+    who asks is compared here first.
+
+    requests
+        policy -> the public key to sign by it (mapping of text to PEM text); with an empty text the
+        policy is only told.
+
+    not_before : None
+        When the certificates begin (text: ``YYYY-mm-dd HH:MM:SS`` in UTC); without it now.
+
+    Returns a dict: policy -> ``policy`` (dict, with the CA's certificate as ``signing_cert``) and
+    ``certificate`` (PEM text, empty where no key was given).
+
+    Raises CommandExecutionError where one of the policies is not there for the minion that asks;
+    nothing is signed then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt etcd1.example.com publish.publish ca.example.com etcd_ha_ca.sign \\
+            '{etcd_ha_main_server_etcd1.example.com: ""}'
+    """
+    etcd_ha_faces.sound({"requests": requests, "not_before": not_before})
+    caller, policies = kwargs.get("__pub_id"), __pillar__.get("x509_signing_policies") or {}
+    lacking = [one for one in requests if not _is_for(policies.get(one), caller)]
+    if lacking:
+        raise CommandExecutionError(
+            f"{__grains__['id']} has no signing policy {', '.join(lacking)} for {caller}. See "
+            "there: salt-call pillar.get x509_signing_policies, and salt-run etcd_ha.plan. Nothing "
+            "was signed"
+        )
+    return {
+        one: {
+            "policy": _told(policies, one, caller),
+            "certificate": _signed(policies, one, caller, key, not_before) if key else "",
+        }
+        for one, key in requests.items()
+    }
+
+
+def _is_for(policy, caller):
+    return isinstance(policy, dict) and bool(caller) and policy.get("minions") == caller
+
+
+def _told(policies, name, caller):
+    policy = dict(_by_x509(policies, name, caller, {}, True))
+    if policy.get("signing_cert"):
+        policy["signing_cert"] = ssl.DER_cert_to_PEM_cert(policy["signing_cert"])
+    return policy
+
+
+def _signed(policies, name, caller, key, not_before):
+    wanted = {"public_key": key, **({"not_before": not_before} if not_before else {})}
+    return ssl.DER_cert_to_PEM_cert(_by_x509(policies, name, caller, wanted, False))
+
+
+def _by_x509(policies, name, caller, wanted, only):
+    """What Salt's x509 answers this minion; raises CommandExecutionError for what it refuses."""
+    kept = copy.deepcopy(policies[name])
+    try:
+        told = __salt__["x509.sign_remote_certificate"](name, wanted, only, __pub_id=caller)
+    finally:
+        policies[name] = kept
+    if told.get("errors") or not told.get("data"):
+        raise CommandExecutionError(
+            f"the CA on {__grains__['id']} did not sign by {name}: "
+            f"{'; '.join(told.get('errors') or ['x509 gave no reason'])}"
+        )
+    return told["data"]
 
 
 def common_name(cluster, directories, wanted=None):

@@ -1,5 +1,6 @@
 """
-Which CA a host trusts, as states; a CA is exchanged step by step, by the orchestrate alone.
+Which CA a host trusts and what it asks of it, as states; a CA is exchanged step by step, by the
+orchestrate alone.
 """
 
 import os
@@ -16,6 +17,99 @@ __virtualname__ = "etcd_ha_ca"
 
 def __virtual__():
     return __virtualname__
+
+
+def asked(name, ca_server, leaves, not_before=None):
+    """
+    The CA has told this host's signing policies, and signed the keys that have no certificate yet.
+
+    One question for all of them. Salt's ``x509.certificate_managed`` asks for each certificate, and
+    again for its policy; those states come behind this one, find what it has brought, and judge it.
+
+    name
+        A sentence for people.
+
+    ca_server
+        The CA minion (text).
+
+    leaves
+        A list of dicts: ``policy`` (text, a signing policy of the CA), ``key`` and ``certificate``
+        (absolute paths: the private key that lies here, and where its certificate shall lie).
+
+    not_before : None
+        When the certificates begin (text: ``YYYY-mm-dd HH:MM:SS`` in UTC); without it now.
+
+    .. code-block:: yaml
+
+        the CA is asked for all certificates of this host:
+          etcd_ha_ca.asked:
+            - ca_server: ca.example.com
+            - leaves:
+              - policy: etcd_ha_main_server_etcd1.example.com
+                key: /etc/etcd/pki/next/server.key
+                certificate: /etc/etcd/pki/next/server.crt
+    """
+    refused = etcd_ha_arguments.refused(locals())
+    if refused:
+        return refused
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{ca_server} was asked"}
+    new = [one for one in leaves if not os.path.exists(one["certificate"])]
+    if new and __opts__["test"]:
+        # On a blank host neither the keys nor the CA may be there yet.
+        ret["changes"] = {one["certificate"]: {"old": "absent", "new": "signed"} for one in new}
+        return {**ret, "result": None, "comment": f"{ca_server} would be asked to sign"}
+    try:
+        answers = _answers(ca_server, _questions(leaves, new), not_before)
+        # Where Salt's x509 keeps them for this run (salt.modules.x509_v2, get_signing_policy); a
+        # release that does not look there asks by itself.
+        told = __context__.setdefault("_x509_policies", {}).setdefault(ca_server, {})
+        told.update({policy: answer["policy"] for policy, answer in answers.items()})
+        for one in new:
+            text = answers[one["policy"]]["certificate"]
+            etcd_ha_machine.write_text(one["certificate"], text, 0o644)
+            ret["changes"][one["certificate"]] = {"old": "absent", "new": f"signed by {ca_server}"}
+    except (CommandExecutionError, SaltInvocationError, OSError) as err:
+        return {**ret, "result": False, "comment": f"{err}"}
+    return ret
+
+
+def _questions(leaves, new):
+    """Policy -> the public key to sign by it, or an empty text."""
+    keys = {one["policy"]: "" for one in leaves}
+    return keys | {one["policy"]: __salt__["x509.get_public_key"](one["key"]) for one in new}
+
+
+def _answers(ca_server, keys, not_before):
+    """The CA's answer for each policy; raises CommandExecutionError where there is none."""
+    told = __salt__["publish.publish"](
+        ca_server, "etcd_ha_ca.sign", arg=[keys, not_before], timeout=60
+    )
+    # Of nobody else: every minion sees what is published, and may answer.
+    answers = told.get(ca_server) if isinstance(told, dict) else told
+    if not answers:
+        raise CommandExecutionError(
+            f"{ca_server} did not answer within 60 s. See whether it is connected (salt "
+            f"{ca_server} test.ping), and whether the master's peer setting lets this host call "
+            "etcd_ha_ca.sign; then run this again"
+        )
+    if isinstance(answers, str) and "is not available" in answers:
+        raise CommandExecutionError(
+            f"{ca_server} lacks the formula's modules: run salt {ca_server} saltutil.sync_all, "
+            "then this again"
+        )
+    whole = isinstance(answers, dict) and all(_is_whole(answers.get(p), k) for p, k in keys.items())
+    if not whole:
+        raise CommandExecutionError(f"{ca_server} answered: {str(answers)[:500]}")
+    return answers
+
+
+def _is_whole(answer, key):
+    return (
+        isinstance(answer, dict)
+        and isinstance(answer.get("policy"), dict)
+        and isinstance(answer.get("certificate"), str)
+        and bool(answer["certificate"]) == bool(key)
+    )
 
 
 def trusted(name, path, phase="kept", ca_server=None, policy=None, source=None, pillar=None):

@@ -162,6 +162,23 @@ def _is_pair(value: object) -> bool:
     )
 
 
+def _is_leaf(value: object) -> bool:
+    """A certificate that a host asks its CA for."""
+    return (
+        isinstance(value, Mapping)
+        and _is_name(value.get("policy"))
+        and all(_is_path(value.get(name)) for name in ("certificate", "key"))
+    )
+
+
+def _is_requests(value: object) -> bool:
+    """policy -> a public key in PEM, or an empty text."""
+    return isinstance(value, Mapping) and all(
+        _is_name(policy) and (key == "" or (isinstance(key, str) and "-----BEGIN " in key))
+        for policy, key in value.items()
+    )
+
+
 def _is_earlier(value: object) -> bool:
     """What an orchestrate has planned before, as etcd_ha_plan_again.Earlier hands it over."""
     return (
@@ -261,6 +278,17 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "alarm": (lambda v: v in ("NOSPACE", "CORRUPT"), "use NOSPACE or CORRUPT"),
     "pem": (lambda v: isinstance(v, str) and "-----BEGIN " in v, "give PEM text"),
     "list": (lambda v: isinstance(v, (list, tuple)), "give a list"),
+    "leaves": (
+        lambda v: _is_list(v, _is_leaf),
+        "give a list such as {policy: NAME, key: /etc/a.key, certificate: /etc/a.crt}",
+    ),
+    "requests": (_is_requests, "give policies, each with a public key in PEM or an empty text"),
+    "moment": (
+        lambda v: (
+            isinstance(v, str) and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", v) is not None
+        ),
+        "give a time in UTC, such as 2026-12-31 23:59:59",
+    ),
     "schedule": (
         lambda v: isinstance(v, str) and re.fullmatch(etcd_ha_backup.SCHEDULE, v) is not None,
         "give a time as systemd's OnCalendar has it, such as daily",
@@ -331,6 +359,7 @@ PARAMETERS: Mapping[str, str] = {
     "keys": "whole?",
     "keysize": "whole",
     "kinds": "firewalls",
+    "leaves": "leaves",
     "lost": "hosts?",
     "member": "name?",
     "member_id": "id",
@@ -342,6 +371,7 @@ PARAMETERS: Mapping[str, str] = {
     "new": "path",
     "new_certificate": "path",
     "new_key": "path",
+    "not_before": "moment?",
     "old": "path",
     "pairs": "pairs?",
     "password": "text?",
@@ -364,6 +394,7 @@ PARAMETERS: Mapping[str, str] = {
     "record": "path",
     "release": "version?",
     "replace": "bool",
+    "requests": "requests",
     "restart_before": "whole",
     "revision": "whole",
     "role": "text",

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 
 from etcd_ha_topology import Cluster
 
-NEEDED = "x509.sign_remote_certificate"
+# All of a host's certificates at once, and one by one as they are renewed.
+NEEDED = ("etcd_ha_ca.sign", "x509.sign_remote_certificate")
 
 
 def granted(peer: Mapping[str, object], minion: str) -> list[str]:
@@ -22,8 +23,9 @@ def granted(peer: Mapping[str, object], minion: str) -> list[str]:
 
 
 def may_ask(peer: Mapping[str, object], minion: str) -> bool:
-    """Whether a minion may ask a CA for its certificate."""
-    return any(re.match(function, NEEDED) for function in granted(peer, minion))
+    """Whether a minion may ask a CA for its certificates."""
+    given = granted(peer, minion)
+    return all(any(re.match(one, needed) for one in given) for needed in NEEDED)
 
 
 def refusal(peer: Mapping[str, object], cluster: Cluster) -> str:
@@ -34,7 +36,7 @@ def refusal(peer: Mapping[str, object], cluster: Cluster) -> str:
             return (
                 f"the master does not let {minion} ask for certificates. Add to the master's "
                 "configuration and restart salt-master:\n"
-                f"peer:\n  {re.escape(minion)}$:\n    - {NEEDED}"
+                f"peer:\n  {re.escape(minion)}$:" + "".join(f"\n    - {one}" for one in NEEDED)
             )
     return ""
 
@@ -44,10 +46,10 @@ def notes(peer: Mapping[str, object], minions: Iterable[str]) -> list[str]:
     found: dict[str, list[str]] = {}
     for minion in minions:
         for function in granted(peer, minion):
-            if function.rstrip("$").replace("\\", "") != NEEDED:
+            if function.rstrip("$").replace("\\", "") not in NEEDED:
                 found.setdefault(function, []).append(minion)
     return [
         f"the master's peer setting lets {', '.join(who)} call {function} on other minions, and "
-        f"so whoever takes such a host over; {NEEDED} is all that the formula needs"
+        f"so whoever takes such a host over; the formula needs {' and '.join(NEEDED)} alone"
         for function, who in found.items()
     ]

@@ -3,8 +3,8 @@
     A renewal makes a new key. Nothing live is touched before the CA has signed: the new key and its
     certificate lie in `next/` first. So a CA that is away leaves a working pair behind.
 
-    Round trips to the CA: one for ca.crt, which also leaves the policy in x509's cache, and one for
-    each new leaf. Rendering asks nobody. -#}
+    One question to the CA for all: it brings the policies, the CA's certificate, and certificates
+    for keys that have none yet. A renewal asks for each leaf by itself. Rendering asks nobody. -#}
 {%- set host = salt["etcd_ha.host"]() %}
 {%- for kind, part in (("member", host.member), ("balancer", host.balancer)) if part and part.pki %}
 {%- set pki = part.pki %}
@@ -18,16 +18,8 @@
     - require:
       - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 
-"{{ part.cluster }}: the {{ kind }} has the CA's certificate":
-  etcd_ha_ca.trusted:
-    - path: {{ pki.ca_certificate }}
-    - phase: {{ host.phase | json }}
-    - ca_server: {{ pki.ca_server | json }}
-    - policy: {{ pki.ca_policy | json }}
-    - require:
-      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 {%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
-{% for leaf in leaves %}
+{%- for leaf in leaves %}
 {%- set key = next ~ "/" ~ leaf.purpose ~ ".key" %}
 "{{ part.cluster }}: a new key for the {{ leaf.purpose }} certificate is made where it is used":
   etcd_ha.key_made:
@@ -36,12 +28,40 @@
     - keysize: {{ leaf.keysize }}
     - require:
       - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {%- if salt["file.file_exists"](key) %}
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
     - prereq:
       - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA"
+{%- else %}
+    - require_in:
+      - etcd_ha_ca: "{{ part.cluster }}: the CA is asked for all certificates of the {{ kind }} at once"
 {%- endif %}
 {% endfor %}
+{%- if leaves %}
+"{{ part.cluster }}: the CA is asked for all certificates of the {{ kind }} at once":
+  etcd_ha_ca.asked:
+    - ca_server: {{ pki.ca_server | json }}
+    - not_before: {{ host.not_before | json }}
+    - leaves:
+{%- for leaf in leaves %}
+      - policy: {{ leaf.policy | json }}
+        key: {{ next }}/{{ leaf.purpose }}.key
+        certificate: {{ next }}/{{ leaf.purpose }}.crt
+{%- endfor %}
+    - require:
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
+    - require_in:
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
+{%- endif %}
+
+"{{ part.cluster }}: the {{ kind }} has the CA's certificate":
+  etcd_ha_ca.trusted:
+    - path: {{ pki.ca_certificate }}
+    - phase: {{ host.phase | json }}
+    - ca_server: {{ pki.ca_server | json }}
+    - policy: {{ pki.ca_policy | json }}
+    - require:
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 {#- One after the other: a question to the CA holds a worker of the master while it needs a second
     one, so hosts that ask several at once can stop a whole master (worker_threads is 5). #}
 {%- for leaf in leaves %}

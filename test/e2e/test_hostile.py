@@ -100,6 +100,30 @@ def test_nobody_can_say_to_be_somebody_else(hostile, host):
     assert "BEGIN CERTIFICATE" not in done.text, done.text
 
 
+def ask_for_all(lab, host, requests, *more):
+    """What the CA answers where a host asks it for all its certificates at once."""
+    words = json.dumps([requests, "2026-11-24 10:15:00", *more])
+    return lab.salt_call(
+        host, "publish.publish", minion("ca"), "etcd_ha_ca.sign", f"arg={words}", "timeout=15"
+    )
+
+
+@pytest.mark.parametrize(
+    "more", [[], [f"__pub_id={minion('etcd1')}"]], ids=["plain", "in disguise"]
+)
+def test_one_question_for_all_is_no_way_to_another_s_certificate(hostile, more):
+    public = hostile.exec("etcd2", "sh", "-c", "openssl ecparam -name prime256v1 -genkey -noout | "
+                          "openssl ec -pubout 2>/dev/null").ok().out  # fmt: skip
+    own, others = policy_of("etcd2", "peer"), policy_of("etcd1", "peer")
+    for requests in ({others: public}, {others: ""}, {own: "", others: public}):
+        for _ in range(2):
+            done = ask_for_all(hostile, "etcd2", requests, *more)
+            assert "BEGIN CERTIFICATE" not in done.text, done.text
+            assert "no signing policy" in done.text, done.text
+    # The question by itself is answered: it is not for another reason that nothing came.
+    assert "BEGIN CERTIFICATE" in ask_for_all(hostile, "etcd2", {own: public}).text
+
+
 # Functions of others
 
 

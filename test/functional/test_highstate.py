@@ -124,7 +124,7 @@ def test_what_is_in_force_is_what_the_orchestrate_rendered(compile_states, pilla
     assert {c["__id__"] for c in by_orch.chunks} - known == {
         c["__id__"]
         for c in by_orch.chunks
-        if c["state"] == "x509" or c["fun"] in ("key_made", "pair_in_use")
+        if c["state"] == "x509" or c["fun"] in ("key_made", "asked", "pair_in_use")
     }
 
 

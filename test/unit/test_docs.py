@@ -295,7 +295,10 @@ def test_the_readme_s_five_minutes_fit_together(defaults):
     cluster = topology.read(pillar, defaults)["main"]
     askers = [host.minion for host in (*cluster.members, *cluster.balancers)]
     assert set(peer) == {re.escape(minion) + "$" for minion in askers}
-    assert all(functions == ["x509.sign_remote_certificate"] for functions in peer.values())
+    assert all(
+        functions == ["etcd_ha_ca.sign", "x509.sign_remote_certificate"]
+        for functions in peer.values()
+    )
     for minion in cluster.hosts:
         files = [f for glob, given in top.items() if fnmatch.fnmatch(minion, glob) for f in given]
         assert "etcd_ha" in files

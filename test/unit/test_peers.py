@@ -4,7 +4,8 @@ import etcd_ha_peers
 import pytest
 
 ETCD1, LB = "etcd1.example.com", "lb.example.com"
-README = {r"etcd1\.example\.com$": ["x509.sign_remote_certificate"]}
+NEEDED = ["etcd_ha_ca.sign", "x509.sign_remote_certificate"]
+README = {r"etcd1\.example\.com$": NEEDED}
 
 
 def test_the_readme_s_setting_is_enough_and_no_more():
@@ -22,7 +23,7 @@ def test_more_than_that_is_noted(functions):
 
 
 def test_an_escaped_name_is_the_same_function():
-    peer = {".*": [r"x509\.sign_remote_certificate$"]}
+    peer = {".*": [r"x509\.sign_remote_certificate$", r"etcd_ha_ca\.sign$"]}
     assert etcd_ha_peers.may_ask(peer, ETCD1) and etcd_ha_peers.notes(peer, [ETCD1]) == []
 
 
@@ -33,9 +34,16 @@ def test_what_is_no_list_grants_nothing():
 
 def test_a_host_that_may_not_ask_is_named_with_its_cure(cluster):
     told = etcd_ha_peers.refusal(README, cluster)
-    cure = "peer:\n  etcd2\\.example\\.com$:\n    - x509.sign_remote_certificate"
+    cure = "peer:\n  etcd2\\.example\\.com$:" + "".join(f"\n    - {one}" for one in NEEDED)
     assert "does not let etcd2.example.com ask" in told and told.endswith(cure)
-    assert etcd_ha_peers.refusal({".*": ["x509.sign_remote_certificate"]}, cluster) == ""
+    assert etcd_ha_peers.refusal({".*": NEEDED}, cluster) == ""
+
+
+@pytest.mark.parametrize("lacking", NEEDED)
+def test_one_of_the_two_functions_is_not_enough(cluster, lacking):
+    peer = {".*": [one for one in NEEDED if one != lacking]}
+    assert not etcd_ha_peers.may_ask(peer, ETCD1)
+    assert lacking in etcd_ha_peers.refusal(peer, cluster)
 
 
 def test_own_certificates_need_no_leave(cluster):

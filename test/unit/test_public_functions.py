@@ -35,7 +35,7 @@ CLASSES = {
     },
     "etcd_ha_pillar": {"reads": "check_pillar"},
     "etcd_ha_virtual": {"reads": "fit former interface python"},
-    "etcd_ha_ca": {"reads": "common_name needs_key", "formula": "set_aside"},
+    "etcd_ha_ca": {"reads": "common_name needs_key", "formula": "sign set_aside"},
 }
 
 

@@ -49,7 +49,9 @@ def runner(defaults, monkeypatch):
 
     monkeypatch.setattr(Master, "check_own_modules", lambda self: None)
     monkeypatch.setattr(Master, "record", lambda self, one: {})
-    monkeypatch.setattr(Master, "peer", {".*": ["x509.sign_remote_certificate", ".*"]})
+    monkeypatch.setattr(
+        Master, "peer", {".*": ["x509.sign_remote_certificate", "etcd_ha_ca.sign", ".*"]}
+    )
     monkeypatch.setattr(etcd_ha_minions, "facts", lambda *_: module.facts)
     monkeypatch.setattr(etcd_ha_minions, "ask", ask)
     monkeypatch.setattr(module.etcd_ha_peers, "refusal", lambda *_: "")

@@ -30,6 +30,7 @@ pillar_roots:
 # Members may ask the CA minion for a certificate, and for nothing else.
 peer:
   '(etcd[0-9]+|lb[0-9]*)\\.example\\.com$':
+    - etcd_ha_ca.sign
     - x509.sign_remote_certificate
 features:
   x509_v2: true
