@@ -27,7 +27,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	find etcd_ha pillar -name '*.sls' -print0 | xargs -0 -r $(BIN)/salt-lint
+	find etcd_ha -name '*.sls' -print0 | xargs -0 -r $(BIN)/salt-lint
 
 e2e: venv
 	$(BIN)/python -m pytest test/e2e -v --durations=25

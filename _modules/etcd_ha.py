@@ -84,7 +84,7 @@ def health(timeout=5):
     """
     Whether etcd can be used here: on a member its own etcd, on a balancer the path through it.
 
-    A minion without a part in any cluster says so and counts as healthy. With an unhealthy member
+    A minion that is not part of any cluster says so and counts as healthy. With an unhealthy member
     or balancer the command line's exit code is not zero.
 
     timeout : 5
@@ -103,7 +103,7 @@ def health(timeout=5):
 
     .. code-block:: bash
 
-        salt '*' etcd_ha.health
+        salt -C 'etcd* or lb*' etcd_ha.health
     """
     etcd_ha_faces.sound(locals())
     mark = etcd_ha_client.certain_mark()
@@ -112,7 +112,8 @@ def health(timeout=5):
     elif "balancer" in mark:
         result = _balancer_health(mark["balancer"], _seconds(timeout))
     else:
-        return {"role": "none", "healthy": True, "comment": "no etcd cluster has a part here"}
+        comment = "this minion is not part of any etcd cluster"
+        return {"role": "none", "healthy": True, "comment": comment}
     if not result["healthy"]:
         __context__["retcode"] = 1
     return result
@@ -181,7 +182,7 @@ def reason_to_stay(timeout=5):
         return ""
     return (
         f"only {len(others)} of the other members are healthy, and {needed} of {len(voters)} are "
-        "needed for a quorum. Look at: salt '*' etcd_ha.health"
+        "needed for a quorum. Look at: salt-run etcd_ha.status"
     )
 
 
@@ -225,8 +226,8 @@ def move_leader(successor="", timeout=10):
         done = etcd_ha_client.etcdctl(member, ["move-leader", target["member_id"]], seconds, here)
     if done.code != 0:
         raise CommandExecutionError(
-            f"etcd did not move leadership: {done.err.strip()[-300:]}. Look at: salt '*' "
-            "etcd_ha.health, and run it again"
+            f"etcd did not move leadership: {done.err.strip()[-300:]}. Look at: "
+            "salt-run etcd_ha.status, and run it again"
         )
     return target["endpoint"]
 
@@ -1126,7 +1127,7 @@ def _balancer_health(balancer, timeout):
 
 def _path_health(balancer, timeout):
     result = {"role": "balancer", "cluster": balancer["cluster"], "name": balancer["url"]}
-    look = f"Look at: journalctl -u {balancer['kind']}, and at: salt '*' etcd_ha.health"
+    look = f"Look at: journalctl -u {balancer['kind']}, and at: salt-run etcd_ha.status"
     began = time.monotonic()
     try:
         code, body = etcd_ha_machine.get(
@@ -1383,7 +1384,7 @@ def _verify_members(balancer, minions, timeout, fresh):
         told = "; ".join(f"{minion}: {why}" for minion, why in down.items())
         raise CommandExecutionError(
             f"the balancer {__grains__['id']} does not see every member up after {timeout:g} s: "
-            f"{told}. Look at: salt '*' etcd_ha.health, and at journalctl -u {balancer['kind']}"
+            f"{told}. Look at: salt-run etcd_ha.status, and at journalctl -u {balancer['kind']}"
         )
     return dict.fromkeys(wanted, round(time.monotonic() - began, 3))
 
@@ -1405,5 +1406,5 @@ def _verify_endpoint(member, endpoint, cluster, timeout):
         time.sleep(0.3)
     raise CommandExecutionError(
         f"a put and a get through {endpoint} failed for {timeout:g} s: {reason}. "
-        "Look at the balancer's log and at: salt '*' etcd_ha.health"
+        "Look at the balancer's log and at: salt-run etcd_ha.status"
     )

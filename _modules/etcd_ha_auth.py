@@ -20,6 +20,7 @@ import etcd_ha_topology
 import salt.pillar
 import salt.utils.files
 import salt.utils.yaml
+from etcd_ha_common_text import few
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha_auth"
@@ -85,7 +86,7 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
 
     .. code-block:: bash
 
-        salt etcd1.example.com etcd_ha_auth.set_user app '[app]' password=sdb://vault/etcd/app
+        salt etcd1.example.com etcd_ha_auth.set_user app '[app]' password=sdb://etcd_secrets/main:app
     """
     etcd_ha_faces.sound(locals())
     _check_name(user, "user")
@@ -99,7 +100,7 @@ def set_user(user, roles=(), password_pillar=None, password=None, test=False):
         # Under test=True the state that would make it has not.
         if lacking and not test:
             raise CommandExecutionError(
-                f"etcd has no role {', '.join(lacking)}, which {user} is to have: make it first "
+                f"etcd has no role {few(lacking)}, which {user} is to have: make it first "
                 "(etcd_ha.role_present). Nothing was changed"
             )
         changes, anew = _user_changes(run, user, found, wanted, secret)

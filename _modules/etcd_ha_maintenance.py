@@ -58,7 +58,7 @@ def compact(timeout=300):
     # Done before, in a run that was interrupted, or by the cluster itself.
     if done.code != 0 and "has been compacted" not in done.err:
         raise CommandExecutionError(
-            f"etcd did not compact: {done.err.strip()[-300:]}. Look at: salt '*' etcd_ha.health, "
+            f"etcd did not compact: {done.err.strip()[-300:]}. Look at: salt-run etcd_ha.status, "
             "and run it again"
         )
     return {"revision": revision}
@@ -280,7 +280,7 @@ def _lack_of_space(listed):
     rows = etcd_ha_client.status(etcd_ha_faces.member(), 10 * len(listed), urls)
     silent = {one["id"] for one in listed} - {row["member_id"] for row in rows}
     if silent:
-        names = ", ".join(one["name"] or one["id"] for one in listed if one["id"] in silent)
+        names = ", ".join(etcd_ha_etcdctl.called(m) for m in listed if m["id"] in silent)
         return (
             f"{names} does not answer, and its database may be full. Run salt-run "
             "state.orchestrate etcd_ha.orch, which heals or replaces it, or take it out of the "
@@ -312,8 +312,8 @@ def _disarm_all(alarm, why):
     done = _call(["alarm", "disarm"], 20)
     if done.code != 0:
         raise CommandExecutionError(
-            f"etcd did not disarm {alarm}: {done.err.strip()[-300:]}. Look at: salt '*' "
-            "etcd_ha.health, and run it again"
+            f"etcd did not disarm {alarm}: {done.err.strip()[-300:]}. Look at: "
+            "salt-run etcd_ha.status, and run it again"
         )
     if etcd_ha_space.CORRUPT in done.out and alarm != etcd_ha_space.CORRUPT:
         raise CommandExecutionError(

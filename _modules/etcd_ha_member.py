@@ -795,7 +795,7 @@ def allow_downgrade(version, timeout=30):
         if done.code != 0 and "downgrade job in progress" not in told:
             raise CommandExecutionError(
                 f"etcd refuses the downgrade to {line}: {told[-300:]}. All members must run one "
-                "line, and the one before it is the only way down; see salt '*' etcd_ha.version"
+                "line, and the one before it is the only way down; see salt-run etcd_ha.status"
             )
     listed = _listed(etcd_ha_faces.member(), etcd_ha_client.serving_endpoint())
     _wait_for_storage(version, etcd_ha_client.advertised(listed), timeout)
@@ -837,7 +837,7 @@ def leave_v2(timeout=600):
             _write_often(1000)
         except (OSError, etcd_ha_etcdctl.EtcdctlError) as err:
             raise CommandExecutionError(
-                f"writing to make etcd snapshot failed: {err}. Look at: salt '*' etcd_ha.health, "
+                f"writing to make etcd snapshot failed: {err}. Look at: salt-run etcd_ha.status, "
                 "and run the orchestrate again"
             ) from err
         writes += 1000
@@ -982,7 +982,7 @@ def _listed(member, endpoints):
         return etcd_ha_client.members(member, 10, endpoints)
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(
-            f"the cluster does not tell its members ({err}). Look at: salt '*' etcd_ha.health"
+            f"the cluster does not tell its members ({err}). Look at: salt-run etcd_ha.status"
         ) from err
 
 
@@ -1026,8 +1026,8 @@ def _try(member, command, endpoints, deadline, done=lambda: False):
             return
         if time.monotonic() > deadline:
             raise CommandExecutionError(
-                f"etcdctl {' '.join(command[:2])} failed: {told}. Look at: salt '*' "
-                "etcd_ha.health, and run it again"
+                f"etcdctl {' '.join(command[:2])} failed: {told}. Look at: "
+                "salt-run etcd_ha.status, and run it again"
             )
         time.sleep(0.5)
 
@@ -1039,7 +1039,7 @@ def _refuse_another(known, peer_url):
     """
     if known["learner"] and not known["started"] and known["peer_urls"] == [peer_url]:
         return
-    who, role = known["name"] or known["id"], "learner" if known["learner"] else "voter"
+    who, role = known["name"] or f"member {known['id']}", "learner" if known["learner"] else "voter"
     if known["started"]:
         told = f"a {role} that has started. Give another member a peer URL of its own"
     else:
@@ -1060,13 +1060,13 @@ def _refuse_without_quorum(member, endpoints, entry):
         fit = etcd_ha_client.fit(member, left)
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(
-            f"{entry['name'] or entry['id']} was not taken out: it is not known whether the others "
-            f"are healthy ({err}). Look at: salt '*' etcd_ha.health"
+            f"{etcd_ha_etcdctl.called(entry)} was not taken out: it is not known whether the "
+            f"others are healthy ({err}). Look at: salt-run etcd_ha.status"
         ) from err
     needed = etcd_ha_membership.quorum(len(left))
     if not left or len(fit) < needed:
         raise CommandExecutionError(
-            f"{entry['name'] or entry['id']} was not taken out: {len(fit)} of the {len(left)} "
+            f"{etcd_ha_etcdctl.called(entry)} was not taken out: {len(fit)} of the {len(left)} "
             f"members left are healthy, and {needed} are needed. Heal the others first"
         )
 
@@ -1084,14 +1084,14 @@ def _refuse_disagreeing(member, endpoints, entry):
     except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
         raise CommandExecutionError(
             f"the other members do not tell whether they hold the same data ({err}), so "
-            f"{entry['name'] or entry['id']} keeps its place. Look at: salt '*' etcd_ha.health"
+            f"{etcd_ha_etcdctl.called(entry)} keeps its place. Look at: salt-run etcd_ha.status"
         ) from err
     voters = [m for m in listed if not m["learner"]]
     found = etcd_ha_hashes.verdict(voters, rows)
     if not found.right or leader in found.odd:
         told = etcd_ha_hashes.words(left, rows)
         raise CommandExecutionError(
-            f"{entry['name'] or entry['id']} keeps its place: the other members do not hold the "
+            f"{etcd_ha_etcdctl.called(entry)} keeps its place: the other members do not hold the "
             f"same data either ({told}), so it is not clear whose is wrong. Look with salt-run "
             "etcd_ha.hash_kv, and take the member whose data is wrong out of the "
             "pillar, or restore a backup"

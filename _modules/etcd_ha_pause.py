@@ -200,7 +200,7 @@ def _refuse_loss(record, stopped=False):
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(
             f"whether the other members are a quorum cannot be known ({err}), so this one is not "
-            "paused. Look at: salt '*' etcd_ha.health"
+            "paused. Look at: salt-run etcd_ha.status"
         ) from err
     needed = etcd_ha_membership.quorum(len(voters))
     if len(fit) < needed:

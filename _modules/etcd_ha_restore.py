@@ -540,7 +540,7 @@ def _listens(url):
         raise CommandExecutionError(
             f"whether the member at {url} runs cannot be known from here ({err}), so neither "
             "whether the others have a quorum. Nothing was stopped. Mend this host's network, or "
-            "see: salt '*' etcd_ha.health"
+            "see: salt-run etcd_ha.status"
         ) from err
 
 
@@ -564,7 +564,7 @@ def _refuse_quorum(member):
     except etcd_ha_etcdctl.EtcdctlError as err:
         raise CommandExecutionError(
             f"{', '.join(listening)} listens, and it is not known whether it has a quorum ({err}). "
-            "Nothing was stopped. Stop etcd there, or see: salt '*' etcd_ha.health"
+            "Nothing was stopped. Stop etcd there, or see: salt-run etcd_ha.status"
         ) from err
     if healthy:
         raise CommandExecutionError(_HAS_QUORUM.format(who=", ".join(sorted(healthy))))

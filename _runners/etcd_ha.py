@@ -55,7 +55,16 @@ def __virtual__():
     return __virtualname__
 
 
-def plan(cluster=None, command="converge", backup="", lost=(), survivor="", member=""):
+def plan(
+    cluster=None,
+    command="converge",
+    backup="",
+    lost=(),
+    survivor="",
+    member="",
+    detailed_exitcode=False,
+    data=False,
+):
     """
     What ``state.orchestrate etcd_ha.orch`` would do now, and why, in words; changes no cluster.
 
@@ -73,9 +82,22 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor="", memb
         What ``restore``, ``recover``, ``restart`` and ``replace`` are asked for, as
         ``etcd_ha.steps`` has it.
 
+    detailed_exitcode : False
+        Whether the exit code of salt-run is 2 where there are steps to take (bool), as that of
+        terraform's ``plan -detailed-exitcode``: 0 is in sync, 1 refused or failed.
+
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
     Returns text. When an argument or the pillar is wrong, a plan is refused, or a part of it waits
     for a host that does not answer, it says so, and the exit code of salt-run is 1. Each cluster is
-    planned by itself: what is wrong with one refuses no other.
+    planned by itself: what is wrong with one refuses no other. With exit code 2 it returns
+    ``{"text": TEXT, "retcode": 2}``, since salt-run takes its exit code from a mapping.
+
+    As data: ``{"clusters": {NAME: {summary, in_sync, refusal, nothing, steps: [{title, because,
+    details, kind, minions, disruptive}], waits, notes}}}``, or ``{"error": TEXT}``; with
+    ``retcode`` where the exit code is not 0.
 
     CLI Example:
 
@@ -86,16 +108,21 @@ def plan(cluster=None, command="converge", backup="", lost=(), survivor="", memb
         salt-run etcd_ha.plan command=rotate_ca
         salt-run etcd_ha.plan cluster=main command=restore
         salt-run etcd_ha.plan cluster=main command=replace member=etcd2
+        salt-run etcd_ha.plan detailed_exitcode=True --out=json
     """
     given = locals()
-    try:
+
+    def planned(master):
         etcd_ha_faces.sound(given, cluster="name?")
         asked = {"backup": backup, "lost": lost, "survivor": survivor, "member": member}
-        plans = _plans(etcd_ha_master.Master(__opts__, __context__), cluster, command, asked)
-    except (CommandExecutionError, SaltInvocationError) as err:
-        return etcd_ha_master.failed(str(err))
-    told = etcd_ha_steps.text(plans)
-    return told if all(one.sound for one in plans) else etcd_ha_master.failed(told)
+        plans = _plans(master, cluster, command, asked)
+        code = 2 if detailed_exitcode and any(one.steps for one in plans) else 0
+        if not all(one.sound for one in plans):
+            code = 1
+        found = {"clusters": etcd_ha_steps.data(plans)}
+        return etcd_ha_master.Answer(etcd_ha_steps.text(plans), found, code)
+
+    return etcd_ha_master.answer(__opts__, __context__, data, planned)
 
 
 def steps(
@@ -178,11 +205,12 @@ def steps(
     took = time.monotonic() - began
     etcd_ha_master.tell(f"{etcd_ha_steps.text(plans)}\n  (planned in {took:.1f} s)")
     refusals = [
-        {"id": f"{one.cluster}: the plan is refused", "why": one.refusal}
+        {"id": etcd_ha_steps.state_id(f"{one.cluster}: the plan is refused"), "why": one.refusal}
         for one in plans
         if one.refusal
     ]
     rows = etcd_ha_rows.chained(_rows(master, plans, command, before))
+    etcd_ha_master.quiet_console()
     events = functools.partial(etcd_ha_master.events, master.opts)
     etcd_ha_orchestration_progress.FOLLOWER.start(rows, events, etcd_ha_master.tell)
     idle, ends = etcd_ha_steps.idle(plans), etcd_ha_rows.ends(plans, rows)

@@ -14,6 +14,7 @@ import etcd_ha_faces
 import etcd_ha_master
 import etcd_ha_minions
 import etcd_ha_report
+import etcd_ha_steps
 import etcd_ha_told
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -44,9 +45,9 @@ def backup(cluster, take=True):
     Returns a dict: ``name`` and ``member`` (text), ``revision`` and ``keys`` (int), ``size``
     (bytes), ``places`` (list of text, such as ``MINION:PATH``, ``S3`` and ``PATH here``).
 
-    Raises CommandExecutionError when the pillar is wrong, no member could take one (with
-    ``take=False``: has a verified one), or it did not reach a place; it says then where the backup
-    is. SaltInvocationError when there is no such cluster.
+    Where the pillar is wrong, there is no such cluster, no member could take one (with
+    ``take=False``: has a verified one), or it did not reach a place, it says so, and where the
+    backup is then, with exit code 1; with ``--out=json`` as ``{error, retcode}``.
 
     CLI Example:
 
@@ -55,30 +56,14 @@ def backup(cluster, take=True):
         salt-run etcd_ha.backup main
         salt-run etcd_ha.backup main take=False
     """
-    etcd_ha_faces.sound(locals())
-    master = etcd_ha_master.Master(__opts__, __context__)
-    one = master.clusters(cluster)[cluster]
-    members = etcd_ha_minions.connected(master, [member.minion for member in one.members])
-    began = time.monotonic()
-    minion, found = _new(master, one, members) if take else _newest(master, one, members)
-    problems, places = list(found.get("problems", ())), [f"{minion}:{found['path']}"]
-    if one.settings["backup"]["s3"]["bucket"] and take and not problems:
-        places.append("S3")
-    if one.settings["backup"]["master"]["enabled"]:
-        problems += _bring_here(master, one, minion, found)
-        places += [] if problems else [f"{one.settings['backup']['master']['directory']} here"]
-    if take:
-        others = [other for other in members if other != minion]
-        etcd_ha_minions.ask(master, others, "etcd_ha_backup.prune")
-    if problems:
-        raise CommandExecutionError(
-            f"{found['name']} is good, and lies on {minion} ({found['path']}), but "
-            f"{'; '.join(problems)}. Mend that, and run it again"
-        )
-    took = time.monotonic() - began
-    etcd_ha_master.tell(f"{one.name}: done in {took:.0f} s. See salt-run etcd_ha.backups")
-    kept = ("name", "member", "revision", "keys", "size")
-    return {**{key: found[key] for key in kept}, "places": places}
+    given = locals()
+
+    def taken(master):
+        etcd_ha_faces.sound(given)
+        found = _taken(master, cluster, take)
+        return etcd_ha_master.Answer(found, found)
+
+    return etcd_ha_master.answer(__opts__, __context__, False, taken)
 
 
 def backup_steps(cluster=None, given=()):
@@ -115,18 +100,25 @@ def backup_steps(cluster=None, given=()):
     told = etcd_ha_backup_report.step
     return {
         "refusals": [
-            {"id": f"{name}: no backup is taken", "why": why} for name, why in faults.items()
+            {"id": etcd_ha_steps.state_id(f"{name}: no backup is taken"), "why": why}
+            for name, why in faults.items()
         ],
-        "clusters": [{"name": n, "id": told(c)} for n, c in clusters.items()],
+        "clusters": [
+            {"name": n, "id": etcd_ha_steps.state_id(told(c))} for n, c in clusters.items()
+        ],
     }
 
 
-def backups(cluster=None):
+def backups(cluster=None, data=False):
     """
     Every backup in every place: age, revision, keys, size, verified; for people and monitoring.
 
     cluster : None
         The name of one cluster (text); without it all clusters are shown.
+
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
 
     Returns text, a table a cluster. When one of its places (the members together, the master, S3)
     has no verified backup that is younger than ``backup:max_age`` hours, or S3 cannot be asked, the
@@ -136,6 +128,10 @@ def backups(cluster=None):
     What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
     text, with exit code 1.
 
+    As data: ``{"clusters": {NAME: {backups: [{place, name, ...}], problems, silent}}}``: of each
+    backup its place (a minion, ``master`` or ``s3``) and what its sidecar says, ``silent`` the
+    places that could not tell; or ``error``, as ``etcd_ha.status`` has it.
+
     CLI Example:
 
     .. code-block:: bash
@@ -143,9 +139,10 @@ def backups(cluster=None):
         salt-run etcd_ha.backups
         salt-run etcd_ha.backups cluster=main
     """
-    etcd_ha_faces.sound(locals(), cluster="name?")
-    with etcd_ha_master.in_words():
-        master = etcd_ha_master.Master(__opts__, __context__)
+    given = locals()
+
+    def reported(master):
+        etcd_ha_faces.sound(given, cluster="name?")
         now = datetime.datetime.now(datetime.timezone.utc)
         clusters, faults = master.clusters_and_faults(cluster)
         reports = [
@@ -153,6 +150,34 @@ def backups(cluster=None):
             for one in clusters.values()
         ]
         return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
+
+    return etcd_ha_master.answer(__opts__, __context__, data, reported)
+
+
+def _taken(master, cluster, take):
+    """What ``backup`` tells of the backup that was taken, or brought here."""
+    one = master.clusters(cluster)[cluster]
+    members = etcd_ha_minions.connected(master, [member.minion for member in one.members])
+    began = time.monotonic()
+    minion, found = _new(master, one, members) if take else _newest(master, one, members)
+    problems, places = list(found.get("problems", ())), [f"{minion}:{found['path']}"]
+    if one.settings["backup"]["s3"]["bucket"] and take and not problems:
+        places.append("S3")
+    if one.settings["backup"]["master"]["enabled"]:
+        problems += _bring_here(master, one, minion, found)
+        places += [] if problems else [f"{one.settings['backup']['master']['directory']} here"]
+    if take:
+        others = [other for other in members if other != minion]
+        etcd_ha_minions.ask(master, others, "etcd_ha_backup.prune")
+    if problems:
+        raise CommandExecutionError(
+            f"{found['name']} is good, and lies on {minion} ({found['path']}), but "
+            f"{'; '.join(problems)}. Mend that, and run it again"
+        )
+    took = time.monotonic() - began
+    etcd_ha_master.tell(f"{one.name}: done in {took:.0f} s. See salt-run etcd_ha.backups")
+    kept = ("name", "member", "revision", "keys", "size")
+    return {**{key: found[key] for key in kept}, "places": places}
 
 
 def _new(master, one, members):

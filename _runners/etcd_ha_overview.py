@@ -23,7 +23,7 @@ def __virtual__():
     return __virtualname__
 
 
-def status(cluster=None):
+def status(cluster=None, data=False):
     """
     What is: every member and balancer with role, health, version, revision, lag and size.
 
@@ -32,13 +32,23 @@ def status(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are shown.
 
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
     Returns text, a table a cluster; below it who holds the virtual address, which hosts do not
     answer with their facts and why, which members are paused, why and until when, and what is short
-    of space. Where the pillar of a cluster is wrong, its faults stand in the table's place, and the
-    exit code is 1.
+    of space. The exit code of salt-run is 1 while a member (unless it is paused) or a balancer is
+    not healthy or does not answer, or etcd has an alarm; also where the pillar of a cluster is
+    wrong: its faults stand in the table's place.
 
     What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
     text, with exit code 1.
+
+    As data: ``{"clusters": {NAME: {hosts: [{name, minion, address, role, health, healthy, version,
+    revision, lag, db_size, db_in_use}], notes}}}`` (sizes in bytes; of a balancer there are no
+    numbers, and what is not known is missing or None), in the place of a cluster whose pillar is
+    wrong ``{"error": TEXT}``; with ``retcode`` where the exit code is not 0.
 
     CLI Example:
 
@@ -46,9 +56,10 @@ def status(cluster=None):
 
         salt-run etcd_ha.status
     """
-    etcd_ha_faces.sound(locals(), cluster="name?")
-    with etcd_ha_master.in_words():
-        master = etcd_ha_master.Master(__opts__, __context__)
+    given = locals()
+
+    def reported(master):
+        etcd_ha_faces.sound(given, cluster="name?")
         clusters, faults = master.clusters_and_faults(cluster)
         facts = etcd_ha_minions.facts(master, clusters.values())
         observed = {minion: etcd_ha_observed.Observed.of(found) for minion, found in facts.items()}
@@ -57,17 +68,22 @@ def status(cluster=None):
             notes = [f"{host} {facts.silent[host]}" for host in one.hosts if host in facts.silent]
             notes += etcd_ha_plan_paused.notes(one, observed)
             notes += etcd_ha_space.notes(one, observed)
-            reports.append("\n".join([etcd_ha_report.status(one, facts), *notes]))
-        told = "\n\n".join([*reports, *dict.fromkeys(faults.values())]) or etcd_ha_master.NO_CLUSTER
-        return etcd_ha_master.failed(told) if faults else told
+            reports.append(etcd_ha_report.status(one, facts, notes))
+        return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
+
+    return etcd_ha_master.answer(__opts__, __context__, data, reported)
 
 
-def certificates(cluster=None):
+def certificates(cluster=None, data=False):
     """
     Every certificate of every host: purpose, issuer, expiry, days left; for people and monitoring.
 
     cluster : None
         The name of one cluster (text); without it all clusters are shown.
+
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
 
     Returns text, a table a cluster. When a certificate has expired, is inside its renewal window
     (``tls:days_remaining``, of the CA's own ``tls:ca:days_remaining``), or cannot be read, or a
@@ -77,6 +93,9 @@ def certificates(cluster=None):
     What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
     text, with exit code 1.
 
+    As data: ``{"clusters": {NAME: {certificates: [{host, purpose, issuer, expires, days,
+    state}]}}}``, or ``error``, as ``etcd_ha.status`` has it.
+
     CLI Example:
 
     .. code-block:: bash
@@ -84,9 +103,10 @@ def certificates(cluster=None):
         salt-run etcd_ha.certificates
         salt-run etcd_ha.certificates cluster=main
     """
-    etcd_ha_faces.sound(locals(), cluster="name?")
-    with etcd_ha_master.in_words():
-        master = etcd_ha_master.Master(__opts__, __context__)
+    given = locals()
+
+    def reported(master):
+        etcd_ha_faces.sound(given, cluster="name?")
         clusters, faults = master.clusters_and_faults(cluster)
         named = list(dict.fromkeys(minion for one in clusters.values() for minion in one.hosts))
         found = _certificates(master, etcd_ha_minions.connected(master, named))
@@ -98,8 +118,10 @@ def certificates(cluster=None):
         reports = [etcd_ha_report.certificates(one, found, now) for one in clusters.values()]
         return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
+    return etcd_ha_master.answer(__opts__, __context__, data, reported)
 
-def hash_kv(cluster=None):
+
+def hash_kv(cluster=None, data=False):
     """
     Whether all members hold the same keys, by their hashes at one revision; for people.
 
@@ -108,12 +130,19 @@ def hash_kv(cluster=None):
     cluster : None
         The name of one cluster (text); without it all clusters are compared.
 
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
     Returns text, a table a cluster. When members differ, a voter does not tell (a learner is not
     asked), or a host gives an odd answer, the exit code of salt-run is 1; also where the pillar of
     a cluster is wrong: its faults stand in the table's place.
 
     What is wrong in the pillar for all clusters, and that there is no such cluster, is told as
     text, with exit code 1.
+
+    As data: ``{"clusters": {NAME: {agree, right, members: [{name, member_id, endpoint, hash,
+    differs}], odd}}}``, or ``error``, as ``etcd_ha.status`` has it.
 
     CLI Example:
 
@@ -122,9 +151,10 @@ def hash_kv(cluster=None):
         salt-run etcd_ha.hash_kv
         salt-run etcd_ha.hash_kv cluster=main
     """
-    etcd_ha_faces.sound(locals(), cluster="name?")
-    with etcd_ha_master.in_words():
-        master = etcd_ha_master.Master(__opts__, __context__)
+    given = locals()
+
+    def reported(master):
+        etcd_ha_faces.sound(given, cluster="name?")
         clusters, faults = master.clusters_and_faults(cluster)
         facts = etcd_ha_minions.facts(master, clusters.values())
         reports = [
@@ -132,8 +162,10 @@ def hash_kv(cluster=None):
         ]
         return etcd_ha_master.shown([*reports, *etcd_ha_report.of_faults(faults)])
 
+    return etcd_ha_master.answer(__opts__, __context__, data, reported)
 
-def endpoints(cluster=None, consumer=None):
+
+def endpoints(cluster=None, consumer=None, data=False):
     """
     Where clients connect, also as the settings that a consumer pastes; reads the pillar alone.
 
@@ -143,8 +175,12 @@ def endpoints(cluster=None, consumer=None):
     consumer : None
         ``kube-apiserver`` or ``patroni`` for that program's own settings (text).
 
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
     Returns a dict cluster -> list of URLs (the virtual address, or each balancer, or else the
-    members), or text for a consumer.
+    members), or text for a consumer; as data a dict cluster -> that text.
 
     What is wrong in the pillar, and that there is no such cluster or consumer, is told as text,
     with exit code 1.
@@ -156,15 +192,21 @@ def endpoints(cluster=None, consumer=None):
         salt-run etcd_ha.endpoints
         salt-run etcd_ha.endpoints main consumer=kube-apiserver
     """
-    etcd_ha_faces.sound(locals(), cluster="name?")
-    with etcd_ha_master.in_words():
-        clusters = etcd_ha_master.Master(__opts__, __context__).clusters(cluster)
+    given = locals()
+
+    def listed(master):
+        etcd_ha_faces.sound(given, cluster="name?")
+        clusters = master.clusters(cluster)
         if consumer is None:
-            return {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
+            urls = {name: etcd_ha_report.client_urls(one) for name, one in clusters.items()}
+            return etcd_ha_master.Answer(urls, urls)
         try:
-            return "\n".join(etcd_ha_report.consumer(one, consumer) for one in clusters.values())
+            settings = {n: etcd_ha_report.consumer(one, consumer) for n, one in clusters.items()}
         except ValueError as err:
             raise SaltInvocationError(str(err)) from err
+        return etcd_ha_master.Answer("\n".join(settings.values()), settings)
+
+    return etcd_ha_master.answer(__opts__, __context__, data, listed)
 
 
 def _certificates(master, minions):

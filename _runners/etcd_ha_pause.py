@@ -17,7 +17,7 @@ def __virtual__():
     return __virtualname__
 
 
-def pause(cluster, member, reason, until="", hours=0, timeout=60):
+def pause(cluster, member, reason, until="", hours=0, timeout=60, data=False):
     """
     Stop a member and hold it stopped until an end: for work on its host.
 
@@ -43,9 +43,14 @@ def pause(cluster, member, reason, until="", hours=0, timeout=60):
     timeout : 60
         Seconds (int or float) for etcd to stop.
 
-    Returns text. It fails with exit code 1, and nothing is changed, where the other members could
-    not form a quorum without this one or that cannot be known, for a wrong argument, and where the
-    member's host does not answer.
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
+    Returns text, as data ``{cluster, member, reason, until}`` (text) or ``{error, retcode}``. It
+    fails with exit code 1, and nothing is changed, where the other members could not form a quorum
+    without this one or that cannot be known, for a wrong argument, and where the member's host does
+    not answer.
 
     CLI Example:
 
@@ -55,19 +60,23 @@ def pause(cluster, member, reason, until="", hours=0, timeout=60):
         salt-run etcd_ha.pause main etcd2 reason="disk swap" until="2026-12-01 06:00"
     """
     given = locals()
-    try:
+
+    def paused(master):
         etcd_ha_faces.sound(given, member="name")
         asked = {"reason": reason, "until": until, "hours": hours, "timeout": timeout}
-        name, found = _asked(cluster, member, "etcd_ha.pause", asked, etcd_ha_told.pause_fault)
-    except (CommandExecutionError, SaltInvocationError) as err:
-        return etcd_ha_master.failed(str(err))
-    return (
-        f"{name} of {cluster} is stopped until {found['until']} ({found['reason']}). To end that "
-        f"before: salt-run etcd_ha.resume cluster={cluster} member={name}"
-    )
+        fault = etcd_ha_told.pause_fault
+        name, found = _asked(master, cluster, member, "etcd_ha.pause", asked, fault)
+        told = (
+            f"{name} of {cluster} is stopped until {found['until']} ({found['reason']}). To end "
+            f"that before: salt-run etcd_ha.resume cluster={cluster} member={name}"
+        )
+        kept = {key: found[key] for key in ("reason", "until")}
+        return etcd_ha_master.Answer(told, {"cluster": cluster, "member": name, **kept})
+
+    return etcd_ha_master.answer(__opts__, __context__, data, paused)
 
 
-def resume(cluster, member, timeout=120):
+def resume(cluster, member, timeout=120, data=False):
     """
     End the pause of a member: start it, and wait until it is healthy.
 
@@ -80,8 +89,13 @@ def resume(cluster, member, timeout=120):
     timeout : 120
         Seconds (int or float) to wait for it.
 
-    Returns text. It fails with exit code 1 where the member does not become healthy (its pause has
-    ended then), for a wrong argument, and where its host does not answer.
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
+    Returns text, as data ``{cluster, member, resumed}`` (text, text, bool: whether it was paused)
+    or ``{error, retcode}``. It fails with exit code 1 where the member does not become healthy (its
+    pause has ended then), for a wrong argument, and where its host does not answer.
 
     CLI Example:
 
@@ -90,20 +104,22 @@ def resume(cluster, member, timeout=120):
         salt-run etcd_ha.resume cluster=main member=etcd2
     """
     given = locals()
-    try:
+
+    def resumed(master):
         etcd_ha_faces.sound(given, member="name")
-        asked = {"timeout": timeout}
-        name, found = _asked(cluster, member, "etcd_ha.resume", asked, etcd_ha_told.resume_fault)
-    except (CommandExecutionError, SaltInvocationError) as err:
-        return etcd_ha_master.failed(str(err))
-    if not found["resumed"]:
-        return f"{name} of {cluster} was not paused. Nothing was done"
-    return f"{name} of {cluster} runs again, and is healthy. Next: salt-run etcd_ha.plan"
+        asked, fault = {"timeout": timeout}, etcd_ha_told.resume_fault
+        name, found = _asked(master, cluster, member, "etcd_ha.resume", asked, fault)
+        told = f"{name} of {cluster} was not paused. Nothing was done"
+        if found["resumed"]:
+            told = f"{name} of {cluster} runs again, and is healthy. Next: salt-run etcd_ha.plan"
+        kept = {"cluster": cluster, "member": name, "resumed": found["resumed"]}
+        return etcd_ha_master.Answer(told, kept)
+
+    return etcd_ha_master.answer(__opts__, __context__, data, resumed)
 
 
-def _asked(cluster, member, function, arguments, fault):
+def _asked(master, cluster, member, function, arguments, fault):
     """The member's name, and what its host answers; raises where it refuses or says nothing."""
-    master = etcd_ha_master.Master(__opts__, __context__)
     members = master.clusters(cluster)[cluster].members
     found = next((m for m in members if member in (m.name, m.minion)), None)
     if found is None:

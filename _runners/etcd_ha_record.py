@@ -86,7 +86,7 @@ def _with_ids(master, members, names, past):
     return {"cluster_id": most, "members": found}
 
 
-def claim(cluster, cluster_id, confirm=None):
+def claim(cluster, cluster_id, confirm=None, data=False):
     """
     Record that the etcd on the members' hosts is this cluster. Only after its records were lost.
 
@@ -102,9 +102,15 @@ def claim(cluster, cluster_id, confirm=None):
     confirm : None
         The name of the cluster once more (text).
 
-    Returns text: on which hosts members were found. Fails with exit code 1 if confirm is missing,
-    if no member is found, if an etcd on these hosts has another cluster id or another unit, or if a
-    member's host is connected and its facts cannot be had, since an etcd there would be overlooked.
+    data : False
+        Data instead of text (bool); ``salt-run --out=json`` (or ``yaml``, ``raw``, ``pprint``)
+        returns it by itself.
+
+    Returns text: on which hosts members were found; as data ``{cluster, cluster_id, members,
+    absent}``, the last two lists of minions, or ``{error, retcode}``. Fails with exit code 1 if
+    confirm is missing, if no member is found, if an etcd on these hosts has another cluster id or
+    another unit, or if a member's host is connected and its facts cannot be had, since an etcd
+    there would be overlooked.
 
     CLI Example:
 
@@ -112,30 +118,38 @@ def claim(cluster, cluster_id, confirm=None):
 
         salt-run etcd_ha.claim cluster=main cluster_id=cdf818194e3a8c32 confirm=main
     """
-    try:
-        etcd_ha_faces.sound(locals())
+    given = locals()
+
+    def claimed(master):
+        etcd_ha_faces.sound(given)
         if confirm != cluster:
             raise SaltInvocationError(
                 "claim makes this formula manage the etcd on these hosts, and the next "
                 f"etcd_ha.orch may restart it. Confirm with confirm={cluster}"
             )
-        master = etcd_ha_master.Master(__opts__, __context__)
         described = master.clusters(cluster)[cluster]
         facts = etcd_ha_minions.facts(master, [described])
         _refuse_unread(described, facts)
-        members = etcd_ha_plan_foreign.claimed(described, facts, str(cluster_id))
-    except (CommandExecutionError, SaltInvocationError, etcd_ha_steps.Refused) as err:
-        return etcd_ha_master.failed(str(err))
-    record = {"cluster": cluster, "state": "bootstrapped", "cluster_id": str(cluster_id)}
-    record |= {"members": members, "balancers": [one.minion for one in described.balancers]}
-    master.cache.store(etcd_ha_master.RECORDS, cluster, record)
-    found = ", ".join(minion for minion, one in members.items() if "member_id" in one)
-    none = ", ".join(minion for minion, one in members.items() if "member_id" not in one)
-    told = f" No etcd of it was found on {none} (no answer, or no data)." if none else ""
-    return (
-        f"{cluster} is now cluster {cluster_id}, with members on {found}.{told} Next: salt-run "
-        f"etcd_ha.plan cluster={cluster}"
+        with etcd_ha_faces.told(etcd_ha_steps.Refused):
+            members = etcd_ha_plan_foreign.claimed(described, facts, str(cluster_id))
+        record = {"cluster": cluster, "state": "bootstrapped", "cluster_id": str(cluster_id)}
+        record |= {"members": members, "balancers": [one.minion for one in described.balancers]}
+        master.cache.store(etcd_ha_master.RECORDS, cluster, record)
+        return _claimed(cluster, str(cluster_id), members)
+
+    return etcd_ha_master.answer(__opts__, __context__, data, claimed)
+
+
+def _claimed(cluster, cluster_id, members):
+    there = [minion for minion, one in members.items() if "member_id" in one]
+    absent = [minion for minion in members if minion not in there]
+    none = f" No etcd of it was found on {', '.join(absent)} (no answer, or no data)."
+    told = (
+        f"{cluster} is now cluster {cluster_id}, with members on {', '.join(there)}."
+        f"{none if absent else ''} Next: salt-run etcd_ha.plan cluster={cluster}"
     )
+    found = {"cluster": cluster, "cluster_id": cluster_id, "members": there, "absent": absent}
+    return etcd_ha_master.Answer(told, found)
 
 
 def _refuse_unread(described, facts):
@@ -160,7 +174,8 @@ def forget(cluster):
     cluster
         The name of the cluster (text).
 
-    Returns True. Where there is no such record, it says so, with exit code 1.
+    Returns True. Where there is no such record, it says so, with exit code 1; with
+    ``--out=json`` as ``{error, retcode}``.
 
     CLI Example:
 
@@ -169,9 +184,10 @@ def forget(cluster):
         salt-run etcd_ha.forget main
     """
     etcd_ha_faces.sound(locals())
-    with etcd_ha_master.in_words():
-        cache = etcd_ha_master.Master(__opts__, __context__).cache
-        if not cache.contains(etcd_ha_master.RECORDS, cluster):
-            raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
+    cache = etcd_ha_master.Master(__opts__, __context__).cache
+    if cache.contains(etcd_ha_master.RECORDS, cluster):
         cache.flush(etcd_ha_master.RECORDS, cluster)
         return True
+    told = f"the master has no record of a cluster {cluster!r}"
+    nothing = etcd_ha_master.Answer(told, {"error": told}, 1)
+    return etcd_ha_master.answer(__opts__, __context__, False, lambda master: nothing)

@@ -43,6 +43,7 @@ import etcd_ha_progress
 import etcd_ha_release
 import etcd_ha_trust
 from etcd_ha_common_process import ProgramError
+from etcd_ha_common_text import few
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
@@ -438,7 +439,7 @@ def running(
         ret["changes"].update(differences)
     elif differences:
         ret["comment"] = (
-            f"{', '.join(differences)} will take effect after a restart, which "
+            f"{few(differences)} will take effect after a restart, which "
             "salt-run state.orchestrate etcd_ha.orch does when the cluster can bear it. "
         )
     if __opts__["test"]:

@@ -7,6 +7,7 @@ together.
 
 # Salt puts _utils on the path only while it loads this file: import here, not in functions.
 import etcd_ha_arguments
+import etcd_ha_faces
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "etcd_ha"
@@ -173,7 +174,4 @@ def _state(name, function, subject, fine, **asked):
         return {**ret, "result": False, "changes": made, "comment": err.strerror_without_changes}
     except SaltInvocationError as err:
         return {**ret, "result": False, "comment": str(err)}
-    if ret["changes"]:
-        ret["comment"] = "would be changed" if __opts__["test"] else "was changed"
-        ret["result"] = None if __opts__["test"] else True
-    return ret
+    return etcd_ha_faces.changed(ret, __opts__["test"])

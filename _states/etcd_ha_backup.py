@@ -42,8 +42,8 @@ def secrets_kept(name, path, cluster):
     The secrets of a cluster's store for backups lie in a file that root alone can read.
 
     They come out of the pillar (``backup:s3``, of the cluster or of all); one that is an URI such
-    as ``sdb://vault/etcd/secret_key`` is asked of Salt's sdb on this minion. They stand in no
-    return, no log, and no rendered state.
+    as ``sdb://etcd_secrets/main:secret_key`` is asked of Salt's sdb on this minion. They stand in
+    no return, no log, and no rendered state.
 
     name
         A sentence for people.

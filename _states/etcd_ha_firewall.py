@@ -13,6 +13,7 @@ import tempfile
 import etcd_ha_arguments
 import etcd_ha_common_files
 import etcd_ha_common_process
+import etcd_ha_faces
 import etcd_ha_firewall
 from etcd_ha_common_process import ProgramError, ProgramMissing
 from salt.exceptions import CommandExecutionError
@@ -145,10 +146,7 @@ def cleared(name, kinds=("nftables", "firewalld", "ufw")):
             remove[kind](ret)
     except (CommandExecutionError, OSError) as err:
         return {**ret, "result": False, "comment": str(err)}
-    if ret["changes"]:
-        ret["result"] = None if __opts__["test"] else True
-        ret["comment"] = "would be removed" if __opts__["test"] else "removed"
-    return ret
+    return etcd_ha_faces.changed(ret, __opts__["test"], "removed")
 
 
 def _inactive(ret, reason):
@@ -203,10 +201,7 @@ def _ufw_apply(ret, commands):
             ret["changes"][text] = {"old": "out of order", "new": "present"}
         else:
             ret["changes"][text] = {"old": old, "new": new}
-    if commands:
-        ret["result"] = None if __opts__["test"] else True
-        ret["comment"] = "would be changed" if __opts__["test"] else "changed"
-    return ret
+    return etcd_ha_faces.changed(ret, __opts__["test"])
 
 
 def _firewall_cmd(*words):
@@ -261,10 +256,7 @@ def _same_rules(ret, wanted):
             if rules and not __opts__["test"]:
                 _firewall_cmd(*policy, *(f"--{verb}-rich-rule={rule}" for rule in rules))
             ret["changes"].update(dict.fromkeys(rules, change))
-    if ret["changes"]:
-        ret["result"] = None if __opts__["test"] else True
-        ret["comment"] = "would be changed" if __opts__["test"] else "changed"
-    return ret
+    return etcd_ha_faces.changed(ret, __opts__["test"])
 
 
 def _clear_nftables(ret):

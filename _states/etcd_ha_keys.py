@@ -194,6 +194,6 @@ def _call(command, timeout, stdin=None):
     if done.code != 0:
         said = done.err.strip().splitlines()[-1:] or ["no reason given"]
         raise CommandExecutionError(
-            f"etcdctl {command[0]}: {said[0]}. Look at: salt '*' etcd_ha.health"
+            f"etcdctl {command[0]}: {said[0]}. Look at: salt-run etcd_ha.status"
         )
     return done

@@ -290,7 +290,7 @@ def _fault(everyone):
         fit = etcd_ha_client.healthy(etcd_ha_client.member_on_disk(), 10, urls)
     except (CommandExecutionError, etcd_ha_etcdctl.EtcdctlError) as err:
         return str(err)
-    sick = [m["name"] or m["id"] for m in listed if not fit & set(m["client_urls"])]
+    sick = [etcd_ha_etcdctl.called(m) for m in listed if not fit & set(m["client_urls"])]
     if not sick:
         return ""
     return f"{', '.join(sick)} does not answer, or has no quorum. Look at: journalctl -u etcd there"

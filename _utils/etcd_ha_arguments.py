@@ -72,7 +72,8 @@ def _is_path(value: object) -> bool:
 
 def _is_own_folder(value: object) -> bool:
     """A directory that may be moved away or closed as a whole."""
-    return not etcd_ha_paths.fault(value) and value not in etcd_ha_paths.SHARED
+    wrong = etcd_ha_paths.fault(value, etcd_ha_paths.LONGEST_BELOW)
+    return not wrong and value not in etcd_ha_paths.SHARED
 
 
 def _is_list(value: object, one: Callable[[object], bool]) -> bool:
@@ -311,6 +312,7 @@ PARAMETERS: Mapping[str, str] = {
     "address": "address?",
     "alarm": "alarm",
     "algo": "key kind",
+    "also": "texts",
     "archive": "name",
     "authorities": "paths?",
     "backup": "text?",
@@ -328,9 +330,11 @@ PARAMETERS: Mapping[str, str] = {
     "consumer": "name?",
     "corrupt": "bool",
     "current": "path",
+    "data": "bool",
     "data_dir": "folder",
     "data_dirs": "paths?",
     "defaults": "mapping",
+    "detailed_exitcode": "bool",
     "dir": "path",
     "directories": "paths",
     "directory": "folder",
@@ -338,6 +342,7 @@ PARAMETERS: Mapping[str, str] = {
     "endpoints": "urls?",
     "environment": "variables",
     "everyone": "bool",
+    "file": "text",
     "files": "paths",
     "fit": "bool",
     "folder": "name",

@@ -29,6 +29,7 @@ import etcd_ha_trial
 from etcd_ha_backup import Backup
 from etcd_ha_common_errors import Failed
 from etcd_ha_common_process import ProgramError
+from etcd_ha_common_text import few
 
 # What the settings hold, and of which kind.
 _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
@@ -326,7 +327,7 @@ def _state(member: Mapping[str, Any]) -> dict[str, Any]:
     except (etcd_ha_etcdctl.EtcdctlError, IndexError) as err:
         raise JobError(
             f"this member cannot tell what the cluster has reached ({err}), so no backup of it "
-            "would be known to be new. See salt '*' etcd_ha.health; without a quorum, "
+            "would be known to be new. See salt-run etcd_ha.status; without a quorum, "
             "etcd_ha_member.snapshot saves what a single member has"
         ) from err
     return {**row, "members": listed, "revision": reached}
@@ -370,7 +371,7 @@ def _interval(schedule: str, tell: Callable[[str], None]) -> float:
 
 def _told_gone(gone: list[str], place: str, tell: Callable[[str], None]) -> None:
     if gone:
-        tell(f"too old, and gone from {place}: {', '.join(gone)}")
+        tell(f"too old, and gone from {place}: {few(gone)}")
 
 
 def _now() -> datetime:

@@ -1,7 +1,6 @@
 """The backups of a cluster as people and monitoring read them, and whom the master asks for one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,15 +9,8 @@ import etcd_ha_plain
 import etcd_ha_report
 import etcd_ha_told
 from etcd_ha_backup import Backup
+from etcd_ha_report import Report
 from etcd_ha_topology import Cluster
-
-
-@dataclass(frozen=True)
-class Backups:
-    """A cluster's backups in words, and whether each place has one that is young enough."""
-
-    text: str
-    sound: bool
 
 
 def step(cluster: Cluster) -> str:
@@ -59,7 +51,7 @@ def odd(statuses: Mapping[str, Any]) -> dict[str, str]:
     return {minion: fault for minion, fault in told.items() if fault}
 
 
-def backups(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Backups:
+def backups(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Report:
     """A table of one cluster's backups, newest first, and what is wrong.
 
     ``found`` is place -> a list of sidecars, or text that says why it is not known; places are the
@@ -83,7 +75,13 @@ def backups(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> Backup
         lines.append(etcd_ha_report.table(heads, [_row(one, where, now) for one, where in rows]))
     problems = _problems(cluster, rows, now)
     problems += [one for one in silent if one.startswith("s3:")]
-    return Backups("\n".join([*lines, *silent, *problems, *_cure(cluster, problems)]), not problems)
+    data = {
+        "backups": [{"place": place, **one.sidecar} for one, place in rows],
+        "problems": problems,
+        "silent": silent,
+    }
+    text = "\n".join([*lines, *silent, *problems, *_cure(cluster, problems)])
+    return Report(text, not problems, {cluster.name: data})
 
 
 def _problems(cluster: Cluster, rows: list[tuple[Backup, str]], now: datetime) -> list[str]:

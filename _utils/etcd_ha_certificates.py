@@ -1,11 +1,12 @@
 """Which certificates a cluster needs, and the signing policies that pin each of them."""
 
-import ipaddress
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import etcd_ha_common_addresses
+import etcd_ha_common_dns
 from etcd_ha_topology import Balancer, Cluster, Member
 
 # A member's server certificate is also a client's: etcd's HTTP gateway dials its own client port
@@ -14,7 +15,7 @@ BOTH_USES = "serverAuth, clientAuth"
 CLIENT_USE = "clientAuth"
 # Each peer certificate has this name beside its host's, and no other one has it: it opens the peer
 # port (etcd_ha_environment). It resolves nowhere, and stays when a cluster is renamed.
-PEER_NAME = "peer.etcd-ha.internal"
+PEER_NAME = f"peer.{etcd_ha_common_dns.ZONE}"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Certificate:
     unit: str = ""
 
 
+# RFC 5280, ub-organizational-unit-name.
+_LONGEST_UNIT = 64
 # Seconds by which a new certificate is valid before it is made: so much may clocks differ.
 BACKDATED = 300
 
@@ -62,10 +65,9 @@ def policy_name(cluster: Cluster, purpose: str, minion: str) -> str:
 def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
     """The server, peer and admin certificates of a member."""
     balancers = [f"IP:{balancer.address}" for balancer in cluster.balancers]
-    balancers += [f"DNS:{balancer.minion}" for balancer in cluster.balancers]
+    balancers += _names(*(balancer.minion for balancer in cluster.balancers))
     balancers += [f"IP:{cluster.virtual_address}"] if cluster.virtual_address else []
-    own = [f"IP:{member.address}", f"DNS:{member.minion}"]
-    own += [f"DNS:{member.name}"] if member.name != member.minion else []
+    own = [f"IP:{member.address}", f"DNS:{host_name(member.minion)}", *_names(member.name)]
     local = ["IP:127.0.0.1", "IP:::1", "DNS:localhost"]
     others = [alternative_name(name) for name in cluster.settings["tls"]["names"]]
     return (
@@ -89,12 +91,24 @@ def of_member(cluster: Cluster, member: Member) -> tuple[Certificate, ...]:
     )
 
 
+def host_name(minion: str) -> str:
+    """The DNS name of a member's host in its certificates, by which balancers know it.
+
+    That is its minion id, or what stands for one that no DNS name can be: such an id is right for
+    Salt, and the host is reached by its address anyhow.
+    """
+    return etcd_ha_common_dns.stand_in(minion)
+
+
+def _names(*names: str) -> list[str]:
+    """Those that a certificate can bear as DNS names; nobody depends on the others."""
+    return [f"DNS:{name}" for name in names if not etcd_ha_common_dns.fault(name)]
+
+
 def alternative_name(name: str) -> str:
     """An address or a DNS name as OpenSSL writes it among a certificate's alternative names."""
-    try:
-        return f"IP:{ipaddress.ip_address(name)}"
-    except ValueError:
-        return f"DNS:{name}"
+    address = etcd_ha_common_addresses.parsed(name)
+    return f"DNS:{name}" if address is None else f"IP:{address}"
 
 
 def of_balancer(cluster: Cluster, balancer: Balancer) -> tuple[Certificate, ...]:
@@ -105,6 +119,8 @@ def of_balancer(cluster: Cluster, balancer: Balancer) -> tuple[Certificate, ...]
     that a check of it could not tell learners from voters.
     """
     unit = f"balancer-{balancer.minion}"
+    if etcd_ha_common_dns.fault(unit) or len(unit) > _LONGEST_UNIT:
+        unit = f"balancer-{etcd_ha_common_dns.digest(balancer.minion)}"
     return (
         Certificate(
             "check",
@@ -180,9 +196,12 @@ def _subject(certificate: Certificate, organization: str | None) -> str:
 
 
 def _escaped(value: str) -> str:
+    """A value in RFC 4514's form (section 2.4): a leading "#" would begin hex digits."""
     for character in '\\",+<>;=':
         value = value.replace(character, "\\" + character)
-    return value
+    if value.endswith(" "):
+        value = value[:-1] + "\\ "
+    return "\\" + value if value.startswith(("#", " ")) else value
 
 
 def _policy(cluster: Cluster, certificate: Certificate) -> dict[str, Any]:

@@ -41,7 +41,9 @@ import etcd_ha_stages
 import etcd_ha_trust
 import etcd_ha_upkeep
 from etcd_ha_access import Access, differences
+from etcd_ha_common_text import few
 from etcd_ha_course import Course
+from etcd_ha_etcdctl import called
 from etcd_ha_membership import Entry, quorum
 from etcd_ha_plan_silent import Waits
 from etcd_ha_stages import Stage
@@ -150,7 +152,7 @@ class Convergence(Course):
 
     @staticmethod
     def _named(entries: Sequence[Entry]) -> str:
-        return ", ".join(str(e.get("name") or "an unstarted member") for e in entries)
+        return few(map(called, entries))
 
     def renewals(self) -> None:
         """What needs a CA that gives no facts, beside the steps of this plan."""
@@ -239,8 +241,10 @@ class Convergence(Course):
     def _refuse_unknown(self) -> None:
         if not self.match.unknown:
             return
-        told = ", ".join(
-            f"{entry.get('name') or 'unstarted'} at {', '.join(entry.get('peer_urls', ()))}"
+        told = few(
+            f"{entry['name']} at {', '.join(entry['peer_urls'])}"
+            if entry.get("name")
+            else called(entry)
             for entry in self.match.unknown
         )
         key = f"etcd_ha:clusters:{self.cluster.name}"
@@ -437,6 +441,8 @@ class Convergence(Course):
 
     def _rejoin(self, minion: str) -> None:
         host, entry, one = self.observed[minion], self.match.kept[minion], self.ids[minion]
+        # Who was added and has not started yet is in the list without a name.
+        name = entry.get("name") or self.members[minion].name
         voter = not entry.get("learner")
         lost = entry.get("started", True) and (not host.has_data or bool(host.corrupt))
         if lost and voter and not self.membership.can_remove(one):
@@ -447,12 +453,12 @@ class Convergence(Course):
             first = host.record.get("state") == "bootstrapping"
             gone = "it holds no data: its first start failed" if first else "its data is gone"
             why = host.corrupt or gone
-            what = f"replace {entry.get('name')}: out of the list, in again as a learner"
+            what = f"replace {name}: out of the list, in again as a learner"
         elif host.has_data:
-            why, what = "it is a learner still", f"promote {entry.get('name')} once caught up"
+            why, what = "it is a learner still", f"promote {name} once caught up"
         else:
             why = "it was added to the list, but never started"
-            what = f"start {self.members[minion].name} and let it catch up"
+            what = f"start {name} and let it catch up"
         stage = self.present_stage([]) if lost or not host.has_data else self.now(minion)
         self._add_join(minion, what, why, stage)
 
@@ -540,7 +546,7 @@ class Convergence(Course):
         found = differences(wanted, live) if live else []
         if live is None or not found:
             return [], []
-        step = etcd_ha_parts.access(self.cluster, self.speaker(), f"{'; '.join(found)}")
+        step = etcd_ha_parts.access(self.cluster, self.speaker(), few(found, between="; "))
         return ([step], []) if live.enabled and wanted.enabled is False else ([], [step])
 
     # 6. new members

@@ -22,6 +22,7 @@ import etcd_ha_release
 import etcd_ha_space
 import etcd_ha_stages
 import etcd_ha_trust
+from etcd_ha_etcdctl import called
 from etcd_ha_membership import Entry, Match, Membership, quorum
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
@@ -234,8 +235,12 @@ class Course:
         member, host = self.members[minion], self.observed[minion]
         successor = self.next_leader(minion)
         disruptive = host.active or minion in self.applied
+        fresh = minion not in self.applied
+        changes = etcd_ha_drift.changes(self.cluster, member, host, stage) if fresh else {}
+        told = etcd_ha_drift.told(changes)
+        words = self._words(minion, stage, successor, told)
         return Step(
-            title=f"{self.cluster.name}: {member.name}: {self._words(minion, stage, successor)}",
+            title=f"{self.cluster.name}: {member.name}: {words}",
             kind="state",
             targets=(minion,),
             sls=("etcd_ha",),
@@ -244,18 +249,16 @@ class Course:
             successor=self.members[successor].name if successor else "",
             why=etcd_ha_plan_examine.why_start(self.cluster, minion, host)
             or etcd_ha_plan_reasons.of_member(
-                self.cluster, host, self.wanted, self.now(minion), stage, minion not in self.applied
+                self.cluster, host, self.wanted, self.now(minion), stage, fresh
             ),
             disruptive=disruptive,
+            details=etcd_ha_drift.details(changes) if told in words else [],
         )
 
-    def _words(self, minion: str, stage: Stage, successor: str) -> str:
-        """What happens to a member, as its step's title says it."""
+    def _words(self, minion: str, stage: Stage, successor: str, changes: str) -> str:
+        """What happens to a member, as its step's title says it; ``changes`` of its settings."""
         host, now, fresh = self.observed[minion], self.now(minion), minion not in self.applied
         away, role = self.handing_to(successor), self.role_of(minion)
-        changes = (
-            etcd_ha_drift.changes(self.cluster, self.members[minion], host, stage) if fresh else {}
-        )
         if not host.active and fresh:
             return "start it, then wait until it is healthy"
         if now.version != stage.version:
@@ -269,7 +272,7 @@ class Course:
         if now.trust != stage.trust:
             return f"{away}{etcd_ha_drift.trusted(stage)}, restart {role}, then wait"
         if changes:
-            return f"{away}apply {etcd_ha_drift.told(changes)}, restart {role}, then wait"
+            return f"{away}apply {changes}, restart {role}, then wait"
         if not host.healthy:
             return "apply its configuration and wait until it is healthy"
         waited = etcd_ha_plan_own_certificates.purposes(host) if fresh else ""
@@ -282,8 +285,7 @@ class Course:
     def take_out(self, leaving: Sequence[Entry]) -> None:
         for entry in sorted(leaving, key=self.leads):
             one = str(entry["id"])
-            where = ", ".join(entry["peer_urls"]) or "no address"
-            name = entry.get("name") or f"the unstarted member at {where}"
+            name = called(entry)
             voter = not entry.get("learner")
             allowed = self.membership.can_remove(one) if voter else self.membership.has_quorum
             if not allowed:

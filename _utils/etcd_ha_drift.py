@@ -8,10 +8,14 @@ import etcd_ha_pem
 import etcd_ha_stages
 import etcd_ha_trust
 from etcd_ha_access import Access, Live
+from etcd_ha_common_text import few
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
 from etcd_ha_steps import Refused
 from etcd_ha_topology import Cluster, Member
+
+# Characters of changed settings for which the title of a step has room.
+TITLE = 45
 
 
 def release(cluster: Cluster, host: Observed) -> str:
@@ -110,10 +114,24 @@ def prepared(
 
 
 def told(changes: Mapping[str, Mapping[str, str]]) -> str:
-    return ", ".join(
+    """Changed settings as the title of a step names them, which is one line: values if short."""
+    found = ", ".join(_each(changes))
+    if len(found) <= TITLE:
+        return found
+    return next(iter(changes)) if len(changes) == 1 else f"{len(changes)} settings"
+
+
+def details(changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Every changed setting, a line each, where the title has no room for them."""
+    found = _each(changes)
+    return found if len(", ".join(found)) > TITLE else []
+
+
+def _each(changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [
         f"{variable} {change['old'] or 'unset'} -> {change['new'] or 'unset'}"
         for variable, change in changes.items()
-    )
+    ]
 
 
 def trusted(stage: Stage) -> str:
@@ -152,6 +170,6 @@ def _refuse_lacking_passwords(cluster: Cluster, lives: Mapping[str, Live]) -> No
         lacking = sorted(named - set(live.named))
         if lacking:
             raise Refused(
-                f"the pillar of {minion} has no password of {', '.join(lacking)}, and that of "
+                f"the pillar of {minion} has no password of {few(lacking)}, and that of "
                 "another host has: assign the pillar file with the passwords to all members"
             )

@@ -213,6 +213,14 @@ def members(document: object) -> list[dict[str, Any]]:
     return sorted(found, key=lambda member: (member["name"], member["id"]))
 
 
+def called(entry: Mapping[str, Any]) -> str:
+    """A member of the list as a sentence names it; one that has not started has no name yet."""
+    if entry.get("name"):
+        return str(entry["name"])
+    where = ", ".join(map(str, entry.get("peer_urls") or ()))
+    return f"the unstarted member at {where}" if where else f"the unstarted member {entry['id']}"
+
+
 def status(document: object) -> list[dict[str, Any]]:
     """``endpoint status``: one row an endpoint that answered.
 

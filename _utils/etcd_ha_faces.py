@@ -20,7 +20,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Where a person finds out more.
 LOG = "Look at: journalctl -u etcd"
-HEALTH = "Look at: salt '*' etcd_ha.health"
+HEALTH = "Look at: salt-run etcd_ha.status"
 
 
 def sound(given: Mapping[str, object], **kinds: str) -> None:
@@ -47,6 +47,20 @@ def told(*kinds: type[Exception], cure: str = "") -> Iterator[None]:
         raise CommandExecutionError(f"{err}. {cure}" if cure else str(err)) from err
 
 
+def changed(ret: dict[str, Any], test: bool, done: str = "changed") -> dict[str, Any]:
+    """A state's return once its changes are made, or known under ``test``; as it is without any.
+
+    ``done`` says in its comment what was done, or would be.
+    """
+    if not ret["changes"]:
+        return ret
+    return {
+        **ret,
+        "result": None if test else True,
+        "comment": f"would be {done}" if test else done,
+    }
+
+
 def python() -> str:
     """Salt's own Python, by the name that stays the same when Salt is upgraded."""
     own = sys.executable
@@ -71,7 +85,7 @@ def of_cluster(host: Mapping[str, Any], cluster: str) -> dict[str, Any]:
     if not found or found["cluster"] != cluster:
         raise CommandExecutionError(
             f"{host['minion']} is no member of {cluster} by its pillar. Run "
-            "salt '*' saltutil.refresh_pillar, then this again"
+            f"salt {host['minion']} saltutil.refresh_pillar, then this again"
         )
     return found
 

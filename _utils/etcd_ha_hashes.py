@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etcd_ha_etcdctl import called
 from etcd_ha_membership import quorum
 
 
@@ -55,5 +56,5 @@ def verdict(listed: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
 def words(listed: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
     """Each member's hash in one line, for a message."""
     told = {str(row["member_id"]): str(row["hash"]) for row in rows}
-    names = {str(member["id"]): str(member["name"] or member["id"]) for member in listed}
+    names = {str(member["id"]): called(member) for member in listed}
     return ", ".join(f"{name} {told.get(one, 'no answer')}" for one, name in names.items())

@@ -5,17 +5,18 @@ Pure: clusters in, plain data out. Jinja prints it and decides nothing.
 
 import dataclasses
 import hashlib
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import etcd_ha_backup_host
 import etcd_ha_certificates
+import etcd_ha_common_addresses
 import etcd_ha_desired_certificates
 import etcd_ha_environment
 import etcd_ha_host_balancer
 import etcd_ha_host_record
+import etcd_ha_pillar_balance
 import etcd_ha_plain
 import etcd_ha_release
 import etcd_ha_virtual
@@ -440,6 +441,11 @@ def _balancer(
 ) -> dict[str, Any]:
     settings = cluster.settings["balancer"]
     stats = settings["stats"]
+    # Where members move, an endpoint in two is closed, and has the fewest connections, or is the
+    # one of a client's address: by turns a client of HAProxy comes from each of these to one that
+    # is open. nginx itself leaves a closed one out for a while.
+    moving = settings["kind"] == "haproxy" and bool(leads_to)
+    balance = "roundrobin" if moving else settings["balance"]
     leaves = etcd_ha_certificates.of_balancer(cluster, balancer)
     pki = _pki(cluster, leaves, f"{BALANCER_CONFIG_DIR}/{cluster.name}", "root", "root")
     virtual = etcd_ha_virtual.describe(
@@ -467,9 +473,8 @@ def _balancer(
             "enabled": stats["enabled"],
             "listen": f"{bracketed(stats['address'])}:{stats['port']}",
         },
-        # Where members move, an endpoint in two is closed, and has the fewest connections: by turns
-        # a client comes from each of these to one that is open.
-        "balance": "roundrobin" if leads_to else "leastconn",
+        "balance": balance,
+        "balance_lines": etcd_ha_pillar_balance.lines(settings["kind"], balance),
         "backends": [row for one in cluster.members for row in _backends(one, leads_to)],
         "pki": pki,
         # HAProxy's certificate and key in one file; nginx checks nobody.
@@ -519,8 +524,9 @@ def _backends(member: Member, leads_to: Mapping[str, Iterable[str]]) -> list[dic
     coming = f"{bracketed(member.address)}:{member.settings['ports']['client']}"
     present = [one for one in leads_to.get(member.minion, ()) if one != coming]
     names = [member.name, *(f"{member.name}_until_moved_{n}" for n in range(1, len(present) + 1))]
+    host = etcd_ha_certificates.host_name(member.minion)
     return [
-        {"name": name, "minion": member.minion, "endpoint": endpoint}
+        {"name": name, "minion": member.minion, "endpoint": endpoint, "host": host}
         for name, endpoint in zip(names, [coming, *present], strict=True)
     ]
 
@@ -582,8 +588,10 @@ def _authority(cluster: Cluster) -> dict[str, Any]:
 
 def _plain(network: str) -> str:
     """A network as firewalls print it: compressed, and a single address without its length."""
-    parsed = ipaddress.ip_network(network)
-    return str(parsed.network_address if parsed.num_addresses == 1 else parsed)
+    found = etcd_ha_common_addresses.network(network)
+    if found is None:
+        raise ValueError(f"{network!r} is no network")
+    return str(found.network_address if found.num_addresses == 1 else found)
 
 
 def _firewall(

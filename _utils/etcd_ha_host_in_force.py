@@ -15,6 +15,7 @@ from typing import Any
 import etcd_ha_common_files
 import etcd_ha_environment
 import etcd_ha_machine
+from etcd_ha_common_text import few
 
 FILE = "/var/lib/etcd_ha/in_force/host.json"
 # Of the record. Raise it where a key of the mapping gets another meaning; a new key needs nothing.
@@ -178,7 +179,7 @@ def held(
     if record is not None:
         differing = differences(host, desired)
         if differing:
-            shown = ", ".join(differing[:_SHOWN]) + (" ..." if len(differing) > _SHOWN else "")
+            shown = few(differing, _SHOWN)
             host["pending"].append(f"the pillar differs from what is in force here in {shown}")
         host["firewall"] = _united(known["firewall"], desired["firewall"])
     return host

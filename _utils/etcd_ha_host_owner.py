@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 import etcd_ha_common_files
 import etcd_ha_host_places
 from etcd_ha_common_errors import Failed
+from etcd_ha_common_text import few
 
 # A member has some dozens of files. Where there are more, this is no member's directory.
 MOST = 20_000
-# Paths that a text names; the others are counted.
-NAMED = 3
 
 # A directory (its number), a name in it, the path of both, and what is there.
 _Entry = tuple[int, str, str, os.stat_result]
@@ -62,8 +61,7 @@ def give(places: Iterable[tuple[str, str]]) -> list[str]:
 
 def told(paths: list[str]) -> dict[str, str]:
     """An entry of ``changes`` for these paths."""
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return {"old": f"another user: {', '.join(paths[:NAMED])}{more}", "new": "etcd's user"}
+    return {"old": f"another user: {few(paths)}", "new": "etcd's user"}
 
 
 def _each(

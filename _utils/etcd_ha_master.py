@@ -8,9 +8,11 @@ import contextlib
 import copy
 import gc
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -24,6 +26,7 @@ import salt.pillar
 import salt.utils.event
 import salt.utils.hashutils
 import salt.utils.yaml
+from etcd_ha_common_text import few
 from etcd_ha_report import Report
 from etcd_ha_topology import Cluster
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -33,6 +36,24 @@ RECORDS = "etcd_ha/clusters"
 MODULES = ("_modules", "_states", "_utils")
 # What there is to say where the last cluster was removed.
 NO_CLUSTER = "the pillar names no cluster (etcd_ha:clusters is empty)"
+
+
+# Outputters of Salt that programs read; what any other one shows is for people.
+FOR_PROGRAMS = ("json", "yaml", "raw", "pprint")
+# Characters of a failed state's changes that are still a line for the console.
+LONGEST_LINE = 500
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a runner found: for people, for programs, and with which exit code salt-run ends.
+
+    ``text`` is a mapping where people are to see the same as programs.
+    """
+
+    text: str | Mapping[str, Any]
+    data: Mapping[str, Any]
+    code: int = 0
 
 
 class Master:
@@ -69,7 +90,7 @@ class Master:
         if name in read.faults:
             return {}, {name: str(read.error(name))}
         if name not in read.clusters:
-            known = ", ".join(sorted([*read.clusters, *read.faults])) or "none at all"
+            known = few(sorted([*read.clusters, *read.faults]), 10) or "none at all"
             raise SaltInvocationError(f"the pillar has no cluster {name!r}; it has {known}")
         return {name: read.clusters[name]}, {}
 
@@ -136,7 +157,8 @@ class Master:
     def source_digest(self) -> str:
         """One hash of all states and templates, so that a changed formula is applied everywhere."""
         if "etcd_ha_source" not in self.context:
-            lines = self._hashes("etcd_ha", lambda path: not path.startswith("etcd_ha/orch/"))
+            apart = ("etcd_ha/orch/", "etcd_ha/pillar/")
+            lines = self._hashes("etcd_ha", lambda path: not path.startswith(apart))
             self.context["etcd_ha_source"] = _digest(lines)
         return str(self.context["etcd_ha_source"])
 
@@ -167,11 +189,9 @@ class Master:
             lacking += [name for name in served if there and name not in there]
         told = []
         if old:
-            told.append(
-                f"the master's own copy of {', '.join(old)} is older than its file server's"
-            )
+            told.append(f"the master's own copy of {few(old)} is older than its file server's")
         if lacking:
-            told.append(f"the master has no copy of {', '.join(lacking)} yet")
+            told.append(f"the master has no copy of {few(lacking)} yet")
         if told:
             raise CommandExecutionError(
                 f"{', and '.join(told)}. Run salt-run saltutil.sync_all, then this again"
@@ -195,7 +215,8 @@ class Master:
                 ).compile_pillar()
             if compiled.get("_errors"):
                 raise CommandExecutionError(
-                    "the master's own pillar does not render: " + "; ".join(compiled["_errors"])
+                    "the master's own pillar does not render: "
+                    + few(compiled["_errors"], between="; ")
                 )
             self.context["etcd_ha_pillar"] = compiled.get("etcd_ha")
             words = {word: compiled.get(word) for word in etcd_ha_asked.WORDS}
@@ -255,6 +276,26 @@ def tell(line: str) -> None:
     sys.stderr.flush()
 
 
+def quiet_console() -> None:
+    """Have the console say no long line of Salt's with all that a failed state returned.
+
+    Salt logs the changes of each state that fails as one line (salt.state, ``format_log``). Those
+    of a step are all states of its hosts: 50,000 characters, which the output after it shows again
+    in a form for people. The log file has it as ever.
+    """
+    for handler in logging.root.handlers:
+        if getattr(handler, "stream", None) is sys.stderr and _is_told not in handler.filters:
+            handler.addFilter(_is_told)
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether this is anything else than such a line."""
+    if record.name != "salt.state" or record.levelno != logging.ERROR:
+        return True
+    told = record.getMessage()
+    return len(told) <= LONGEST_LINE or not told.startswith("{")
+
+
 def events(opts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]] | None]:
     """Salt's events of this master as they come; None where none came within a second."""
     with salt.utils.event.get_event("master", opts["sock_dir"], opts=opts) as bus:
@@ -263,19 +304,42 @@ def events(opts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]] | Non
             yield (found["tag"], found["data"]) if found else None
 
 
-@contextlib.contextmanager
-def in_words() -> Iterator[None]:
-    """Have salt-run show what is wrong as a sentence: of any other error it shows a traceback."""
+def answer(
+    opts: Mapping[str, Any],
+    context: MutableMapping[str, Any],
+    data: bool,
+    find: Callable[[Master], Answer],
+) -> Any:
+    """
+    What a runner returns of what ``find`` finds: text for people, or data for a program.
+
+    salt-run has ``--out`` in the runner's ``__opts__["output"]``; ``data`` is for those who call a
+    runner in another way. Whatever is wrong is a sentence, or an ``error``: of any other exception
+    than that of ``failed`` salt-run shows a traceback.
+
+    salt-run ends with the ``retcode`` of a mapping that a runner returns (salt.cli.run, ``run``).
+    ``__context__["retcode"]`` alone changes no exit code: it says whether the job is a success, so
+    that ``salt.runner`` of an orchestrate fails (salt.client.mixins, ``low``).
+    """
     try:
-        yield
+        found = find(Master(opts, context))
     except (CommandExecutionError, SaltInvocationError) as err:
-        failed(str(err))
+        found = Answer(str(err), {"error": str(err)}, 1)
+    shows_data = data is True or opts.get("output") in FOR_PROGRAMS
+    if found.code == 1 and not shows_data:
+        failed(str(found.text))
+    if found.code:
+        context["retcode"] = found.code
+        shown = found.data if shows_data else {"text": found.text}
+        return {**shown, "retcode": found.code}
+    return dict(found.data) if shows_data else found.text
 
 
-def shown(reports: Sequence[Report]) -> str:
-    """All reports as one text; an exit code of 1 where one of them needs somebody."""
+def shown(reports: Sequence[Report]) -> Answer:
+    """All reports as one answer; an exit code of 1 where one of them needs somebody."""
     told = "\n\n".join(report.text for report in reports) or NO_CLUSTER
-    return told if all(report.sound for report in reports) else failed(told)
+    clusters = {name: found for report in reports for name, found in report.data.items()}
+    return Answer(told, {"clusters": clusters}, 0 if all(one.sound for one in reports) else 1)
 
 
 def failed(text: str) -> NoReturn:

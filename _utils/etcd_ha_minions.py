@@ -17,6 +17,7 @@ import etcd_ha_trust
 import salt.client
 import salt.key
 import salt.utils.minions
+from etcd_ha_common_text import few
 from etcd_ha_master import Master
 from etcd_ha_topology import Cluster, Member
 from salt.exceptions import CommandExecutionError
@@ -101,7 +102,7 @@ def sync(master: Master, minions: Sequence[str]) -> None:
     """
     if not minions:
         return
-    etcd_ha_master.tell(f"syncing the formula's modules to {', '.join(sorted(minions))}")
+    etcd_ha_master.tell(f"syncing the formula's modules to {few(sorted(minions))}")
     only = {"saltenv": "base"} if master.environments() == ["base"] else {}
     last = "saltutil.sync_modules"
     functions = ["saltutil.sync_utils", "saltutil.sync_states", last]

@@ -37,6 +37,17 @@ _UNITS: Mapping[str, Fraction] = {
 _DURATION = re.compile(rf"0|([0-9]+(\.[0-9]+)?({'|'.join(_UNITS)}))+", re.ASCII)
 _PART = re.compile(rf"([0-9]+(?:\.[0-9]+)?)({'|'.join(_UNITS)})", re.ASCII)
 _LONGEST_DURATION = 60  # characters
+# What a flag counts that is a number without a unit, and how people write such an amount.
+_OF: Mapping[str, str] = {
+    "quota-backend-bytes": "bytes",
+    "max-request-bytes": "bytes",
+    "heartbeat-interval": "milliseconds",
+    "election-timeout": "milliseconds",
+    "auth-token-ttl": "seconds",
+}
+_IN_NANOSECONDS = {"milliseconds": 10**6, "seconds": 10**9}
+# 8GiB and 8G are powers of 1024, as in Kubernetes' Gi and the shell's ulimit; 8GB is one of 1000.
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([KMGT])(iB|i|B)?", re.ASCII | re.I)
 _URL = re.compile(r"(https?|unixs?)://[^\s,/]+/?")
 # Texts of which etcd knows a few alone: with another one it does not start.
 _WORDS: Mapping[str, tuple[str, ...]] = {
@@ -252,6 +263,8 @@ def _is_clean(value: str) -> bool:
 
 
 def _wanted(flag: Flag) -> str:
+    if flag.name in _OF:
+        return f"a whole number of {_OF[flag.name]}"
     return {
         "bool": "true or false",
         "int": "a whole number",
@@ -287,7 +300,25 @@ def _kind_fault(flag: Flag, value: object, parts: list[str]) -> str | None:
     if good:
         return None
     hint = "; quote it if it is meant as text" if kind in ("text", "list") else ""
+    meant = _meant(flag.name, value)
+    hint = f": write {meant}" if meant else hint
     return f"this flag takes {_wanted(flag)}{hint}"
+
+
+def _meant(flag: str, value: object) -> str:
+    """The number of a value with a unit, where this flag takes none (8GiB, 250ms); or empty."""
+    unit = _OF.get(flag, "")
+    size = _SIZE.fullmatch(value) if unit == "bytes" and isinstance(value, str) else None
+    if size is not None:
+        decimal = 1000 if size[3] and size[3].upper() == "B" else 1024
+        power = "KMGT".index(size[2].upper()) + 1
+        number = Fraction(size[1]) * decimal**power
+    elif unit in _IN_NANOSECONDS and isinstance(value, str) and _is_duration(value):
+        nanoseconds = sum(Fraction(n) * _UNITS[u] for n, u in _PART.findall(value))
+        number = nanoseconds / _IN_NANOSECONDS[unit]
+    else:
+        return ""
+    return str(number) if number.denominator == 1 and number > 0 else ""
 
 
 def _word_fault(flag: str, value: object) -> str | None:

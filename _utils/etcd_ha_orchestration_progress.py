@@ -6,6 +6,7 @@ each minion has answered (``salt/job/JID/ret/MINION``):
 https://docs.saltproject.io/en/latest/topics/event/master_events.html
 """
 
+import atexit
 import logging
 import threading
 import time
@@ -13,8 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import etcd_ha_orchestration_end
+from etcd_ha_common_text import few
+
 # Seconds after which a step that still runs is named again.
 EVERY = 20.0
+# Seconds in which the result of an orchestrate that has ended is here; Ctrl-C brings none.
+END_TIMEOUT = 2.0
 # What a step that runs on the master alone is called in its event.
 _RUNNERS = {
     "verify": "etcd_ha.verify",
@@ -44,13 +50,15 @@ class Progress:
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._rows = list(rows)
         self._running: _Running | None = None
+        # The id of the orchestrate that runs these steps, once one has begun.
+        self.job = ""
 
     def line(self, event: Event, now: float) -> str:
         """What an event has to say to people; "" where it is nothing new."""
         tag, data = event
         parts = tag.split("/")
         if parts[:2] == ["salt", "run"] and parts[-1] == "args":
-            return self._begins(data, now)
+            return self._begins(parts[2], data, now)
         if parts[:2] == ["salt", "job"] and self._running:
             self._follow(parts, data)
         return ""
@@ -62,16 +70,18 @@ class Progress:
             return ""
         one.said = now
         waited = sorted(one.hosts - one.answered) if one.job else []
-        of = f", waiting for {', '.join(waited)}" if waited else ""
+        of = f", waiting for {few(waited)}" if waited else ""
         return f"{one.title}: still at work after {now - one.began:.0f} s{of}"
 
-    def _begins(self, data: Mapping[str, Any], now: float) -> str:
+    def _begins(self, job: str, data: Mapping[str, Any], now: float) -> str:
         row = next((row for row in self._rows if _is(row, data)), None)
         if row is None:
             return ""
         self._rows.remove(row)
-        self._running = _Running(row["id"], frozenset(row.get("targets", ())), now, now)
-        return str(row["id"])
+        self.job = job
+        title = str(row.get("title", row["id"]))
+        self._running = _Running(title, frozenset(row.get("targets", ())), now, now)
+        return title
 
     def _follow(self, parts: Sequence[str], data: Mapping[str, Any]) -> None:
         one = self._running
@@ -86,7 +96,7 @@ def _is(row: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether this event is of this step, by what saltmod and saltutil fire."""
     kind, name = row["kind"], data.get("name")
     if data.get("type") == "state":
-        return bool(kind == "state" and name == row["id"])
+        return bool(kind == "state" and name == row.get("title", row["id"]))
     if data.get("type") == "function":
         same = kind == "function" and name == row["function"]
         return bool(same and _list(data.get("tgt")) == list(row["targets"]))
@@ -117,10 +127,18 @@ def follow(
 
 
 class Follower:
-    """One thread that follows the steps of the plan that runs now; a later plan takes it over."""
+    """One thread that follows the steps of the plan that runs now; a later plan takes it over.
 
-    def __init__(self) -> None:
+    ``at_exit`` has a function called as the process ends: once Salt has printed all states, a
+    summary of them is what people see last.
+    """
+
+    def __init__(self, at_exit: Callable[[Callable[[], None]], Any] | None = None) -> None:
         self._ended = threading.Event()
+        self._at_exit = at_exit
+        self._progress = Progress(())
+        self._returned: Any = None
+        self._has_returned = threading.Event()
 
     def start(
         self,
@@ -129,20 +147,39 @@ class Follower:
         tell: Callable[[str], None],
     ) -> None:
         """Follow these rows from now on. The process's end is the thread's end."""
-        self._ended.set()
         if not rows:
             return
+        self._ended.set()
         self._ended = ended = threading.Event()
-        progress = Progress(rows)
+        self._progress = progress = Progress(rows)
+        if self._at_exit:
+            self._at_exit(lambda: self.end(tell))
+            self._at_exit = None
 
         def run() -> None:
             try:
-                follow(progress, _while(listen(), ended), tell)
+                follow(progress, self._heard(_while(listen(), ended)), tell)
             except Exception as err:
                 # These lines are a help; the orchestrate does without them.
                 log.warning("the steps cannot be shown as they run: %r", err)
 
         threading.Thread(target=run, name="etcd_ha progress", daemon=True).start()
+
+    def end(self, tell: Callable[[str], None], wait: float = END_TIMEOUT) -> None:
+        """Show the summary of the orchestrate whose steps were followed; nothing without one."""
+        if self._progress.job and self._has_returned.wait(wait):
+            told = etcd_ha_orchestration_end.summary(self._returned)
+            if told:
+                tell(f"\n{told}")
+
+    def _heard(self, events: Iterator[Event | None]) -> Iterator[Event | None]:
+        """The same events; the one with the result of the orchestrate is kept."""
+        for event in events:
+            yield event
+            job = self._progress.job
+            if event and job and event[0] == f"salt/run/{job}/ret":
+                self._returned = event[1].get("return")
+                self._has_returned.set()
 
 
 def _while(events: Iterator[Event | None], ended: threading.Event) -> Iterator[Event | None]:
@@ -153,4 +190,4 @@ def _while(events: Iterator[Event | None], ended: threading.Event) -> Iterator[E
 
 
 # Salt loads a runner anew for an orchestrate within an orchestrate; this file it imports once.
-FOLLOWER = Follower()
+FOLLOWER = Follower(atexit.register)

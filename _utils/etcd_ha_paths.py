@@ -7,6 +7,10 @@ from typing import Any
 
 # The longest that still leaves room for what lies below it (PATH_MAX is 4096, NAME_MAX 255).
 LONGEST = 255
+# A directory's name gets an end when it is moved away (DATA_DIR.replaced-DATE).
+LONGEST_PART = 200
+# A folder below such a path: the log, or one that is called like a cluster.
+LONGEST_BELOW = LONGEST + 65
 _PATH = re.compile(r"/[A-Za-z0-9_.@+/-]*")
 
 # Everybody's: to close one of these to all but etcd, or but root, would break the host.
@@ -37,14 +41,23 @@ RECORDS = "/var/lib/etcd_ha"
 OWN = (*_DATA, "config_dir", "tls:ca:dir", "backup:directory", "backup:master:directory")
 
 
-def fault(path: object) -> str:
-    """Why a path cannot be written into every file and unit, or an empty text."""
+def fault(path: object, longest: int = LONGEST) -> str:
+    """Why a path cannot be written into every file and unit, or an empty text.
+
+    path
+        Whatever the pillar holds.
+
+    longest
+        Characters that it may have.
+    """
     if not isinstance(path, str) or not _PATH.fullmatch(path) or ".." in path.split("/"):
         return "give an absolute path without blanks"
     plain = re.sub("/+", "/", os.path.normpath(path))
     if path != plain:
         return f"give an absolute path without blanks in its plain form: {plain}"
-    return f"give a path of {LONGEST} characters at most" if len(path) > LONGEST else ""
+    if any(len(part) > LONGEST_PART for part in path.split("/")):
+        return f"give a path whose parts have {LONGEST_PART} characters at most, each"
+    return f"give a path of {longest} characters at most" if len(path) > longest else ""
 
 
 def faults(settings: Mapping[str, Any], key: str) -> list[str]:

@@ -12,14 +12,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from etcd_ha_common_text import few
 from etcd_ha_steps import Plan
 
 # Plans of one orchestrate for one cluster. The longest way known takes four.
 MOST = 8
 # Seconds after the first of them in which another one may begin: members' data may be large.
 LONGEST = 4 * 3600
-# How many steps a sentence names.
-_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,6 @@ def _told(plan: Plan) -> str:
     steps = [step for step in plan.steps if step.kind != "again"]
     told = [
         f"{step.title.partition(': ')[2]}{f' (because: {step.why})' if step.why else ''}"
-        for step in steps[:_SHOWN]
+        for step in steps
     ]
-    more = len(steps) - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+    return few(told, between="; ")

@@ -211,9 +211,10 @@ def claimed(
             f"{'; '.join(faults)}. See docs/existing_etcd.md"
         )
     if not any("member_id" in one for one in members.values()):
+        hosts = ",".join(one.minion for one in cluster.members)
         raise Refused(
             f"nothing was claimed. No host of {cluster.name} that answers has an etcd of cluster "
-            f"{cluster_id}. See what is there: salt '*' etcd_ha.etcds"
+            f"{cluster_id}. See what is there: salt -L '{hosts}' etcd_ha.etcds"
         )
     return members
 

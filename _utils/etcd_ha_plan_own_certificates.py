@@ -18,6 +18,7 @@ import etcd_ha_parts
 import etcd_ha_plain
 import etcd_ha_stages
 import etcd_ha_trust
+from etcd_ha_common_text import few
 from etcd_ha_observed import Observed, Pair
 from etcd_ha_stages import Stage
 from etcd_ha_steps import Plan, Refused, Step, names
@@ -82,9 +83,8 @@ def refusal(cluster: Cluster, observed: Mapping[str, Observed]) -> str:
     found = [one for rank in itertools.zip_longest(*each) for one in rank if one]
     if not found:
         return ""
-    left = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
     return (
-        f"certificates of {cluster.name} cannot be used. {'; '.join(found[:_MOST])}{left}. Nothing "
+        f"certificates of {cluster.name} cannot be used. {few(found, _MOST, '; ')}. Nothing "
         "was changed, and the certificates in use stay. Correct these files, and run again"
     )
 
@@ -241,7 +241,7 @@ def _refuse_without_good(
     ]
     if bad:
         raise Refused(
-            f"{names(cut)} run, but their certificates cut them off. {'; '.join(bad[:_MOST])}. Put "
+            f"{names(cut)} run, but their certificates cut them off. {few(bad, _MOST, '; ')}. Put "
             "good ones where tls:files says, and run again: they come into use one after the "
             "other. No data is lost, and nothing has to be recovered"
         )

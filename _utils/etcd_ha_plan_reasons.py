@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import etcd_ha_drift
 import etcd_ha_plan_own_certificates
 import etcd_ha_trust
+from etcd_ha_common_text import few
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_stages import Stage
 from etcd_ha_steps import names
@@ -68,7 +69,7 @@ def _of_balancer(cluster: Cluster, host: Observed, wanted: Wanted, trust: bool) 
 def of_files(cluster: Cluster, host: Observed, wanted: Wanted) -> str:
     """Why the states have work on a host; empty where what they left there is as wanted."""
     if host.changed_files:
-        return f"{', '.join(host.changed_files)} changed on the host"
+        return f"{few(host.changed_files)} changed on the host"
     waiting = etcd_ha_plan_own_certificates.why(host)
     if waiting:
         return waiting
@@ -98,5 +99,5 @@ def _of_process(cluster: Cluster, host: Observed, stage: Stage) -> str:
     member = cluster.member(host.minion)
     changes = etcd_ha_drift.changes(cluster, member, host, stage) if member else {}
     if changes:
-        return f"its process was started with another {', '.join(changes)}"
+        return f"its process was started with another {few(changes)}"
     return KEPT

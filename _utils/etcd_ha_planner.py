@@ -765,7 +765,8 @@ def _let_hear(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
             return []
         raise Refused(etcd_ha_parts.needed_vote(minion, len(deaf) - 1, voters))
     stage = etcd_ha_drift.starting(cluster, observed, minion)
-    told = etcd_ha_drift.told(_changes(cluster, observed, minion)) or "its configuration"
+    changes = _changes(cluster, observed, minion)
+    told = etcd_ha_drift.told(changes) or "its configuration"
     name = next(member.name for member in cluster.members if member.minion == minion)
     prepared = etcd_ha_drift.prepared(cluster, observed, wanted, [minion])
     return [
@@ -780,6 +781,7 @@ def _let_hear(cluster: Cluster, observed: Mapping[str, Observed], wanted: Wanted
             why="the members have a quorum, but serve no client with the settings that they run "
             "with",
             disruptive=True,
+            details=etcd_ha_drift.details(changes),
         ),
         etcd_ha_parts.again(cluster),
     ]

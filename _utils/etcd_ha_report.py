@@ -1,8 +1,8 @@
 """A cluster as people and other programs read it: tables, and settings to paste."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,27 @@ from etcd_ha_plain import brief
 from etcd_ha_topology import Cluster
 
 CONSUMERS = ("kube-apiserver", "patroni")
+# What of a host stands in which column of its cluster's status.
+_COLUMNS = (
+    "name",
+    "address",
+    "role",
+    "health",
+    "version",
+    "revision",
+    "lag",
+    "db_size",
+    "db_in_use",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A cluster in words, whether nothing of it needs anybody, and its data: cluster -> mapping."""
+
+    text: str
+    sound: bool
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def client_urls(cluster: Cluster) -> list[str]:
@@ -64,37 +85,70 @@ def size(number: int) -> str:
     raise AssertionError("unreachable")
 
 
-def status(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> str:
-    """One cluster: a line for each member and balancer."""
-    leading = max(
-        (
-            int((facts.get(m.minion, {}).get("etcd") or {}).get("raft_index", 0))
-            for m in cluster.members
-        ),
-        default=0,
-    )
-    rows = []
+def status(
+    cluster: Cluster, facts: Mapping[str, Mapping[str, Any]], notes: Sequence[str] = ()
+) -> Report:
+    """One cluster: a line for each member and balancer, and below it what else is to be said.
+
+    It is sound while each of them is healthy, or paused on purpose, and no alarm is raised.
+    """
+    rows = [*_member_rows(cluster, facts), *_balancer_rows(cluster, facts)]
+    heads = ("NAME", "ADDRESS", "ROLE", "HEALTH", "VERSION", "REVISION", "LAG", "DB", "IN USE")
+    cells = [[_cell(row, key) for key in _COLUMNS] for row in rows]
+    notes = [*holder(cluster, facts), *notes]
+    text = "\n".join([cluster.name, table(heads, cells), *notes])
+    alarm = any(_etcd(facts, member.minion).get("alarms") for member in cluster.members)
+    sound = not alarm and all(row["healthy"] or row["role"] == "paused" for row in rows)
+    return Report(text, sound, {cluster.name: {"hosts": rows, "notes": notes}})
+
+
+def _cell(row: Mapping[str, Any], key: str) -> object:
+    value = row.get(key)
+    if value is None:
+        return "-"
+    return size(value) if key in ("db_size", "db_in_use") else value
+
+
+def _etcd(facts: Mapping[str, Mapping[str, Any]], minion: str) -> Mapping[str, Any]:
+    return facts.get(minion, {}).get("etcd") or {}
+
+
+def _member_rows(
+    cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    indexes = [int(_etcd(facts, m.minion).get("raft_index", 0)) for m in cluster.members]
     for member in cluster.members:
-        etcd = facts.get(member.minion, {}).get("etcd") or {}
-        rows.append(
-            (
-                member.name,
-                member.address,
-                "paused" if facts.get(member.minion, {}).get("paused") else _role(etcd),
-                _health(member.minion in facts, etcd),
-                etcd.get("version") or "-",
-                etcd.get("revision", "-"),
-                leading - int(etcd["raft_index"]) if "raft_index" in etcd else "-",
-                size(int(etcd["db_size"])) if "db_size" in etcd else "-",
-                size(int(etcd["db_in_use"])) if "db_in_use" in etcd else "-",
-            )
-        )
+        etcd = _etcd(facts, member.minion)
+        paused = bool(facts.get(member.minion, {}).get("paused"))
+        numbers = {key: int(etcd[key]) for key in ("db_size", "db_in_use") if key in etcd}
+        if "raft_index" in etcd:
+            numbers["lag"] = max(indexes) - int(etcd["raft_index"])
+        yield {
+            "name": member.name,
+            "minion": member.minion,
+            "address": member.address,
+            "role": "paused" if paused else _role(etcd),
+            "health": _health(member.minion in facts, etcd),
+            "healthy": bool(etcd.get("healthy")) and not etcd.get("errors"),
+            "version": etcd.get("version") or None,
+            "revision": etcd.get("revision"),
+            **numbers,
+        }
+
+
+def _balancer_rows(
+    cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
     for balancer in cluster.balancers:
         seen = facts.get(balancer.minion, {}).get("balancer") or {}
-        health = _health(balancer.minion in facts, seen)
-        rows.append((balancer.minion, balancer.address, "balancer", health, *"-----"))
-    heads = ("NAME", "ADDRESS", "ROLE", "HEALTH", "VERSION", "REVISION", "LAG", "DB", "IN USE")
-    return "\n".join([cluster.name, table(heads, rows), *holder(cluster, facts)])
+        yield {
+            "name": balancer.minion,
+            "minion": balancer.minion,
+            "address": balancer.address,
+            "role": "balancer",
+            "health": _health(balancer.minion in facts, seen),
+            "healthy": bool(seen.get("healthy")) and not seen.get("errors"),
+        }
 
 
 def holder(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -126,17 +180,12 @@ def _health(answered: bool, found: Mapping[str, Any]) -> str:
     return "healthy" if found.get("healthy") else "unhealthy"
 
 
-@dataclass(frozen=True)
-class Report:
-    """A cluster in words, and whether nothing of it needs anybody."""
-
-    text: str
-    sound: bool
-
-
 def of_faults(faults: Mapping[str, str]) -> list[Report]:
     """What stands in the place of clusters whose pillar is wrong: cluster -> why."""
-    return [Report(why, sound=False) for why in dict.fromkeys(faults.values())]
+    return [
+        Report(why, False, {name: {"error": why} for name, of in faults.items() if of == why})
+        for why in dict.fromkeys(faults.values())
+    ]
 
 
 def healthy_members(cluster: Cluster, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -160,13 +209,14 @@ def hashes(cluster: Cluster, answer: Any, odd: Mapping[str, str] | None = None) 
     if not isinstance(answer, dict) or not answer.get("members"):
         why = _last_line(answer) if answer else "no member is healthy"
         why = "no member told them" if strange and not answer else why
-        lines = [cluster.name, f"The hashes could not be compared: {why}", *strange]
-        return Report("\n".join(lines), False)
+        told = f"The hashes could not be compared: {why}"
+        data = {"agree": False, "members": [], "error": told, "odd": dict(odd or {})}
+        return Report("\n".join([cluster.name, told, *strange]), False, {cluster.name: data})
     rows = []
     for member in answer["members"]:
         told = "differs" if member["differs"] else "ok" if answer["right"] else "?"
         state = told if member["hash"] else "no answer"
-        cells = (member["name"], member["member_id"], member["hash"] or "-", state)
+        cells = (member["name"] or "not started", member["member_id"], member["hash"] or "-", state)
         rows.append([brief(cell) for cell in cells])
     lines = [cluster.name, table(("MEMBER", "ID", "HASH", "STATE"), rows), *strange]
     if not answer["right"]:
@@ -179,7 +229,9 @@ def hashes(cluster: Cluster, answer: Any, odd: Mapping[str, str] | None = None) 
             "One that differs: with the alarm CORRUPT, etcd_ha.orch replaces it by itself. Without "
             "it, stop etcd there, move its data directory aside, and run etcd_ha.orch"
         )
-    return Report("\n".join(lines), bool(answer["agree"]) and not strange)
+    sound = bool(answer["agree"]) and not strange
+    data = {**answer, "odd": dict(odd or {})}
+    return Report("\n".join(lines), sound, {cluster.name: data})
 
 
 def _last_line(answer: object) -> str:
@@ -194,7 +246,8 @@ def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> R
     are not in it.
     """
     if not cluster.tls:
-        return Report(f"{cluster.name}\nTLS is off: there are no certificates", True)
+        told = f"{cluster.name}\nTLS is off: there are no certificates"
+        return Report(told, True, {cluster.name: {"certificates": []}})
     rows: list[tuple[str, ...]] = []
     for minion in cluster.hosts:
         rows += _certificate_rows(cluster, minion, found.get(minion), now)
@@ -204,7 +257,10 @@ def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> R
     sound = all(state == "ok" for state in states)
     if not sound and not cures:
         cures = ["Some hosts could not tell: see salt-run etcd_ha.plan"]
-    return Report("\n".join([cluster.name, table(heads, rows), *cures]), sound)
+    keys = ("host", "purpose", "issuer", "expires", "days", "state")
+    data = [dict(zip(keys, row, strict=True)) for row in rows]
+    text = "\n".join([cluster.name, table(heads, rows), *cures])
+    return Report(text, sound, {cluster.name: {"certificates": data}})
 
 
 def _certificate_rows(

@@ -21,6 +21,7 @@ import etcd_ha_planner
 import etcd_ha_release
 import etcd_ha_report
 import etcd_ha_stages
+from etcd_ha_common_text import few
 from etcd_ha_observed import Observed, Wanted
 from etcd_ha_steps import Plan, Refused, Step, names
 from etcd_ha_topology import Cluster
@@ -170,12 +171,12 @@ def chosen(looks: Mapping[str, Look], asked: str) -> Backup:
         )
     whole = [one for one in found if not one.fault]
     if not whole:
-        told = "; ".join(f"{one.path} on {one.minion}: {one.fault}" for one in found)
+        told = few((f"{one.path} on {one.minion}: {one.fault}" for one in found), between="; ")
         others = _listed(known)
         cure = f"Take another one: {others}" if others != "none" else "no other is known here"
         raise Refused(f"that backup cannot be restored ({told}); {cure}")
     if len({one.sha256 for one in whole}) > 1:
-        told = ", ".join(f"{one.path} on {one.minion} ({one.sha256[:12]})" for one in whole)
+        told = few((f"{one.path} on {one.minion} ({one.sha256[:12]})" for one in whole), 6)
         raise Refused(
             f"there are different backups of the name {asked}: {told}. Move those away that are "
             "not meant"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import etcd_ha_report
-from etcd_ha_steps import Plan, Step
+from etcd_ha_steps import Plan, Step, state_id
 from etcd_ha_topology import Cluster
 
 # What gives members other ids than those of the plan's moment: a member that joins has a new one of
@@ -132,7 +132,7 @@ def ends(plans: Sequence[Plan], rows: Sequence[Mapping[str, Any]]) -> list[dict[
         told = [f"waits: {what}" for what in one.waits] or [done]
         found.append(
             {
-                "id": f"{one.cluster}: result",
+                "id": state_id(f"{one.cluster}: result"),
                 "after": own[-1] if own else "",
                 "sound": not one.waits,
                 "comment": "; ".join(told),
@@ -143,7 +143,8 @@ def ends(plans: Sequence[Plan], rows: Sequence[Mapping[str, Any]]) -> list[dict[
 
 def _row(cluster: Cluster, step: Step, source: str) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "id": step.title,
+        "id": state_id(step.title),
+        "title": step.title,
         "kind": step.kind,
         "targets": list(step.targets),
         "cluster": cluster.name,

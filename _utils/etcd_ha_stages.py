@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from etcd_ha_release import Version, parse
 from etcd_ha_topology import Cluster
 
-# The last release of each line when this was written; https://github.com/etcd-io/etcd/releases
-NEWEST: Mapping[str, str] = {"3.4": "3.4.45", "3.5": "3.5.33", "3.6": "3.6.14", "3.7": "3.7.1"}
+# The last release of each line on 2026-12-01: `go list -m -versions go.etcd.io/etcd/server/v3`; for
+# 3.4, whose server is no module of its own, https://github.com/etcd-io/etcd/releases. Their flags
+# are those of 3.5.33, 3.6.14 and 3.7.1 (embed/config.go, features/ and etcdmain/config.go).
+NEWEST: Mapping[str, str] = {"3.4": "3.4.45", "3.5": "3.5.35", "3.6": "3.6.16", "3.7": "3.7.3"}
 # https://etcd.io/docs/v3.6/upgrades/upgrade_3_6/: zombie members and learners that revert are
 # mended on the 3.5 side; go on from no earlier release of it.
 OLDEST_FOR_NEXT: Mapping[str, str] = {"3.5": "3.5.32"}

@@ -7,8 +7,6 @@ default of its own.
 
 import copy
 import difflib
-import ipaddress
-import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +15,14 @@ from typing import Any, TypeGuard
 import etcd_ha_access
 import etcd_ha_arguments
 import etcd_ha_backup
+import etcd_ha_common_addresses
+import etcd_ha_common_dns
+import etcd_ha_etcd_known_holes
 import etcd_ha_maintenance
 import etcd_ha_options
 import etcd_ha_paths
+import etcd_ha_pillar_balance
+import etcd_ha_pillar_names
 import etcd_ha_plain
 import etcd_ha_release
 import etcd_ha_virtual
@@ -30,13 +33,10 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 # A common name is no longer (RFC 5280, ub-common-name).
 _NAME = re.compile(r"(?=.{1,64}$)[A-Za-z0-9][A-Za-z0-9_.-]*")
-_NAMED = "use letters, digits, '.', '_' and '-', 64 characters at most"
+_NAMED = "use letters, digits, '.', '_' and '-', a letter or digit first, 64 characters at most"
+_RESERVED = "a name that other hosts or programs use"
 # A cluster's name stands in its CA's: "etcd NAME CA".
 _LONGEST_CLUSTER = 56
-# /etc/hosts must not call another host so, and a certificate of this name is etcd's root.
-_RESERVED = ("localhost", "root")
-# HOST_NAME_MAX of Linux.
-_LONGEST_HOSTNAME = 64
 _USER = re.compile(r"^[a-z_][a-z0-9_-]{0,31}$")
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -73,6 +73,15 @@ _POSITIVE = (
     "backup:timeout",
     "backup:s3:timeout",
 )
+_UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("tls:days_valid", "tls:days_remaining"), "days"),
+    **dict.fromkeys(("tls:ca:days_valid", "tls:ca:days_remaining"), "days"),
+    **dict.fromkeys(("balancer:check_interval", "balancer:check_timeout"), "seconds"),
+    **dict.fromkeys(("balancer:idle_timeout", "start_timeout", "backup:timeout"), "seconds"),
+    "tls:keysize": "bits",
+    "backup:max_age": "hours",
+    "backup:s3:timeout": "seconds",
+}
 # The most that may be, where what reads it takes no more, or nobody can mean it: days of a
 # certificate, seconds of HAProxy (its timers are milliseconds in 31 bits), seconds and hours.
 _MOST: Mapping[str, int] = {
@@ -381,7 +390,10 @@ def read_each(
     if faults:
         raise PillarError([*faults, *(fault for found in wrong.values() for fault in found)])
     hosts = {str(name): _named(wanted) for name, wanted in clusters_pillar.items()}
-    for name, fault in (*_shared_hosts(hosts), *_shared_addresses(clusters.values())):
+    for name, fault in (
+        *etcd_ha_pillar_names.shared_hosts(hosts),
+        *_shared_addresses(clusters.values()),
+    ):
         wrong.setdefault(name, []).append(fault)
     for one in clusters.values():
         if one.former in clusters_pillar:
@@ -391,7 +403,7 @@ def read_each(
             )
     right = {name: cluster for name, cluster in clusters.items() if name not in wrong}
     told_faults = {name: tuple(dict.fromkeys(found)) for name, found in wrong.items()}
-    return Read(right, told_faults, {name: hosts[name] for name in wrong})
+    return Read(right, told_faults, {name: frozenset(hosts[name]) for name in wrong})
 
 
 def warnings(cluster: Cluster) -> list[str]:
@@ -399,10 +411,21 @@ def warnings(cluster: Cluster) -> list[str]:
     found = []
     count = len(cluster.members)
     key = f"etcd_ha:clusters:{cluster.name}"
-    if count % 2 == 0:
+    if count == 1:
         found.append(
-            f"{key}:members has {count} members: an even number survives no more failures "
-            f"than {count - 1}; prefer {count + 1} or {count - 1}"
+            f"{key}:members has 1 member, which tolerates no failure: whenever it restarts, "
+            "clients wait. Use 3"
+        )
+    elif count % 2 == 0:
+        found.append(
+            f"{key}:members has {count} members, which tolerate {(count - 1) // 2} failures, the "
+            f"same as {count - 1}. Use {count + 1}"
+        )
+    part = _part(cluster, cluster.ca_minion or "")
+    if part:
+        found.append(
+            f"{key}:tls:ca:minion is {cluster.ca_minion}, which is a {part} too: whoever takes "
+            "over that host can sign certificates for every other one. Use another host for the CA"
         )
     if not cluster.tls:
         found.append(f"{key}:tls:enabled is false: anyone who reaches a port reads and writes all")
@@ -410,11 +433,21 @@ def warnings(cluster: Cluster) -> list[str]:
         found.append(
             f"{key}:balancer:virtual_address has one balancer: nobody takes the address over"
         )
+    packaged = cluster.settings["install"]["method"] == "package"
+    holes = etcd_ha_etcd_known_holes.note(cluster.version, f"{key}:version", packaged)
+    found += [holes] if holes else []
     for member in cluster.members:
         found += etcd_ha_options.warnings(
             cluster.version, member.settings["options"], f"{key}:options"
         )
     return list(dict.fromkeys(found))
+
+
+def _part(cluster: Cluster, minion: str) -> str:
+    """What a host is in this cluster beside what else it may be; empty where nothing."""
+    if cluster.member(minion):
+        return "member"
+    return "load balancer" if cluster.balancer(minion) else ""
 
 
 def _cluster(
@@ -431,12 +464,15 @@ def _cluster(
             f"{key}: {name!r} is not a name; use letters, digits, '.', '_' and '-', "
             f"{_LONGEST_CLUSTER} characters at most"
         ]
+    taken = etcd_ha_pillar_names.taken_by_files(name)
+    if taken:
+        return None, [f"{key}: {taken}"]
     if not isinstance(wanted, Mapping):
         return None, [f"{key} is {wanted!r}; it must be a mapping with members"]
     own = {k: v for k, v in wanted.items() if k not in _CLUSTER_ONLY}
     faults = _shape(own, defaults, key, extra=_CLUSTER_ONLY)
     doubtful |= _doubtful(own, defaults, _CLUSTER_ONLY)
-    settings = merge(base, _without(own, doubtful))
+    settings = _canonical(merge(base, _without(own, doubtful)))
     faults += _beside(_values(settings, key), key, doubtful)
     token = wanted.get("token", name)
     if not isinstance(token, str) or not _NAME.fullmatch(token):
@@ -468,6 +504,20 @@ def _doubtful(
 ) -> frozenset[str]:
     """The sections with a key or a mapping that is wrong: what they say beside it is not known."""
     return frozenset(name for name in wanted if _shape({name: wanted[name]}, known, "", extra))
+
+
+# Addresses that stand in files as they are, and are compared with those of hosts.
+_ADDRESSES = ("balancer:bind", "balancer:stats:address", "balancer:virtual_address:address")
+
+
+def _canonical(settings: Settings) -> Settings:
+    """The settings, whose addresses are in their canonical form; changed in place."""
+    for path in _ADDRESSES:
+        *parts, last = path.split(":")
+        place = _at(settings, ":".join(parts))
+        if isinstance(place[last], str):
+            place[last] = etcd_ha_common_addresses.canonical(place[last])
+    return settings
 
 
 def _without(wanted: Mapping[str, Any], sections: Iterable[str]) -> Settings:
@@ -523,9 +573,10 @@ def _members(
             first = minion.split(".")[0]
             name = data.get("name", first if short.count(first) == 1 else minion)
             if not isinstance(name, str) or not _NAME.fullmatch(name):
-                wrong.append(f"{where}:name is {name!r}; {_NAMED}")
-            elif name in _RESERVED:
-                wrong.append(f"{where}:name is {name!r}, which others are called; give another one")
+                made = "" if "name" in data else ", as the minion id has it"
+                wrong.append(f"{where}:name is {name!r}{made}; {_NAMED}")
+            elif etcd_ha_pillar_names.reserved(name):
+                wrong.append(f"{where}:name is {name!r}, {_RESERVED}; give the member another one")
             else:
                 members.append(Member(minion, name, _address(data), merged))
         faults += wrong
@@ -533,7 +584,8 @@ def _members(
 
 
 def _address(data: object) -> str:
-    return str(data["address"]) if isinstance(data, Mapping) else str(data)
+    address = data["address"] if isinstance(data, Mapping) else data
+    return etcd_ha_common_addresses.canonical(str(address))
 
 
 def _shape(
@@ -584,7 +636,11 @@ def _values(settings: Settings, key: str) -> list[str]:
     """Faults of the values of complete settings, each with its key."""
     faults = []
     wrong_version = etcd_ha_release.fault(settings["version"])
-    if wrong_version:
+    if settings["version"] is None:
+        faults.append(
+            f"{key}:version is missing; name the release of etcd in full, such as version: 3.6.14"
+        )
+    elif wrong_version:
         faults.append(f"{key}:version: {wrong_version}")
     for path, choices in _CHOICES.items():
         if _at(settings, path) not in choices:
@@ -601,7 +657,9 @@ def _values(settings: Settings, key: str) -> list[str]:
     for path in _POSITIVE:
         value = _at(settings, path)
         if not _is_int(value) or value < 1:
-            faults.append(f"{key}:{path} is {value!r}; give a whole number above 0")
+            faults.append(
+                f"{key}:{path} is {value!r}; give a whole number above 0, in {_UNITS[path]}"
+            )
         elif value > _MOST.get(path, value):
             faults.append(f"{key}:{path} is {value}; give {_MOST[path]} at most")
     for path in _BOOLEANS:
@@ -705,7 +763,7 @@ def _through_faults(through: object, key: str) -> list[str]:
 
 
 def _tls_faults(tls: Settings, key: str) -> list[str]:
-    faults = _names_faults(tls["names"], f"{key}:tls:names")
+    faults = _names_faults(tls["names"], tls["source"], f"{key}:tls:names")
     ca = tls["ca"]
     if tls["enabled"] is False:
         return faults
@@ -726,7 +784,8 @@ def _tls_faults(tls: Settings, key: str) -> list[str]:
     for name in ("common_name", "organization"):
         if ca[name] is not None and not _is_line(ca[name]):
             faults.append(
-                f"{key}:tls:ca:{name} is {ca[name]!r}; give text of one line, 64 characters at most"
+                f"{key}:tls:ca:{name} is {ca[name]!r}; give text of one line, 64 characters at "
+                "most (64 bytes, and some letters are several)"
             )
     sizes = {"ec": (256, 384, 521), "rsa": (2048, 3072, 4096)}.get(str(tls["algo"]), ())
     if sizes and tls["keysize"] not in sizes:
@@ -737,14 +796,24 @@ def _tls_faults(tls: Settings, key: str) -> list[str]:
     return faults
 
 
-def _names_faults(names: object, key: str) -> list[str]:
+def _names_faults(names: object, source: object, key: str) -> list[str]:
+    """Faults of ``tls:names``; what the formula's own CA is to sign, Salt must be able to sign."""
     if not isinstance(names, list):
         return [f"{key} is {names!r}; give a list of IP addresses and DNS names"]
-    return [
-        f"{key} has {name!r}; give an IP address or a DNS name such as etcd.example.com"
-        for name in names
-        if not _is_address(name) and not (isinstance(name, str) and _HOST.fullmatch(name))
-    ]
+    faults = []
+    for name in names:
+        if etcd_ha_common_addresses.parsed(name):
+            continue
+        wrong = ""
+        if not isinstance(name, str) or not _HOST.fullmatch(name):
+            wrong = "give an IP address or a DNS name such as etcd.example.com"
+        elif etcd_ha_pillar_names.reserved(name):
+            wrong = f"that is {_RESERVED}; give an IP address or a DNS name of the cluster's own"
+        elif source == "salt":
+            wrong = etcd_ha_common_dns.fault(name)
+            wrong += "; give an IP address or another name" if wrong else ""
+        faults += [f"{key} has {name!r}; {wrong}"] if wrong else []
+    return faults
 
 
 def _own_certificates(files: Mapping[str, Any], source: str, key: str) -> list[str]:
@@ -783,17 +852,24 @@ def _network_faults(settings: Settings, key: str) -> list[str]:
     faults = []
     networks = settings["firewall"]["client_networks"]
     if not isinstance(networks, list):
-        networks, faults = [], [f"{key}:firewall:client_networks is no list; write [10.1.0.0/16]"]
+        meant = etcd_ha_common_addresses.network_meant(networks) or "10.1.0.0/16"
+        networks, faults = [], [f"{key}:firewall:client_networks is no list; write [{meant}]"]
     for network in networks:
-        if not _is_network(network):
-            faults.append(
-                f"{key}:firewall:client_networks has {network!r}; "
-                "write a network such as 10.1.0.0/16"
-            )
+        if not etcd_ha_common_addresses.network(network):
+            meant = etcd_ha_common_addresses.network_meant(network)
+            cure = f"write a network such as {meant or '10.1.0.0/16'}"
+            if meant:
+                cure = f"write a network: {meant} is the one that this address is in"
+            faults.append(f"{key}:firewall:client_networks has {network!r}; {cure}")
     for path in ("balancer:bind", "balancer:stats:address"):
         value = _at(settings, path)
-        if value != "*" and not _is_address(value):
-            faults.append(f"{key}:{path} is {value!r}; give an IP address")
+        if value != "*" and not etcd_ha_common_addresses.parsed(value):
+            faults.append(f"{key}:{path} is {value!r}; give an IP address{_alone(value)}")
+    kind, balance = settings["balancer"]["kind"], settings["balancer"]["balance"]
+    wrong = etcd_ha_pillar_balance.fault(kind, balance)
+    if wrong:
+        joint = ", " if wrong.startswith("which") else "; "
+        faults.append(f"{key}:balancer:balance is {balance!r}{joint}{wrong}")
     package = settings["balancer"]["package"]
     if package is not None and not _is_package(package):
         faults.append(f"{key}:balancer:package is {package!r}; give the name of one package")
@@ -808,29 +884,19 @@ def _network_faults(settings: Settings, key: str) -> list[str]:
 
 def _is_line(value: object) -> bool:
     """Text that may stand in a certificate's name."""
-    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable()
+    # cryptography counts bytes in UTF-8 (NameAttribute in x509/name.py), as RFC 5280 lets it.
+    return isinstance(value, str) and 0 < len(value.encode()) <= 64 and value.isprintable()
 
 
-def _is_address(value: object) -> bool:
-    """An address without a zone (``%eth0``): a zone is of one host, and Python takes any text."""
-    try:
-        ipaddress.ip_address(value if isinstance(value, str) and "%" not in value else "")
-    except ValueError:
-        return False
-    return True
-
-
-def _is_network(value: object) -> bool:
-    """Written as text: Python takes a number for the address of that number."""
-    try:
-        ipaddress.ip_network(value if isinstance(value, str) and "%" not in value else "")
-    except ValueError:
-        return False
-    return True
+def _alone(value: object) -> str:
+    """The address that stands in a text with more, as a cure goes on; empty where none does."""
+    meant = etcd_ha_common_addresses.address_meant(value)
+    return f" alone: {meant}" if meant else ""
 
 
 def _is_loopback(value: object) -> bool:
-    return _is_address(value) and ipaddress.ip_address(str(value)).is_loopback
+    address = etcd_ha_common_addresses.parsed(value)
+    return address is not None and address.is_loopback
 
 
 def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
@@ -838,10 +904,16 @@ def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
     faults = []
     members = wanted.get("members")
     balancers = wanted.get("load_balancers")
-    if not isinstance(members, Mapping) or not members:
-        faults.append(f"{key}:members is {members!r}; name at least one minion with its address")
+    if isinstance(members, list) and members:
+        faults.append(f"{key}:members is a list; {_as_mapping(members)}")
+    elif not isinstance(members, Mapping) or not members:
+        faults.append(
+            f"{key}:members is {members!r}; name at least one minion with its address, such as "
+            f"{_EXAMPLE}"
+        )
     if balancers is not None and not isinstance(balancers, Mapping):
-        faults.append(f"{key}:load_balancers is {balancers!r}; it maps minion ids to addresses")
+        shown = "a list" if isinstance(balancers, list) else repr(balancers)
+        faults.append(f"{key}:load_balancers is {shown}; {_as_mapping(balancers)}")
     seen: dict[str, str] = {}
     for group, hosts in (("members", members), ("load_balancers", balancers)):
         for minion, data in hosts.items() if isinstance(hosts, Mapping) else ():
@@ -849,8 +921,8 @@ def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
             if not isinstance(minion, str) or not _HOST.fullmatch(minion):
                 faults.append(f"{where}: {minion!r} is not a minion id")
                 continue
-            if minion in _RESERVED:
-                faults.append(f"{where}: {minion!r} is what others are called; name the host anew")
+            if etcd_ha_pillar_names.reserved(minion):
+                faults.append(f"{where}: {minion!r} is {_RESERVED}; give the host another id")
                 continue
             if isinstance(data, Mapping) and "address" not in data:
                 near = difflib.get_close_matches("address", [str(k) for k in data], n=1)
@@ -868,11 +940,41 @@ def _hosts_faults(wanted: Mapping[str, Any], key: str) -> list[str]:
     return faults
 
 
+_EXAMPLE = "{etcd1.example.com: {address: 192.168.200.52}}"
+
+
+def _as_mapping(hosts: object) -> str:
+    """How hosts that were given in another form are to be written: by the first of them."""
+    first = hosts[0] if isinstance(hosts, list) and hosts else None
+    texts = [first] if isinstance(first, str) else []
+    texts = [*first, *first.values()] if _is_map(first) else texts
+    hosts_named = [one for one in texts if isinstance(one, str) and one not in _WORDS]
+    names = [one for one in hosts_named if not etcd_ha_common_addresses.parsed(one)]
+    minion = next((one for one in names if _HOST.fullmatch(one)), "etcd1.example.com")
+    found = (etcd_ha_common_addresses.parsed(one) for one in hosts_named)
+    address = next((str(one) for one in found if one), "192.168.200.52")
+    return (
+        "it maps minion ids to addresses: write each on a line of its own, without a dash, such as "
+        f"{minion}: {{address: {address}}}"
+    )
+
+
+# Keys that people give the hosts in a list.
+_WORDS = ("address", "host", "hostname", "id", "ip", "minion", "name")
+
+
 def _address_faults(where: str, minion: str, address: object, seen: dict[str, str]) -> list[str]:
-    if not _is_address(address):
-        return [f"{where}:address is {address!r}; give the IP address at which others reach it"]
-    parsed = ipaddress.ip_address(str(address))
-    if parsed.is_unspecified or parsed.is_multicast:
+    parsed = etcd_ha_common_addresses.parsed(address)
+    if parsed is None:
+        cure = _alone(address) or " at which others reach it"
+        return [f"{where}:address is {address!r}; give the IP address{cure}"]
+    if parsed.version == 6 and parsed.is_link_local:
+        # A socket cannot be bound to one without the name of an interface (RFC 4007, 6).
+        return [
+            f"{where}:address is {address!r}; that one is for a single link alone. Give the host's "
+            "address of another kind, such as 2001:db8::11 or 10.0.0.11"
+        ]
+    if parsed.is_unspecified or parsed.is_multicast or str(parsed) == "255.255.255.255":
         return [f"{where}:address is {address!r}; that is no host's own address"]
     if parsed.is_loopback:
         return [f"{where}:address is {address!r}; a loopback address reaches no other host"]
@@ -886,13 +988,12 @@ def _relations(cluster: Cluster, key: str) -> list[str]:
     """Faults that show only when all of a cluster is known."""
     faults = _hostname_faults(cluster, key) + _stats_faults(cluster, key)
     faults += _check_faults(cluster, key)
-    names: dict[str, str] = {}
-    for member in cluster.members:
-        other = names.setdefault(member.name, member.minion)
-        if other != member.minion:
-            faults.append(
-                f"{key}:members:{member.minion}:name is {member.name!r}, which is {other}'s"
-            )
+    faults += etcd_ha_pillar_names.clashes(
+        {member.minion: member.name for member in cluster.members},
+        [balancer.minion for balancer in cluster.balancers],
+        cluster.ca_minion or "",
+        key,
+    )
     if cluster.virtual_address:
         faults += etcd_ha_virtual.misplaced(
             cluster.virtual_address,
@@ -923,10 +1024,9 @@ def _hostname_faults(cluster: Cluster, key: str) -> list[str]:
     if not cluster.settings["host"]["hostname"]:
         return []
     return [
-        f"{key}:host:hostname is true, but {minion} is longer than {_LONGEST_HOSTNAME} characters, "
-        "and no host can be called so; set it to false"
+        f"{key}:host:hostname is true, but {wrong}; set it to false"
         for minion in cluster.hosts
-        if len(minion) > _LONGEST_HOSTNAME
+        if (wrong := etcd_ha_pillar_names.hostname_fault(minion))
     ]
 
 
@@ -965,41 +1065,38 @@ def _stats_faults(cluster: Cluster, key: str) -> list[str]:
     return [f"{key}:balancer:stats:port is {stats['port']}, as is {other}; give it another one"]
 
 
-def _named(wanted: object) -> frozenset[str]:
+def _named(wanted: object) -> tuple[str, ...]:
     """The minions that a cluster names as its members and balancers, whatever else is wrong."""
     groups = [wanted.get(one) for one in ("members", "load_balancers")] if _is_map(wanted) else []
-    return frozenset(str(minion) for group in groups if _is_map(group) for minion in group)
+    named = (str(minion) for group in groups if _is_map(group) for minion in group)
+    return tuple(dict.fromkeys(named))
 
 
 def _is_map(value: object) -> TypeGuard[Mapping[Any, Any]]:
     return isinstance(value, Mapping)
 
 
-def _shared_hosts(hosts: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
-    """Each cluster that has a host in common with another one, with the fault of both."""
-    faults = []
-    for first, second in itertools.combinations(hosts, 2):
-        for minion in sorted(hosts[first] & hosts[second]):
-            fault = (
-                f"etcd_ha:clusters:{second}: {minion} belongs to {first} already; "
-                "a minion serves one cluster"
-            )
-            faults += [(first, fault), (second, fault)]
-    return faults
-
-
 def _shared_addresses(clusters: Iterable[Cluster]) -> list[tuple[str, str]]:
-    """A virtual address is one cluster's, and no host's of another one; of both, each fault."""
-    clusters = list(clusters)
+    """Each cluster with an address that another one has too, with the fault of both."""
+    owners: dict[str, tuple[str, str]] = {}
     faults = []
-    for one in (cluster for cluster in clusters if cluster.virtual_address):
-        for other in (cluster for cluster in clusters if cluster.name != one.name):
-            taken = {m.address for m in other.members} | set(other.balancer_addresses.values())
-            if one.virtual_address in taken | {other.virtual_address}:
+    for cluster in clusters:
+        for address, where in _addresses(cluster).items():
+            owner, place = owners.setdefault(address, (cluster.name, where))
+            if owner != cluster.name:
                 fault = (
-                    f"etcd_ha:clusters:{one.name}:balancer:virtual_address:address is "
-                    f"{one.virtual_address!r}, which {other.name} has already; give each cluster "
-                    "one of its own"
+                    f"etcd_ha:clusters:{cluster.name}:{where} is {address!r}, which {owner} has "
+                    f"already ({place}); give each cluster addresses of its own"
                 )
-                faults += [(one.name, fault), (other.name, fault)]
+                faults += [(owner, fault), (cluster.name, fault)]
     return faults
+
+
+def _addresses(cluster: Cluster) -> dict[str, str]:
+    """Each address of a cluster -> the key below the cluster that has it."""
+    found = {m.address: f"members:{m.minion}:address" for m in cluster.members}
+    for balancer in cluster.balancers:
+        found.setdefault(balancer.address, f"load_balancers:{balancer.minion}:address")
+    if cluster.virtual_address:
+        found.setdefault(cluster.virtual_address, "balancer:virtual_address:address")
+    return found

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import etcd_ha_common_addresses
 import etcd_ha_common_process
 from etcd_ha_common_process import ProgramError
 
@@ -40,7 +41,10 @@ def faults(settings: Mapping[str, Any], bind: object, key: str) -> list[str]:
         return []
     found = _address(address)
     if found is None or found.is_unspecified or found.is_multicast or found.is_loopback:
-        return [f"{key}:address is {address!r}; give the IP address at which clients come"]
+        meant = etcd_ha_common_addresses.address_meant(address)
+        cure = f" alone: {meant}" if meant and found is None else " at which clients come"
+        length = " (the length of its network is prefix_length)" if "/" in str(address) else ""
+        return [f"{key}:address is {address!r}; give the IP address{cure}{length}"]
     result = []
     if bind not in ("*", address):
         result.append(
@@ -197,16 +201,8 @@ def told(address: str, holders: Sequence[str], silent: Sequence[str]) -> str:
     )
 
 
-def _address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _plain(value: str) -> str:
-    found = _address(value)
-    return str(found) if found else value
+_address = etcd_ha_common_addresses.parsed
+_plain = etcd_ha_common_addresses.canonical
 
 
 def _is_int(value: object) -> bool:

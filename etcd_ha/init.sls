@@ -28,7 +28,7 @@ include:
   - etcd_ha.applied
 {%- elif host.cleared %}
 
-{{ host.minion }} has no part in an etcd cluster:
+this host has no part in an etcd cluster:
   test.succeed_without_changes: []
 {%- endif %}
 {%- endif %}

@@ -26,12 +26,12 @@ users, roles and authentication stay as they are:
 {%- endif %}
 {% endfor %}
 {%- for user in access.unknown_users %}
-"{{ access.cluster }}: the user {{ user }}, whom the pillar does not name, is gone":
+"{{ access.cluster }}: user {{ loop.index }} of those that the pillar does not name is gone":
   etcd_ha.user_absent:
     - user: {{ user | json }}
 {% endfor %}
 {%- for role in access.unknown_roles %}
-"{{ access.cluster }}: the role {{ role }}, which the pillar does not name, is gone":
+"{{ access.cluster }}: role {{ loop.index }} of those that the pillar does not name is gone":
   etcd_ha.role_absent:
     - role: {{ role | json }}
 {% endfor %}

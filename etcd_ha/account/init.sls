@@ -20,7 +20,7 @@ the user {{ member.user }} exists and cannot log in:
 {%- for what, path in (("data", member.places.data_dir), ("write-ahead log", member.places.wal_dir)) if path and host.member %}
 {%- set parent = salt["file.dirname"](path) %}
 
-{{ parent }} is there for the {{ what }} directory:
+the parent of the {{ what }} directory is there:
   file.directory:
     - name: {{ parent }}
 {%- if not salt["file.directory_exists"](parent) %}
@@ -29,7 +29,7 @@ the user {{ member.user }} exists and cannot log in:
 {%- endif %}
     - makedirs: true
 
-the {{ what }} directory {{ path }} is etcd's alone:
+the {{ what }} directory is etcd's alone:
   file.directory:
     - name: {{ path }}
     # While etcd runs it stays who it is: etcd_ha.running gives its directories to another user.
@@ -38,5 +38,5 @@ the {{ what }} directory {{ path }} is etcd's alone:
     - mode: "0700"
     - require:
       - user: the user {{ member.user }} exists and cannot log in
-      - file: {{ parent }} is there for the {{ what }} directory
+      - file: the parent of the {{ what }} directory is there
 {%- endfor %}

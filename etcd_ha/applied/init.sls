@@ -35,7 +35,7 @@
 {%- for ca in host.authorities %}
 {%- do files.extend([ca.dir ~ "/ca.crt", ca.dir ~ "/ca.key"]) %}
 {%- endfor %}
-{{ host.minion }} is as the pillar wants it:
+this host is as the pillar wants it:
   etcd_ha.applied:
     - host: {{ host | json }}
     - source: {{ pillar.get("etcd_ha_step", {}).get("source") | json }}

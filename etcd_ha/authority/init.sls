@@ -11,10 +11,10 @@
     - old: {{ former }}
     - new: {{ ca.dir }}
     - require_in:
-      - file: "{{ ca.cluster }}: {{ ca.dir }} is root's alone"
+      - file: "{{ ca.cluster }}: the CA's directory is root's alone"
 {% endif %}
-{%- for folder in (ca.dir, ca.dir ~ "/issued") %}
-"{{ ca.cluster }}: {{ folder }} is root's alone":
+{%- for what, folder in (("the CA's directory", ca.dir), ("the folder of issued certificates", ca.dir ~ "/issued")) %}
+"{{ ca.cluster }}: {{ what }} is root's alone":
   file.directory:
     - name: {{ folder }}
     - user: root
@@ -41,7 +41,7 @@
     - user: root
     - group: root
     - require:
-      - file: "{{ ca.cluster }}: {{ ca.dir }} is root's alone"
+      - file: "{{ ca.cluster }}: the CA's directory is root's alone"
       - etcd_ha: "{{ ca.cluster }}: the CA has not lost its key"
     - require_in:
       - file: "{{ ca.cluster }}: the CA's key can be read by root alone"
@@ -85,7 +85,7 @@ the CA signs by the present pillar:
   etcd_ha.policies_loaded:
     - require:
 {%- for ca in host.authorities %}
-      - file: "{{ ca.cluster }}: {{ ca.dir }}/issued is root's alone"
+      - file: "{{ ca.cluster }}: the folder of issued certificates is root's alone"
 {%- if not host.keeps %}
       - x509: "{{ ca.cluster }}: the CA has a certificate that it signed itself"
 {%- endif %}

@@ -7,7 +7,7 @@ include:
   - etcd_ha.backup.schedule
 {%- endif %}
 
-{{ backup.file }} tells how {{ backup.cluster }} is backed up:
+the settings of {{ backup.cluster }}'s backups are in place:
   file.managed:
     - name: {{ backup.file }}
     - contents: {{ backup.settings_text | json }}
@@ -17,7 +17,7 @@ include:
     - require:
       - sls: etcd_ha.environment
 
-{{ backup.directory }} keeps backups to root:
+the directory of backups is root's alone:
   file.directory:
     - name: {{ backup.directory }}
     - user: root
@@ -70,10 +70,10 @@ the timer of backups has the pillar's schedule:
     - schedule: {{ backup.schedule | json }}
     - require:
       - etcd_ha_backup: systemd understands the schedule of backups
-      - file: {{ backup.file }} tells how {{ backup.cluster }} is backed up
+      - file: the settings of {{ backup.cluster }}'s backups are in place
       - etcd_ha_backup: the program that takes a scheduled backup is there
       - file: the unit that takes a scheduled backup is hardened
-      - file: {{ backup.directory }} keeps backups to root
+      - file: the directory of backups is root's alone
 
 the timer of backups runs:
   service.running:

@@ -57,8 +57,8 @@ keepalived gives {{ virtual.address }} to a balancer that leads to {{ balancer.c
     - template: jinja
     - context:
         virtual: {{ virtual | json }}
-        cluster: {{ balancer.cluster }}
-        minion: {{ host.minion }}
+        cluster: {{ balancer.cluster | json }}
+        minion: {{ host.minion | json }}
         interface: {{ interface | json }}
     - user: root
     - group: root

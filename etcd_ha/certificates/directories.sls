@@ -2,8 +2,8 @@
 include:
   - etcd_ha.kept
 
-{%- for part in (host.member, host.balancer) if part and part.pki %}
-"{{ part.cluster }}: {{ part.pki.dir }} is there":
+{%- for kind, part in (("member", host.member), ("balancer", host.balancer)) if part and part.pki %}
+"{{ part.cluster }}: the {{ kind }} has a directory for certificates":
   file.directory:
     - name: {{ part.pki.dir }}
     - user: root

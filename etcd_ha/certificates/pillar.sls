@@ -5,25 +5,25 @@
   {%- set own = "etcd_ha:clusters:" ~ cluster ~ ":tls:files:" ~ name ~ ":" ~ part -%}
   {{ own if salt["pillar.get"](own) else "etcd_ha:tls:files:" ~ name ~ ":" ~ part }}
 {%- endmacro %}
-{%- for part in (host.member, host.balancer) if part and part.pki %}
+{%- for kind, part in (("member", host.member), ("balancer", host.balancer)) if part and part.pki %}
 {%- set pki = part.pki %}
 {%- set next = pki.dir ~ "/next" %}
-"{{ part.cluster }}: {{ next }} is root's alone":
+"{{ part.cluster }}: new keys of the {{ kind }} are root's alone":
   file.directory:
     - name: {{ next }}
     - user: root
     - group: root
     - mode: "0700"
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 
-"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
+"{{ part.cluster }}: the {{ kind }} has the CA's certificate":
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
     - phase: {{ host.phase | json }}
     - pillar: {{ pillar_key(part.cluster, "ca", "certificate") }}
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 {%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
 {% for leaf in leaves %}
 {%- set name = pki.files[leaf.purpose].name %}
@@ -35,8 +35,8 @@
     - user: root
     - group: root
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 
 "{{ part.cluster }}: the key of the {{ leaf.purpose }} certificate is the pillar's":
   file.managed:
@@ -47,8 +47,8 @@
     - user: root
     - group: root
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is in use, its key {{ leaf.owner }}'s alone to read":
   etcd_ha.pair_in_use:

@@ -6,18 +6,17 @@
     One question to the CA for all: it brings the policies, the CA's certificate, and certificates
     for keys that have none yet. A renewal asks for each leaf by itself. Rendering asks nobody. -#}
 {%- set host = salt["etcd_ha.host"]() %}
-{%- for part in (host.member, host.balancer) if part and part.pki %}
+{%- for kind, part in (("member", host.member), ("balancer", host.balancer)) if part and part.pki %}
 {%- set pki = part.pki %}
 {%- set next = pki.dir ~ "/next" %}
-{%- set whose = "member" if part == host.member else "balancer" %}
-"{{ part.cluster }}: {{ next }} is root's alone":
+"{{ part.cluster }}: new keys of the {{ kind }} are root's alone":
   file.directory:
     - name: {{ next }}
     - user: root
     - group: root
     - mode: "0700"
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 
 {%- set leaves = pki.leaves | selectattr("certificate", "in", host.issuing) | list %}
 {%- for leaf in leaves %}
@@ -28,18 +27,18 @@
     - algo: {{ leaf.algo }}
     - keysize: {{ leaf.keysize }}
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
 {%- if salt["file.file_exists"](key) %}
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
     - prereq:
-      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA"
 {%- else %}
     - require_in:
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_server }} is asked for the {{ whose }}'s certificates at once"
+      - etcd_ha_ca: "{{ part.cluster }}: the CA is asked for all certificates of the {{ kind }} at once"
 {%- endif %}
 {% endfor %}
 {%- if leaves %}
-"{{ part.cluster }}: {{ pki.ca_server }} is asked for the {{ whose }}'s certificates at once":
+"{{ part.cluster }}: the CA is asked for all certificates of the {{ kind }} at once":
   etcd_ha_ca.asked:
     - ca_server: {{ pki.ca_server | json }}
     - not_before: {{ host.not_before | json }}
@@ -50,23 +49,23 @@
         certificate: {{ next }}/{{ leaf.purpose }}.crt
 {%- endfor %}
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
     - require_in:
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {%- endif %}
 
-"{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate":
+"{{ part.cluster }}: the {{ kind }} has the CA's certificate":
   etcd_ha_ca.trusted:
     - path: {{ pki.ca_certificate }}
     - phase: {{ host.phase | json }}
     - ca_server: {{ pki.ca_server | json }}
     - policy: {{ pki.ca_policy | json }}
     - require:
-      - file: "{{ part.cluster }}: {{ pki.dir }} is there"
+      - file: "{{ part.cluster }}: the {{ kind }} has a directory for certificates"
 {#- One after the other: a question to the CA holds a worker of the master while it needs a second
     one, so hosts that ask several at once can stop a whole master (worker_threads is 5). #}
 {%- for leaf in leaves %}
-"{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}":
+"{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA":
   x509.certificate_managed:
     - name: {{ next }}/{{ leaf.purpose }}.crt
     - ca_server: {{ leaf.ca_server | json }}
@@ -79,8 +78,8 @@
     - user: root
     - group: root
     - require:
-      - file: "{{ part.cluster }}: {{ next }} is root's alone"
-      - etcd_ha_ca: "{{ part.cluster }}: {{ pki.ca_certificate }} is the CA's certificate"
+      - file: "{{ part.cluster }}: new keys of the {{ kind }} are root's alone"
+      - etcd_ha_ca: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {% endfor %}
 {%- for leaf in leaves %}
 "{{ part.cluster }}: the {{ leaf.purpose }} certificate is in use, its key {{ leaf.owner }}'s alone to read":
@@ -94,6 +93,6 @@
     - user: {{ leaf.owner | json }}
     - group: {{ leaf.group | json }}
     - require:
-      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by {{ leaf.ca_server }}"
+      - x509: "{{ part.cluster }}: the {{ leaf.purpose }} certificate is signed by the CA"
 {% endfor %}
 {%- endfor %}

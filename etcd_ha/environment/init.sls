@@ -20,7 +20,7 @@ include:
       - sls: etcd_ha.account
       - sls: etcd_ha.kept
 
-"{{ member.config_dir }} can be entered by {{ member.user }}":
+etcd's configuration can be entered by {{ member.user }}:
   file.directory:
     - name: {{ member.config_dir }}
     - user: root
@@ -28,7 +28,7 @@ include:
     - mode: "0755"
     - makedirs: true
 
-"{{ member.config_dir }}/etcdctl.env leads etcdctl to the whole cluster":
+root's etcdctl knows the whole cluster:
   file.managed:
     - name: {{ member.config_dir }}/etcdctl.env
     - source: salt://etcd_ha/environment/etcd.env.jinja
@@ -40,7 +40,7 @@ include:
     - mode: "0600"
     - require:
       - sls: etcd_ha.kept
-      - file: "{{ member.config_dir }} can be entered by {{ member.user }}"
+      - file: etcd's configuration can be entered by {{ member.user }}
 
 root's shell knows where etcdctl finds the cluster:
   file.managed:

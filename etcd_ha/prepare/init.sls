@@ -30,7 +30,7 @@ include:
   - etcd_ha.applied
 {%- endif %}
 {%- else %}
-{{ host.minion }} has nothing to prepare:
+this host has nothing to prepare:
   test.succeed_without_changes: []
 {%- endif %}
 {%- endif %}

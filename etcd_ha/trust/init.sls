@@ -9,7 +9,7 @@ the tools of the system's trust store are installed:
 {%- for option, value in os.package_options.items() %}
     - {{ option }}: {{ value }}
 {%- endfor %}
-{%- for part in (host.member, host.balancer) if part and part.pki and part.pki.trust_store %}
+{%- for kind, part in (("member", host.member), ("balancer", host.balancer)) if part and part.pki and part.pki.trust_store %}
 {%- set anchor = os.trust.dir ~ "/" ~ part.pki.trust_name ~ ".crt" %}
 
 "{{ part.cluster }}: the CA is an anchor of the system's trust store":
@@ -19,7 +19,7 @@ the tools of the system's trust store are installed:
     - force: true
     - require:
       - pkg: the tools of the system's trust store are installed
-      - id: "{{ part.cluster }}: {{ part.pki.ca_certificate }} is the CA's certificate"
+      - id: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {%- if part.cluster in host.former %}
 {%- set former = os.trust.dir ~ "/etcd_ha_" ~ host.former[part.cluster] ~ ".crt" %}
 
@@ -37,5 +37,5 @@ the tools of the system's trust store are installed:
       - PATH: /usr/sbin:/usr/bin:/sbin:/bin
     - onchanges:
       - file: "{{ part.cluster }}: the CA is an anchor of the system's trust store"
-      - id: "{{ part.cluster }}: {{ part.pki.ca_certificate }} is the CA's certificate"
+      - id: "{{ part.cluster }}: the {{ kind }} has the CA's certificate"
 {%- endfor %}

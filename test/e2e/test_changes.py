@@ -25,7 +25,7 @@ def lines(changed, *wanted):
 def test_an_upgrade_through_all_lines(changed):
     """From 3.4 to 3.7 by one change of the pillar, or as far as this machine's mirror goes."""
     oldest, *_, newest = changed.releases()
-    # It goes through the newest 3.5 that the formula knows, whatever the mirror has else.
+    # It goes through the 3.5 that the lab's pillar names, whatever the mirror has else.
     changed.obtainable("3.5.33")
     changed.begin(THREE, version=oldest)
     run = changed.change(THREE, "upgrade", version=newest)

@@ -125,6 +125,8 @@ PAIRS = {
     "ports": {"ports": {"client": 3379, "peer": 3380}},
     "tls": {"options": {"cipher-suites": ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]}},
     "nginx": {"balancer": {"kind": "nginx"}},
+    "balance": {"balancer": {"balance": "roundrobin"}},
+    "source": {"balancer": {"balance": "source"}},
     "statistics": {"balancer": {"stats": {"enabled": True}}},
     "backup": {"backup": {"schedule": "daily"}},
     "firewall": {"firewall": {"enabled": True, "client_networks": ["198.18.0.0/15"]}},

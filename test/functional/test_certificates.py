@@ -232,7 +232,7 @@ def test_dry_run_on_a_blank_host_asks_nobody_and_writes_nothing(host):
     host.asked()
     dry = host.apply(MEMBER, "etcd_ha.certificates", test=True)
     assert dry.failed() == {}
-    assert "main: the server certificate is signed by ca.example.com" in dry.changed()
+    assert "main: the server certificate is signed by the CA" in dry.changed()
     assert host.asked() == []
     assert not host.pki.exists()
 
@@ -368,7 +368,7 @@ def test_the_phases_of_an_exchange(host):
     assert in_phase(host, "issued").changed() == set()
 
     assert in_phase(host, "").changed() == {
-        f"main: {host.pki}/ca.crt is the CA's certificate",
+        "main: the member has the CA's certificate",
     }
     assert trusted(host) == [new]
 

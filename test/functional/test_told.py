@@ -58,6 +58,15 @@ def test_a_refused_plan_is_plain_text_and_exit_code_1(salt_run):
     assert "Traceback" not in done.stdout and "retcode" not in done.stdout
 
 
+@pytest.mark.parametrize("function", ["plan", "status", "certificates", "backups", "endpoints"])
+def test_what_is_refused_is_json_for_a_program_with_the_same_exit_code(salt_run, function):
+    """By Salt itself: a runner knows of --out, and its mapping decides the exit code."""
+    done = salt_run("--out=json", f"etcd_ha.{function}")
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert found["retcode"] == 1 and found["error"].startswith("The pillar under etcd_ha")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

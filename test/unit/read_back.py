@@ -298,6 +298,9 @@ def read_balancer(host):
             *(place.split() for place in balancer["listens"]),
             *([[balancer["stats"]["listen"]]] if balancer["stats"]["enabled"] else []),
         ]
+        assert [words for words in found if words[0] in ("balance", "hash-type")] == [
+            line.split() for line in balancer["balance_lines"]
+        ]
         assert [words[1:3] for words in found if words[0] == "server"] == [
             [one["name"], one["endpoint"]] for one in balancer["backends"]
         ]
@@ -340,7 +343,10 @@ def nginx_wanted(balancer):
         ["proxy_socket_keepalive", "on"],
         ["proxy_next_upstream", "on"],
     ]
-    stream = [["upstream", f"members_{cluster}", [["least_conn"], *servers]], ["server", proxy]]
+    stream = [
+        ["upstream", f"members_{cluster}", [*map(str.split, balancer["balance_lines"]), *servers]],
+        ["server", proxy],
+    ]
     page = [
         ["listen", balancer["stats"]["listen"], "reuseport"],
         ["location", "/", [["stub_status"]]],

@@ -399,7 +399,7 @@ def states(module):
 def test_a_state_tells_its_changes_once(states, etcd):
     first = states.user_present("new", roles=["app"])
     again = states.user_present("new", roles=["app"])
-    assert (first["result"], first["comment"]) == (True, "was changed") and first["changes"]
+    assert (first["result"], first["comment"]) == (True, "changed") and first["changes"]
     assert (again["result"], again["changes"]) == (True, {})
     assert again["comment"] == "new is as it should be"
 

@@ -148,7 +148,7 @@ def test_a_good_one_has_its_name_its_keys_and_its_sidecar(member):
         ("flip", "own hash is wrong.*Run it again"),
         ("no restore", "the test restore failed"),
         ("no start", "did not open the restored data: discovery failed freelist is broken"),
-        ("no quorum", "would be known to be new.*etcd_ha.health"),
+        ("no quorum", "would be known to be new.*etcd_ha.status"),
     ],
 )
 def test_what_fails_leaves_nothing_and_the_older_ones(member, fault, words):

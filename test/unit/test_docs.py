@@ -24,6 +24,7 @@ FACES = {
     "_modules/etcd_ha_ca.py": ("Function of the CA", "CLI Example:"),
     "_modules/etcd_ha_maintenance.py": ("Function of the upkeep", "CLI Example:"),
     "_modules/etcd_ha_auth.py": ("Function of users and roles", "CLI Example:"),
+    "_modules/etcd_ha_pillar.py": ("Function of the pillar", "CLI Example:"),
     "_modules/etcd_ha_virtual.py": ("Function of the virtual address", "CLI Example:"),
     "_runners/etcd_ha.py": ("Runner of the plan", "CLI Example:"),
     "_runners/etcd_ha_overview.py": ("Runner of the overview", "CLI Example:"),
@@ -38,12 +39,14 @@ FACES = {
     "_states/etcd_ha_firewall.py": ("State of the firewall", ".. code-block:: yaml"),
     "_states/etcd_ha_members.py": ("State of the cluster", ".. code-block:: yaml"),
     "_states/etcd_ha_balancer.py": ("State of a balancer", ".. code-block:: yaml"),
+    "_states/etcd_ha_clean.py": ("State of a host that has left", ".. code-block:: yaml"),
     "_states/etcd_ha_keys.py": ("State of a key", ".. code-block:: yaml"),
 }
 # Files whose functions stand under another name than their own: Salt puts all of them there.
 SHARED = {
     "_modules/etcd_ha_member_data.py": "etcd_ha_member",
     "_modules/etcd_ha_pause.py": "etcd_ha",
+    "_modules/etcd_ha_pillar.py": "etcd_ha",
     "_runners/etcd_ha_pause.py": "etcd_ha",
     "_runners/etcd_ha_overview.py": "etcd_ha",
     "_runners/etcd_ha_backups.py": "etcd_ha",
@@ -52,6 +55,7 @@ SHARED = {
     "_states/etcd_ha_members.py": "etcd_ha",
     "_states/etcd_ha_balancer.py": "etcd_ha",
     "_states/etcd_ha_keys.py": "etcd_ha",
+    "_states/etcd_ha_clean.py": "etcd_ha",
     "_states/etcd_ha_access.py": "etcd_ha",
 }
 # Cells split at bars that are not escaped.

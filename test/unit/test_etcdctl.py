@@ -16,6 +16,21 @@ def test_ids_stay_exact_beyond_what_a_float_holds():
     assert etcd_ha_etcdctl.members(answer.json())[0]["id"] == "ef37ad9dc622a7c4"
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"id": "8e9e", "name": "etcd3", "peer_urls": ["https://p3"]}, "etcd3"),
+        (
+            {"id": "8e9e", "name": "", "peer_urls": ["https://p3"]},
+            "the unstarted member at https://p3",
+        ),
+        ({"id": "8e9e", "name": "", "peer_urls": []}, "the unstarted member 8e9e"),
+    ],
+)
+def test_a_member_without_a_name_is_called_by_its_address(entry, words):
+    assert etcd_ha_etcdctl.called(entry) == words
+
+
 def test_an_unstarted_member_has_no_name():
     found = etcd_ha_etcdctl.members({"members": [{"ID": 1, "peerURLs": ["https://a:2380"]}]})
     assert found == [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
 
+import yaml
 from etcd_ha_lab import pillar
 from etcd_ha_lab.config import Places, address_of
 
@@ -41,6 +42,15 @@ def test_what_only_looks_like_an_address_stays():
 
 def test_releases_come_from_the_mirror():
     assert "url: http://198.18.0.1/etcd\n" in pillar.adapt(EXAMPLE)
+
+
+def test_upgrades_pass_through_releases_that_the_mirror_can_give():
+    """The formula knows newer ones, which the mirror has no recipe for."""
+    text = pillar.adapt(pillar.EXAMPLE.read_text())
+    wanted = yaml.safe_load(text)["etcd_ha"]["clusters"]["main"]
+    assert wanted["upgrade"]["through"] == pillar.THROUGH
+    recipes = Path(__file__).parents[1] / "lab" / "etcd-build"
+    assert all((recipes / release).is_dir() for release in pillar.THROUGH.values())
 
 
 def test_the_version_is_replaced_where_it_is_etcds_and_only_on_demand():

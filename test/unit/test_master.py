@@ -216,6 +216,14 @@ def test_own_modules_must_be_those_of_the_file_server(with_copies, copies, says)
         master.check_own_modules()
 
 
+def test_of_many_old_modules_a_few_are_named(with_copies):
+    served = {f"_utils/etcd_ha_{number:02}.py": "new" for number in range(65)}
+    with pytest.raises(CommandExecutionError) as told:
+        with_copies(served, {name[1:]: "old" for name in served}).check_own_modules()
+    first = "_utils/etcd_ha_00.py, _utils/etcd_ha_01.py, _utils/etcd_ha_02.py and 62 more is older"
+    assert first in str(told.value) and len(str(told.value)) < 250
+
+
 @pytest.mark.parametrize("hash_type", ["sha256", "md5", "sha512"])
 def test_modules_are_compared_whatever_hash_type_the_master_has(tmp_path, hash_type):
     source = tmp_path / "formula/_utils/etcd_ha_x.py"

@@ -102,7 +102,7 @@ def test_a_downgrade_without_an_answer_is_a_sentence(cluster, monkeypatch):
 
 def test_what_etcd_refuses_says_where_to_look(cluster):
     module = cluster([entry(1)], [row(1)])
-    with pytest.raises(CommandExecutionError, match=r"refused.*etcd_ha\.health"):
+    with pytest.raises(CommandExecutionError, match=r"refused.*salt-run etcd_ha\.status"):
         module.readdress("1", "https://192.168.200.52:2380", timeout=0.1)
 
 

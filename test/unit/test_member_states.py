@@ -397,4 +397,4 @@ def test_what_etcd_refuses_of_a_key_says_where_to_look(keys):
     states = keys()
     states.store.fails["put"] = "etcdserver: mvcc: database space exceeded"
     told = states.key_present("/a", value="1")
-    assert told["result"] is False and "etcd_ha.health" in told["comment"]
+    assert told["result"] is False and "salt-run etcd_ha.status" in told["comment"]

@@ -36,6 +36,7 @@ FULL = merge(
                 },
                 "balancer": {
                     "kind": "haproxy",
+                    "balance": "leastconn",
                     "port": 2379,
                     "bind": "*",
                     "check_interval": 2,

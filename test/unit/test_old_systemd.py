@@ -29,6 +29,7 @@ COMMAND = re.compile(
     rf"\b({'|'.join(sorted(OPTIONS, key=len, reverse=True))})((?: +[^\s`'\"|;,()]+)+)"
 )
 DIRECTIVE = re.compile(r"^\s*([A-Z][A-Za-z0-9]+)=", re.MULTILINE)
+DUE = ("CPUWeight", "IOWeight", "OOMScoreAdjust")
 SECTION = re.compile(r"^\s*\[(Unit|Service|Timer|Install)\]\s*$", re.MULTILINE)
 
 
@@ -147,3 +148,15 @@ def test_units_do_without_what_the_oldest_systemd_has_not():
 def test_what_may_be_missing_is_in_use():
     used = {name for _, content in unit_texts() for name in DIRECTIVE.findall(content)}
     assert set(MAY_BE_MISSING) <= used
+
+
+def test_etcd_gets_its_due_beside_other_programs():
+    """More than the default share, within what every systemd takes, and not unkillable.
+
+    systemd.resource-control(5): weights are 1 to 10000, 100 by default (from 230 and 232 on);
+    systemd.exec(5): OOMScoreAdjust is -1000 (never ended) to 1000.
+    """
+    text = (ROOT / "etcd_ha" / "unit" / "etcd.service.jinja").read_text()
+    given = {key: int(re.search(rf"^{key}=(-?[0-9]+)$", text, re.M)[1]) for key in DUE}
+    assert all(100 < given[name] <= 10000 for name in ("CPUWeight", "IOWeight"))
+    assert -1000 < given["OOMScoreAdjust"] < 0

@@ -269,7 +269,7 @@ def test_without_a_quorum_a_paused_member_is_not_started(cluster):
 
 def test_the_status_shows_who_is_paused(cluster):
     facts = {TWO: {"paused": WORDS, "etcd": {"active": False}}}
-    (row,) = [r for r in etcd_ha_report.status(cluster, facts).splitlines() if "etcd2" in r]
+    (row,) = [r for r in etcd_ha_report.status(cluster, facts).text.splitlines() if "etcd2" in r]
     assert "paused" in row
 
 

@@ -6,12 +6,14 @@ import etcd_ha_convergence
 import etcd_ha_environment
 import etcd_ha_planner
 import etcd_ha_rows
+import etcd_ha_stages
 import etcd_ha_steps
 import pytest
 from etcd_ha_observed import Observed, Trust, Wanted
 from etcd_ha_pem import Bundle
 
 DIGEST = "d"
+NEWEST_3_5 = etcd_ha_stages.NEWEST["3.5"]
 CA_FILE = "/etc/pki/etcd_ha/main/ca.crt"
 CA = Bundle(frozenset({"crt"}), frozenset({"ca"}), 3000)
 OURS = Trust(CA.certificates, CA.authorities)
@@ -116,6 +118,41 @@ def test_a_balancer_that_was_set_up_once_has_its_turn_after_the_members(cluster,
     told = [step.title for step in etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps]
     at = [next(i for i, t in enumerate(told) if w in t) for w in ("replace", "configure the bal")]
     assert at == sorted(at), told
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        # A replacement that failed halfway: etcd3 holds data, and has not told its name yet.
+        ({"active": False, "healthy": False}, "main: promote etcd3 once caught up"),
+        (
+            {"active": False, "healthy": False, "has_data": False, "record": {}},
+            "main: start etcd3 and let it catch up",
+        ),
+    ],
+)
+def test_a_learner_that_has_not_started_has_a_name_in_the_plan(cluster, values, title):
+    hosts = healthy(cluster)
+    third = {"id": "etcd3", "name": "", "learner": True, "started": False}
+    listed = hosts["etcd1.example.com"].members
+    listed = (*listed[:2], {**third, "peer_urls": listed[2]["peer_urls"]})
+    for member in cluster.members:
+        hosts = change(hosts, member.minion, members=listed)
+    hosts = change(hosts, "etcd3.example.com", **values, learner=True)
+    plan = etcd_ha_planner.plan(cluster, hosts, wanted(cluster))
+    assert title in [step.title for step in plan.steps], plan
+
+
+def test_many_changed_settings_are_counted_in_the_title_and_shown_below_it(cluster):
+    changed = {"ETCD_HEARTBEAT_INTERVAL": "90", "ETCD_ELECTION_TIMEOUT": "900"}
+    hosts = healthy(cluster)
+    running = {**hosts["etcd2.example.com"].running, **changed}
+    hosts = change(hosts, "etcd2.example.com", running=running, digest="old")
+    (step,) = (
+        s for s in etcd_ha_planner.plan(cluster, hosts, wanted(cluster)).steps if s.disruptive
+    )
+    assert step.title == "main: etcd2: apply 2 settings, restart (follower), then wait"
+    assert step.details == [f"{name} {value} -> unset" for name, value in sorted(changed.items())]
 
 
 def test_drift_rolls_one_by_one_the_leader_last(cluster):
@@ -436,25 +473,25 @@ def test_an_upgrade_goes_minor_by_minor_after_a_snapshot(cluster):
     found = but_looks(etcd_ha_planner.plan(cluster, hosts, wanted(cluster)))
     assert found[1:5] == [
         "take a snapshot of 3.4.23 and verify it",
-        "etcd2: upgrade 3.4.23 -> 3.5.33 (follower), then wait until it has caught up",
-        "etcd3: upgrade 3.4.23 -> 3.5.33 (follower), then wait until it has caught up",
-        "etcd1: move leadership to etcd2, upgrade 3.4.23 -> 3.5.33 (leader), "
+        f"etcd2: upgrade 3.4.23 -> {NEWEST_3_5} (follower), then wait until it has caught up",
+        f"etcd3: upgrade 3.4.23 -> {NEWEST_3_5} (follower), then wait until it has caught up",
+        f"etcd1: move leadership to etcd2, upgrade 3.4.23 -> {NEWEST_3_5} (leader), "
         "then wait until it has caught up",
     ]
     assert found[5] == "see that 3.6 can read the log of etcd1, etcd2, etcd3"
     assert [title.partition(":")[0] for title in found[6:9]] == ["etcd1", "etcd3", "etcd2"]
-    assert all("3.5.33 -> 3.6.14" in title for title in found[6:9])
+    assert all(f"{NEWEST_3_5} -> 3.6.14" in title for title in found[6:9])
 
 
 def test_an_interrupted_upgrade_goes_on_where_it_stopped(cluster):
     hosts = healthy(cluster)
-    hosts = change(hosts, "etcd2.example.com", version="3.5.33", digest="old")
+    hosts = change(hosts, "etcd2.example.com", version=NEWEST_3_5, digest="old")
     hosts = change(hosts, "etcd3.example.com", version="3.4.23", digest="old")
     found = [t for t in titles(etcd_ha_planner.plan(cluster, hosts, wanted(cluster))) if "->" in t]
     assert [(t.partition(":")[0], t.partition("upgrade ")[2][:16]) for t in found] == [
-        ("etcd3", "3.4.23 -> 3.5.33"),
-        ("etcd2", "3.5.33 -> 3.6.14"),
-        ("etcd3", "3.5.33 -> 3.6.14"),
+        ("etcd3", f"3.4.23 -> {NEWEST_3_5}"),
+        ("etcd2", f"{NEWEST_3_5} -> 3.6.14"),
+        ("etcd3", f"{NEWEST_3_5} -> 3.6.14"),
     ]
 
 

@@ -33,6 +33,7 @@ CLASSES = {
         "reads": "alarms reason_for",
         "safe": "compact defragment disarm",
     },
+    "etcd_ha_pillar": {"reads": "check_pillar"},
     "etcd_ha_virtual": {"reads": "fit former interface python"},
     "etcd_ha_ca": {"reads": "common_name needs_key", "formula": "sign set_aside"},
 }

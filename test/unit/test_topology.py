@@ -146,7 +146,101 @@ def test_members_with_the_same_first_label_are_named_by_their_ids(pillar, defaul
 def test_an_even_number_of_members_is_allowed_and_warned_of(pillar, defaults):
     del pillar["clusters"]["main"]["members"]["etcd3.example.com"]
     cluster = etcd_ha_topology.read(pillar, defaults)["main"]
-    assert any("even number" in warning for warning in etcd_ha_topology.warnings(cluster))
+    (warning,) = etcd_ha_topology.warnings(cluster)
+    assert warning.endswith("has 2 members, which tolerate 0 failures, the same as 1. Use 3")
+
+
+def test_one_member_is_allowed_and_warned_of(pillar, defaults):
+    pillar["clusters"]["main"]["members"] = {"etcd1.example.com": "10.0.0.1"}
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    (warning,) = etcd_ha_topology.warnings(cluster)
+    assert "members has 1 member, which tolerates no failure" in warning
+
+
+@pytest.mark.parametrize(("minion", "part"), [("etcd2", "member"), ("lb", "load balancer")])
+def test_a_ca_on_a_host_with_another_part_is_warned_of(pillar, defaults, minion, part):
+    pillar["clusters"]["main"]["tls"] = {"ca": {"minion": f"{minion}.example.com"}}
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    (warning,) = etcd_ha_topology.warnings(cluster)
+    assert f"which is a {part} too" in warning and "Use another host" in warning
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2001:db8:0::0011", "2001:db8::11"),
+        ("2001:DB8::11", "2001:db8::11"),
+        ("2001:0db8:0000:0000:0000:0000:0000:0011", "2001:db8::11"),
+        # Python prints this one in one way up to 3.12, and in another from 3.13 on.
+        ("::ffff:10.0.0.5", "10.0.0.5"),
+        ("::ffff:a00:5", "10.0.0.5"),
+    ],
+)
+def test_an_address_is_the_same_however_it_is_written(pillar, defaults, written, meant):
+    main = pillar["clusters"]["main"]
+    main["members"]["etcd1.example.com"]["address"] = written
+    main["load_balancers"]["lb.example.com"] = {"address": "2001:db8:0::56"}
+    main["balancer"] = {
+        "bind": "2001:DB8:0::60",
+        "virtual_address": {"address": "2001:db8:0:0::60"},
+        "stats": {"enabled": True, "address": "0::1"},
+    }
+    cluster = etcd_ha_topology.read(pillar, defaults)["main"]
+    assert cluster.members[0].address == meant
+    assert cluster.balancers[0].address == "2001:db8::56"
+    balancer = cluster.settings["balancer"]
+    assert balancer["bind"] == cluster.virtual_address == "2001:db8::60"
+    assert balancer["stats"]["address"] == "::1"
+
+
+def two_clusters(pillar, **other):
+    """A second cluster with hosts of its own, but for what is given."""
+    pillar["clusters"]["other"] = {
+        "version": "3.6.14",
+        "members": {"e4.example.com": {"address": "10.4.0.1"}},
+        "tls": {"ca": {"minion": "ca.example.com"}},
+        **other,
+    }
+    return pillar
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"members": {"e4": "192.168.200.52"}},
+        {"load_balancers": {"lb4": "192.168.200.52"}},
+        {"load_balancers": {"lb4": "::ffff:192.168.200.56"}},
+        {
+            "load_balancers": {"lb4": "10.4.0.9"},
+            "balancer": {"virtual_address": {"address": "192.168.200.52"}},
+        },
+    ],
+)
+def test_two_clusters_may_not_share_an_address(pillar, defaults, other):
+    read = etcd_ha_topology.read_each(two_clusters(pillar, **other), defaults)
+    assert not read.clusters
+    for cluster in ("main", "other"):
+        assert any("which main has already" in fault for fault in read.faults[cluster])
+
+
+def test_two_clusters_may_not_share_a_host_but_for_its_case(pillar, defaults):
+    pillar = two_clusters(pillar, members={"ETCD1.example.com": "10.4.0.1"})
+    read = etcd_ha_topology.read_each(pillar, defaults)
+    for cluster in ("main", "other"):
+        assert any("upper and lower case" in fault for fault in read.faults[cluster])
+
+
+def test_two_clusters_may_share_their_ca(pillar, defaults):
+    assert len(etcd_ha_topology.read(two_clusters(pillar), defaults)) == 2
+
+
+def test_a_version_is_asked_for_and_never_taken_from_the_formula(pillar, defaults):
+    """Otherwise a newer formula would bring a newer etcd."""
+    del pillar["clusters"]["main"]["version"]
+    (fault,) = faults(pillar, defaults)
+    assert fault.startswith(f"{CLUSTER}:version is missing") and "version: 3.6.14" in fault
+    pillar["version"] = "3.6.14"
+    assert etcd_ha_topology.read(pillar, defaults)["main"].version == "3.6.14"
 
 
 def test_plain_http_needs_no_ca(pillar, defaults):

@@ -256,12 +256,12 @@ def test_status_says_who_holds_it(shared, defaults, holders, told):
         minion: {"balancer": {"healthy": True, "holds_address": minion in holders}}
         for minion in (LB, LB2)
     }
-    assert told in etcd_ha_report.status(read(shared, defaults), facts).splitlines()[-1]
+    assert told in etcd_ha_report.status(read(shared, defaults), facts).text.splitlines()[-1]
 
 
 def test_status_names_who_could_not_be_asked(shared, defaults):
     facts = {LB: {"balancer": {"healthy": True, "holds_address": False}}}
-    assert f"({LB2} did not answer)" in etcd_ha_report.status(read(shared, defaults), facts)
+    assert f"({LB2} did not answer)" in etcd_ha_report.status(read(shared, defaults), facts).text
 
 
 # The peer port

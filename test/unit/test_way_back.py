@@ -64,6 +64,7 @@ OTHER = {
     "tls:files": FILES,
     "tls:minimum_version": "TLS1.3",
     "balancer:kind": "nginx",
+    "balancer:balance": "roundrobin",
     "balancer:port": 3379,
     "balancer:bind": "192.168.200.56",
     "balancer:package": "haproxy-2.8",

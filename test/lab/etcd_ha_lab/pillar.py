@@ -24,6 +24,11 @@ ADDRESSES = {
 # Where upstream's releases are -> the mirror, which has the same layout.
 UPSTREAM_URL = re.compile(r"https://[^\s'\"]+/releases/download")
 
+# The releases to pass through that the mirror can give (test/lab/etcd-build has their recipes),
+# where the formula knows newer ones.
+THROUGH = {"3.5": "3.5.33", "3.6": "3.6.14"}
+_THROUGH_DEFAULT = re.compile(r"^( *)# upgrade:\n *#   through: \{\}$", re.MULTILINE)
+
 # The formula ships the pillar file with the CA minion's signing policies.
 SIGNING_POLICIES_SLS = "etcd_ha_signing_policies"
 
@@ -39,10 +44,14 @@ base:
 
 
 def adapt(text: str, version: str | None = None) -> str:
-    """Replace the example's addresses, upstream's URL and, if given, the etcd version."""
+    """Replace the example's addresses, upstream's URL, the releases to pass through and, if given,
+    the etcd version.
+    """
     for address, host in ADDRESSES.items():
         text = re.sub(rf"(?<![\d.]){re.escape(address)}(?![\d.])", address_of(host), text)
     text = UPSTREAM_URL.sub(f"{MIRROR_URL}/etcd", text)
+    through = ", ".join(f"'{line}': {release}" for line, release in THROUGH.items())
+    text = _THROUGH_DEFAULT.sub(rf"\g<1>upgrade:\n\g<1>  through: {{{through}}}", text)
     if version:
         text = re.sub(r"^(\s*version:\s*)['\"]?\d+\.\d+\.\d+['\"]?", rf"\g<1>{version}", text,
                       flags=re.MULTILINE)  # fmt: skip
