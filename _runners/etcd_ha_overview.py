@@ -94,7 +94,8 @@ def certificates(cluster=None, data=False):
     text, with exit code 1.
 
     As data: ``{"clusters": {NAME: {certificates: [{host, purpose, issuer, expires, days,
-    state}]}}}``, or ``error``, as ``etcd_ha.status`` has it.
+    state}]}}}`` (days is a number; what is not known is None), or ``error``, as ``etcd_ha.status``
+    has it.
 
     CLI Example:
 

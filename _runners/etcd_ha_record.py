@@ -174,8 +174,8 @@ def forget(cluster):
     cluster
         The name of the cluster (text).
 
-    Returns True. Where there is no such record, it says so, with exit code 1; with
-    ``--out=json`` as ``{error, retcode}``.
+    Returns True. Where there is no such record, or the name can be none, it says so, with exit code
+    1; with ``--out=json`` as ``{error, retcode}``.
 
     CLI Example:
 
@@ -183,11 +183,13 @@ def forget(cluster):
 
         salt-run etcd_ha.forget main
     """
-    etcd_ha_faces.sound(locals())
-    cache = etcd_ha_master.Master(__opts__, __context__).cache
-    if cache.contains(etcd_ha_master.RECORDS, cluster):
-        cache.flush(etcd_ha_master.RECORDS, cluster)
-        return True
-    told = f"the master has no record of a cluster {cluster!r}"
-    nothing = etcd_ha_master.Answer(told, {"error": told}, 1)
-    return etcd_ha_master.answer(__opts__, __context__, False, lambda master: nothing)
+    given = locals()
+
+    def forgotten(master):
+        etcd_ha_faces.sound(given)
+        if not master.cache.contains(etcd_ha_master.RECORDS, cluster):
+            raise CommandExecutionError(f"the master has no record of a cluster {cluster!r}")
+        master.cache.flush(etcd_ha_master.RECORDS, cluster)
+        return etcd_ha_master.Answer({}, {})
+
+    return etcd_ha_master.answer(__opts__, __context__, False, forgotten) or True

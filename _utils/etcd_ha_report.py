@@ -257,10 +257,17 @@ def certificates(cluster: Cluster, found: Mapping[str, Any], now: datetime) -> R
     sound = all(state == "ok" for state in states)
     if not sound and not cures:
         cures = ["Some hosts could not tell: see salt-run etcd_ha.plan"]
-    keys = ("host", "purpose", "issuer", "expires", "days", "state")
-    data = [dict(zip(keys, row, strict=True)) for row in rows]
+    data = [_certificate_data(row) for row in rows]
     text = "\n".join([cluster.name, table(heads, rows), *cures])
     return Report(text, sound, {cluster.name: {"certificates": data}})
+
+
+def _certificate_data(row: tuple[str, ...]) -> dict[str, str | int | None]:
+    """A line of the table as a program reads it; None is what is not known."""
+    keys = ("host", "purpose", "issuer", "expires", "days", "state")
+    known = [None if cell == "-" else cell for cell in row]
+    found: dict[str, str | int | None] = dict(zip(keys, known, strict=True))
+    return {**found, "days": int(found["days"]) if found["days"] else None}
 
 
 def _certificate_rows(

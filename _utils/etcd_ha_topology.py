@@ -8,7 +8,7 @@ default of its own.
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -378,29 +378,33 @@ def read_each(
     common = {key: value for key, value in told.items() if key != "clusters"}
     faults += _shape(common, defaults, "etcd_ha", extra=("clusters",))
     clusters: dict[str, Cluster] = {}
+    # Those of which the hosts and the balancers' settings are known, whatever else is wrong.
+    described: list[Cluster] = []
     doubtful = _doubtful(common, defaults, ())
     base = merge(defaults, os_settings, _without(common, doubtful))
     wrong: dict[str, list[str]] = {}
     for name, wanted in clusters_pillar.items():
         cluster, found = _cluster(name, wanted, base, defaults, doubtful)
-        if cluster is not None:
+        if cluster and "balancer" not in _sections(found, f"etcd_ha:clusters:{name}"):
+            described.append(cluster)
+        if cluster and not found:
             clusters[cluster.name] = cluster
         else:
             wrong[str(name)] = found
-    if faults:
-        raise PillarError([*faults, *(fault for found in wrong.values() for fault in found)])
     hosts = {str(name): _named(wanted) for name, wanted in clusters_pillar.items()}
     for name, fault in (
         *etcd_ha_pillar_names.shared_hosts(hosts),
-        *_shared_addresses(clusters.values()),
+        *_shared_addresses(described),
     ):
         wrong.setdefault(name, []).append(fault)
-    for one in clusters.values():
+    for one in described:
         if one.former in clusters_pillar:
             wrong.setdefault(one.name, []).append(
                 f"etcd_ha:clusters:{one.name}:renamed_from is {one.former!r}, which the pillar has "
                 "as a cluster of its own; a cluster is moved to its new name, not copied"
             )
+    if faults:
+        raise PillarError([*faults, *(fault for found in wrong.values() for fault in found)])
     right = {name: cluster for name, cluster in clusters.items() if name not in wrong}
     told_faults = {name: tuple(dict.fromkeys(found)) for name, found in wrong.items()}
     return Read(right, told_faults, {name: frozenset(hosts[name]) for name in wrong})
@@ -457,7 +461,10 @@ def _cluster(
     defaults: Mapping[str, Any],
     doubtful: frozenset[str],
 ) -> tuple[Cluster | None, list[str]]:
-    """A cluster, or all its faults; ``doubtful`` are the sections that are wrong for all."""
+    """A cluster as far as its hosts are right, and all its faults.
+
+    ``doubtful`` are the sections that are wrong for all.
+    """
     key = f"etcd_ha:clusters:{name}"
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST_CLUSTER:
         return None, [
@@ -481,22 +488,31 @@ def _cluster(
     former = "" if former is None else former
     if not isinstance(former, str) or (former and not _NAME.fullmatch(former)):
         faults.append(f"{key}:renamed_from is {former!r}; give the name that the cluster had")
+        former = ""
     wrong = _hosts_faults(wanted, key)
     faults += wrong
     if wrong:
         return None, faults + _access_faults(settings, (), key, doubtful)
     members, wrong = _members(wanted["members"], settings, defaults, key, faults)
     faults += wrong + _access_faults(settings, members, key, doubtful)
-    if faults:
-        return None, faults
     balancers = tuple(
         Balancer(minion, _address(data))
         for minion, data in (wanted.get("load_balancers") or {}).items()
     )
-    version = str(etcd_ha_release.parse(settings["version"]))
+    release = settings["version"]
+    version = "" if etcd_ha_release.fault(release) else str(etcd_ha_release.parse(release))
     cluster = Cluster(name, version, token, members, balancers, settings, former)
-    faults += _relations(cluster, key)
-    return (None if faults else cluster), faults
+    return cluster, faults + _relations(cluster, key, doubtful | _sections(faults, key))
+
+
+def _sections(faults: Iterable[str], key: str) -> frozenset[str]:
+    """The sections below ``key``, also those of a single member, that these faults are of."""
+    found = []
+    for fault in faults:
+        if fault.startswith(f"{key}:"):
+            name, *below = re.split("[: ]", fault.removeprefix(f"{key}:"), maxsplit=3)
+            found.append(below[1] if name == "members" and len(below) > 1 else name)
+    return frozenset(found)
 
 
 def _doubtful(
@@ -984,23 +1000,42 @@ def _address_faults(where: str, minion: str, address: object, seen: dict[str, st
     return []
 
 
-def _relations(cluster: Cluster, key: str) -> list[str]:
-    """Faults that show only when all of a cluster is known."""
-    faults = _hostname_faults(cluster, key) + _stats_faults(cluster, key)
-    faults += _check_faults(cluster, key)
-    faults += etcd_ha_pillar_names.clashes(
+def _relations(cluster: Cluster, key: str, doubtful: frozenset[str]) -> list[str]:
+    """Faults that show only when several settings of a cluster are known together.
+
+    Where one of the sections that a relation is between is ``doubtful``, nothing is said of it.
+    """
+    return [
+        fault
+        for sections, relation in _RELATIONS
+        if not doubtful & sections
+        for fault in relation(cluster, key)
+    ]
+
+
+def _name_clashes(cluster: Cluster, key: str) -> list[str]:
+    return etcd_ha_pillar_names.clashes(
         {member.minion: member.name for member in cluster.members},
         [balancer.minion for balancer in cluster.balancers],
         cluster.ca_minion or "",
         key,
     )
-    if cluster.virtual_address:
-        faults += etcd_ha_virtual.misplaced(
-            cluster.virtual_address,
-            cluster.balancer_addresses,
-            {m.minion: m.address for m in cluster.members},
-            f"{key}:balancer:virtual_address",
-        )
+
+
+def _virtual_faults(cluster: Cluster, key: str) -> list[str]:
+    if not cluster.virtual_address:
+        return []
+    return etcd_ha_virtual.misplaced(
+        cluster.virtual_address,
+        cluster.balancer_addresses,
+        {m.minion: m.address for m in cluster.members},
+        f"{key}:balancer:virtual_address",
+    )
+
+
+def _both_faults(cluster: Cluster, key: str) -> list[str]:
+    """What a host that is a member and a balancer cannot have twice, or in two ways."""
+    faults = []
     port = cluster.settings["balancer"]["port"]
     for balancer in cluster.balancers:
         both = cluster.member(balancer.minion)
@@ -1063,6 +1098,18 @@ def _stats_faults(cluster: Cluster, key: str) -> list[str]:
         return []
     other = taken[stats["port"]]
     return [f"{key}:balancer:stats:port is {stats['port']}, as is {other}; give it another one"]
+
+
+_Relation = Callable[[Cluster, str], list[str]]
+# The sections that each is between.
+_RELATIONS: tuple[tuple[frozenset[str], _Relation], ...] = (
+    (frozenset({"host", "tls"}), _hostname_faults),
+    (frozenset({"balancer", "ports"}), _stats_faults),
+    (frozenset({"tls", "access"}), _check_faults),
+    (frozenset({"tls"}), _name_clashes),
+    (frozenset({"balancer"}), _virtual_faults),
+    (frozenset({"balancer", "ports"}), _both_faults),
+)
 
 
 def _named(wanted: object) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def test_an_unknown_member_is_named_and_taken_out_when_asked(changed):
     add = ("member", "add", "stranger", "--learner", f"--peer-urls={STRANGER}")
     changed.lab.etcdctl("etcd1", *add).ok()
     with untouched(changed):
-        refused(changed, f"unstarted at {STRANGER}", "remove_unknown: true")
+        refused(changed, f"the unstarted member at {STRANGER}", "remove_unknown: true")
     assert len(changed.members()) == 4
     changed.ask_for(THREE, remove_unknown=True)
     changed.lab.orch().ok()

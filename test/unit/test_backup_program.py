@@ -197,8 +197,9 @@ def test_who_leaves_keeps_no_program(monkeypatch, tmp_path):
     module._end_backups(str(tmp_path))
 
 
-# Which files may know where Salt keeps its modules: to compare them, and to make the program.
-OF_THE_CACHE = {"_modules/etcd_ha.py", "_utils/etcd_ha_master.py"}
+# Which files may know where Salt keeps its modules: to compare them, to make the program, and to
+# find a checkout's defaults beside its modules.
+OF_THE_CACHE = {"_modules/etcd_ha.py", "_utils/etcd_ha_master.py", "_modules/etcd_ha_pillar.py"}
 CACHE = re.compile(r"extension_modules|cachedir|__file__|/var/cache/salt|extmods")
 
 

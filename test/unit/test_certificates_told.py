@@ -65,6 +65,19 @@ def test_a_leaf_inside_its_window_or_past_its_end_is_not_sound(cluster, days, st
     assert ("salt-run state.orchestrate etcd_ha.orch" in report.text) != sound
 
 
+def test_a_program_gets_days_as_a_number_and_nothing_for_what_is_not_known(cluster):
+    told = found(cluster)
+    told["etcd2.example.com"] = "Minion did not return"
+    rows = etcd_ha_report.certificates(cluster, told, NOW).data["main"]["certificates"]
+    assert {row["days"] for row in rows} == {200, 2000, None}
+    (silent,) = (row for row in rows if row["host"] == "etcd2.example.com")
+    assert silent == {
+        "host": "etcd2.example.com",
+        **dict.fromkeys(("purpose", "issuer", "expires", "days")),
+        "state": "Minion did not return",
+    }
+
+
 @pytest.mark.parametrize(("days", "sound"), [(365, True), (364, False)])
 def test_the_ca_has_a_window_of_its_own(cluster, days, sound):
     report = etcd_ha_report.certificates(cluster, found(cluster, ca_days=days), NOW)

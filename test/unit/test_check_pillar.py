@@ -83,6 +83,45 @@ def test_all_faults_are_told_with_their_keys(check):
     assert found["result"] is False and found["clusters"] == []
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("{load_balancers: {etcd1.example.com: 192.168.200.52}}", "main:balancer:port is 2379"),
+        ("{members: {ETCD1.example.com: 10.0.0.1}}", "in upper and lower case alone"),
+        ("{balancer: {stats: {enabled: true, port: 2379}}}", "main:balancer:stats:port is 2379"),
+        ("{host: {hostname: true}, members: {etcd_4: 10.0.0.1}}", "main:host:hostname is true"),
+        ("{renamed_from: other}", "main:renamed_from is 'other'"),
+        ("{members: {a: 10.9.9.9}}", "address is '10.9.9.9', which main has already"),
+    ],
+)
+def test_what_shows_between_settings_is_told_beside_other_faults(check, change, says):
+    """All at once: a CI that tells one after the other is run as often as there are faults."""
+    other = {"version": "3.6.14", "members": {"x": "10.9.9.9"}, "tls": {"ca": {"minion": "ca"}}}
+    for beside, key in (
+        ("{purge: 5}", "main:purge"),
+        ("{version: 3.8.0}", "main:version"),
+        ("{members: {b: {address: 10.0.0.2, x: 1}}}", "main:members:b:x"),
+        ("{members: {b: {address: 10.0.0.2, purge: 1}}}", "main:members:b:purge"),
+    ):
+        pillar = laid_over(beside, pillar=laid_over(change))
+        pillar["clusters"]["other"] = other
+        for common in ({}, {"versoin": 1}):
+            told = "\n".join(check(a__sls=text({**pillar, **common}))["faults"])
+            assert says in told and key in told and ("etcd_ha:versoin" in told) is bool(common)
+
+
+def test_nothing_follows_from_a_setting_that_is_wrong(check):
+    """One wrong value is one fault, not one more for what it would mean beside others."""
+    for change in (
+        "{balancer: {port: [1], stats: {enabled: true, port: 2379}}}",
+        "{balancer: {virtual_address: {address: [1]}}}",
+        "{tls: {source: [1], ca: {minion: ETCD1.example.com}}, access: {enabled: true}}",
+        "{members: {etcd1.example.com: {address: 192.168.200.52, ports: {client: [1]}}}}",
+        "{renamed_from: [1]}",
+    ):
+        assert len(check(a__sls=text(laid_over(change)))["faults"]) == 1, change
+
+
 def test_a_cluster_without_a_fault_is_named_beside_one_with_faults(check):
     pillar = laid_over("{}")
     pillar["clusters"]["other"] = {"members": {}}

@@ -141,3 +141,32 @@ def test_a_plan_s_exit_code(monkeypatch, plan, code, detailed):
     if code == 2:
         text = module.plan(detailed_exitcode=detailed)
         assert "1. restart etcd1" in (text["text"] if detailed else text)
+
+
+# forget
+
+
+class Records:
+    def __init__(self, *names):
+        self.names = list(names)
+
+    def contains(self, bank, name):
+        return name in self.names
+
+    def flush(self, bank, name):
+        self.names.remove(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("other", "no record of a cluster 'other'"), ("../x", "cluster is '../x'")]
+)
+def test_a_record_is_forgotten_once_and_by_its_name(monkeypatch, name, says):
+    records = Records("main")
+    monkeypatch.setattr(Master, "cache", records)
+    module = load("_runners/etcd_ha_record")
+    with pytest.raises(salt.exceptions.NotImplemented, match=says):
+        module.forget(name)
+    module.__opts__["output"] = "json"
+    found = module.forget(name)
+    assert found["retcode"] == 1 and says in found["error"] and records.names == ["main"]
+    assert module.forget("main") is True and records.names == []
