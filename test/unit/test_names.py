@@ -9,6 +9,7 @@ import etcd_ha_common_dns
 import etcd_ha_host
 import etcd_ha_topology
 import pytest
+import read_back
 import salt.utils.x509 as x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -170,3 +171,18 @@ def test_a_network_is_the_same_however_it_is_written(text, network):
 @pytest.mark.parametrize("value", [None, 10, True, "10.0.0.5/8", "fe80::%eth0/64", "x", ""])
 def test_what_is_no_network_is_none(value):
     assert etcd_ha_common_addresses.network(value) is None
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_record_of_an_older_formula_knows_members_by_their_minion_ids(cluster, recorded):
+    """A highstate renders from what was in force, where backends had no ``host`` of their own."""
+    balancer = etcd_ha_host.describe("lb.example.com", [cluster], "amd64", {})["balancer"]
+    for backend in balancer["backends"]:
+        backend["host"] = f"known.{backend['minion']}"
+        if recorded:
+            del backend["host"]
+    text = read_back.render(
+        "balancer/haproxy.jinja", balancer=balancer, os=read_back.os_data()["haproxy"], trust=""
+    )
+    found = re.findall(r"^ +server \S+ \S+ verifyhost (\S+)$", text, re.M)
+    assert found == [f"{'' if recorded else 'known.'}{m.minion}" for m in cluster.members]
