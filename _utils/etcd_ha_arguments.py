@@ -19,6 +19,8 @@ import etcd_ha_release
 # A week: no call of the formula waits for longer.
 LONGEST = 7 * 86400
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+# A cluster's name, a purpose and a minion id (etcd_ha_certificates.policy_name).
+_POLICY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,383}")
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?|[A-Za-z0-9_.-]+(:[0-9]{1,5})?")
 _ADDRESS = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,252}")
 _ID = re.compile(r"[0-9a-f]{1,16}")
@@ -162,11 +164,15 @@ def _is_pair(value: object) -> bool:
     )
 
 
+def _is_policy(value: object) -> bool:
+    return isinstance(value, str) and _POLICY.fullmatch(value) is not None
+
+
 def _is_leaf(value: object) -> bool:
     """A certificate that a host asks its CA for."""
     return (
         isinstance(value, Mapping)
-        and _is_name(value.get("policy"))
+        and _is_policy(value.get("policy"))
         and all(_is_path(value.get(name)) for name in ("certificate", "key"))
     )
 
@@ -174,7 +180,7 @@ def _is_leaf(value: object) -> bool:
 def _is_requests(value: object) -> bool:
     """policy -> a public key in PEM, or an empty text."""
     return isinstance(value, Mapping) and all(
-        _is_name(policy) and (key == "" or (isinstance(key, str) and "-----BEGIN " in key))
+        _is_policy(policy) and (key == "" or (isinstance(key, str) and "-----BEGIN " in key))
         for policy, key in value.items()
     )
 

@@ -2,7 +2,10 @@
 
 import copy
 import os
+from types import SimpleNamespace
 
+import etcd_ha_arguments
+import etcd_ha_certificates
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -87,6 +90,18 @@ def test_what_x509_refuses_is_told(ca):
     with pytest.raises(CommandExecutionError, match=r"did not sign by server: no key"):
         ca._signed(ca.policies, "server", ETCD1, broken, None)
     assert ca.policies["server"] == POLICY
+
+
+def test_the_longest_names_of_the_pillar_make_a_policy_that_is_taken():
+    """A cluster's name has 56 characters at most, a minion id 253."""
+    minion = ".".join(["a" * 63] * 3 + ["b" * 61])
+    policy = etcd_ha_certificates.policy_name(SimpleNamespace(name="c" * 56), "server", minion)
+    leaf = {"policy": policy, "key": "/a.key", "certificate": "/a.crt"}
+    assert etcd_ha_arguments.fault({"requests": {policy: ""}}) == ""
+    assert etcd_ha_arguments.fault({"leaves": [leaf]}) == ""
+    for odd in ("", "../x", f"{policy}{'x' * 100}", "a b"):
+        assert etcd_ha_arguments.fault({"requests": {odd: ""}})
+        assert etcd_ha_arguments.fault({"leaves": [{**leaf, "policy": odd}]})
 
 
 @pytest.fixture
